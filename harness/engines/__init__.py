@@ -1,0 +1,8 @@
+"""Ways of getting stored KV into the paged cache. One file an engine; ``base.py`` is the contract."""
+
+from harness.engines.base import Engine
+from harness.registry import Registry
+
+ENGINES: Registry[Engine] = Registry("engine", "harness.engines", Engine)  # type: ignore[type-abstract]
+
+__all__ = ["ENGINES", "Engine"]

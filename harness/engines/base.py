@@ -1,0 +1,60 @@
+"""The contract of an engine: one forward step at a time.
+
+Add an engine by writing one file here (or in a package of your own, see docs/extending.md):
+a subclass of Engine with a ``name``, an ``Options`` model, and the three calls below.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from harness.engines.paged import PagedKV
+from harness.recorder import Recorder
+from harness.specs import Options
+from harness.stores.base import Store
+from harness.types import LoadRequest
+
+
+class EngineOptions(Options):
+    """An engine's settings; each engine declares its own."""
+
+
+class Engine(ABC):
+    """Fetches stored chunks into the paged KV cache for one forward step after the other.
+
+    The connector calls ``begin_load`` before the forward, ``wait_layer(i)`` just before layer i's
+    attention for i = 0, 1, ..., and ``end_load`` after the forward, always from one thread. When
+    ``wait_layer(i)`` returns, layer i of every request of the batch is in the paged cache (on CUDA:
+    will be, for all work queued later on the current stream), or its blocks will be in what
+    ``end_load`` returns.
+    """
+
+    name: ClassVar[str] = ""
+    Options: ClassVar[type[EngineOptions]] = EngineOptions
+    grants_hits: ClassVar[bool] = True
+    """False for an arm that asks vLLM to compute everything."""
+    loads_kv: ClassVar[bool] = True
+    """False for an arm that moves no KV, so that its tokens mean nothing (or need no KV)."""
+
+    def __init__(self, store: Store, cache: PagedKV, options: EngineOptions, recorder: Recorder) -> None:
+        self.store = store
+        self.cache = cache
+        self.options = options
+        self.recorder = recorder
+
+    @abstractmethod
+    def begin_load(self, batch: Sequence[LoadRequest]) -> None:
+        """Fetch, or begin to fetch, all chunks of the batch. Never raises for a chunk that cannot be
+        had: its blocks are failures, and ``end_load`` names them."""
+
+    @abstractmethod
+    def wait_layer(self, layer: int) -> None:
+        """Return when ``layer`` of the batch may be attended to. A cheap no-op when nothing is loading."""
+
+    @abstractmethod
+    def end_load(self) -> frozenset[int]:
+        """Finish the step: wait for what is still under way, and return the ids of blocks that could
+        not be filled (whole chunks of them). Empty when nothing was loading."""
+
+    def close(self) -> None:  # noqa: B027
+        """Stop threads and loops. Safe to call twice."""

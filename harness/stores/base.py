@@ -1,0 +1,157 @@
+"""The contract of a store of immutable objects.
+
+A store is opened by URL in each process that needs it; its data outlives the process. It may be
+used from many threads at once, and releases the GIL while it waits.
+"""
+
+import asyncio
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+
+from harness.errors import ReadFailures, StoreError, UsageError
+from harness.specs import Options, parse_options
+
+Buffer = memoryview | bytes | bytearray
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """One contiguous byte range of one object, scattered into ``out``.
+
+    The range begins at ``offset`` and is as long as all of ``out`` (writable, C-contiguous byte
+    views) together.
+    """
+
+    key: str
+    offset: int
+    out: tuple[memoryview, ...]
+
+    @property
+    def length(self) -> int:
+        """Bytes to read."""
+        return sum(part.nbytes for part in self.out)
+
+
+class StoreOptions(Options):
+    """What may stand behind the ``?`` of a store's URL. A store adds its own."""
+
+
+class Store(ABC):
+    """Immutable objects under keys of [A-Za-z0-9._-]. Write one file like ``disk.py`` to add a store."""
+
+    name: ClassVar[str] = ""
+    """The URL's scheme."""
+    Options: ClassVar[type[StoreOptions]] = StoreOptions
+
+    def __init__(self, url: SplitResult, options: StoreOptions) -> None:
+        """Open, creating what is missing. Raises UsageError or StoreUnavailable, never later than here
+        for a wrong address, right or setting."""
+        self.url = redact(urlunsplit(url))
+        self.options = options
+
+    @classmethod
+    def open(cls, url: SplitResult, options: Mapping[str, str]) -> "Store":
+        """Open from a parsed URL. A wrapper overrides this: it takes its own options and passes on the rest."""
+        return cls(url, parse_options(cls.Options, options, f"store '{cls.name}'"))
+
+    @abstractmethod
+    def exists(self, keys: Sequence[str]) -> int:
+        """How many of ``keys``, from the first on, are present without a gap; one round trip where it can be."""
+
+    @abstractmethod
+    def read(self, reads: Sequence[Read]) -> None:
+        """Fill every ``out`` and return; blocks. One call is one batch: one round trip where it can be.
+
+        A read that fails leaves the others of the batch alone. Raises ReadFailures, which says for
+        each failed position why (ChunkMissing, ChunkTruncated where the object ends too early,
+        StoreUnavailable); what stands in the ``out`` of a failed read is undefined.
+        """
+
+    async def aread(self, reads: Sequence[Read]) -> None:
+        """``read`` for an event loop. By default in the loop's executor; override it where the store
+        is asynchronous by nature."""
+        await asyncio.get_running_loop().run_in_executor(None, self.read, reads)
+
+    @abstractmethod
+    def write(self, key: str, parts: Sequence[Buffer]) -> None:
+        """Publish one object, ``parts`` one after the other, atomically: a reader sees all of it or
+        nothing. A second write of a key wins or loses as a whole. Raises StoreUnavailable, also when full."""
+
+    def write_many(self, objects: Iterable[tuple[str, Sequence[Buffer]]]) -> None:
+        """Publish several objects, each atomically. Override it where a batch is cheaper."""
+        for key, parts in objects:
+            self.write(key, parts)
+
+    @abstractmethod
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects; a key that is not there is no error."""
+
+    @abstractmethod
+    def keys(self) -> Iterator[str]:
+        """All keys, in no order. May be slow; never used while measuring."""
+
+    def size(self, key: str) -> int:
+        """Length of an object in bytes. Raises ChunkMissing. May be slow."""
+        raise NotImplementedError(f"{self.name} stores don't tell sizes")
+
+    def evict_from_os_cache(self, keys: Iterable[str]) -> bool:
+        """Ask the operating system to drop these objects from its page cache.
+
+        True where the store then verified that they are gone; False where it cannot.
+        """
+        return False
+
+    def close(self) -> None:  # noqa: B027
+        """Release connections, files and threads. Safe to call twice."""
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def each_read(reads: Sequence[Read], one: Callable[[Read], None]) -> None:
+    """Run ``one`` for every read, in order, collecting failures: the batched read of a store that has no batches."""
+    failures: dict[int, StoreError] = {}
+    for position, item in enumerate(reads):
+        try:
+            one(item)
+        except StoreError as error:
+            failures[position] = error
+    if failures:
+        raise ReadFailures(failures)
+
+
+def redact(url: str) -> str:
+    """The URL without its password, for results, logs and pictures."""
+    parts = urlsplit(url)
+    if parts.password is None and parts.username is None:
+        return url
+    host = parts.hostname or ""
+    if parts.port is not None:
+        host += f":{parts.port}"
+    user = f"{parts.username}:***@" if parts.password is not None else f"{parts.username}@"
+    return urlunsplit((parts.scheme, user + host, parts.path, parts.query, parts.fragment))
+
+
+def open_store(url: str) -> Store:
+    """Open the store that ``url`` names: ``scheme://place?option=value``, with ``wrapper+`` before it
+    as often as wanted. Raises UsageError for what is not known, StoreUnavailable where it cannot be opened."""
+    from harness.stores import STORES
+
+    parts = urlsplit(url)
+    if not parts.scheme or "://" not in url:
+        raise UsageError(f"'{redact(url)}' is not a store URL; write for instance file:///tmp/kv or mem://kv")
+    scheme = parts.scheme.partition("+")[0]
+    cls = STORES.get(scheme)
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
+    values: dict[str, str] = {}
+    for key, value in pairs:
+        if key in values:
+            raise UsageError(f"option '{key}' stands twice in '{redact(url)}'")
+        values[key] = value
+    return cls.open(parts, values)
