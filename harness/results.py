@@ -60,6 +60,7 @@ SPAN_COLUMNS: Mapping[str, str] = {
     "start_s": "float64",  # time.perf_counter of the machine
     "end_s": "float64",
     "bytes": "Int64",
+    "keys": "Int64",  # keys named in the store call
 }
 
 

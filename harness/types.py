@@ -10,6 +10,10 @@ ChunkKey = NewType("ChunkKey", str)
 """Name of one stored chunk: 32 hexadecimal digits, and ``-rKofN`` behind them for rank K of N."""
 
 
+SKIP = -1
+"""In ``LoadRequest.blocks``: a block that must not be written."""
+
+
 @dataclass(frozen=True, slots=True)
 class KVGeometry:
     """Shape of one rank's KV cache, as far as bytes are concerned.
@@ -50,7 +54,8 @@ class KVGeometry:
 class LoadRequest:
     """What an engine has to fetch for one request of one forward step.
 
-    ``blocks`` are ids in the paged cache: ``chunk_blocks`` of them a chunk, in the chunks' order.
+    ``blocks`` are ids in the paged cache: ``chunk_blocks`` of them a chunk, in the chunks' order;
+    SKIP stands for a block that is filled already and must not be touched.
     """
 
     request: str
@@ -72,6 +77,7 @@ class Span:
     start_s: float
     end_s: float
     bytes: int = 0
+    keys: int = 0
     request: str = ""
 
 

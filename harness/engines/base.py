@@ -35,6 +35,8 @@ class Engine(ABC):
     """False for an arm that asks vLLM to compute everything."""
     loads_kv: ClassVar[bool] = True
     """False for an arm that moves no KV, so that its tokens mean nothing (or need no KV)."""
+    blocks_in_begin: ClassVar[bool] = True
+    """False where ``begin_load`` only starts fetches: such engines begin before the blocking ones of a step."""
 
     def __init__(self, store: Store, cache: PagedKV, options: EngineOptions, recorder: Recorder) -> None:
         self.store = store

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import torch
 
 from harness.errors import RunError
-from harness.types import KVGeometry
+from harness.types import SKIP, KVGeometry
 
 
 class PagedKV:
@@ -58,12 +58,14 @@ class PagedKV:
         return bytes(self._rows[layer][list(blocks)].cpu().numpy().data)
 
     def scatter(self, layer: int, blocks: Sequence[int], source: torch.Tensor) -> None:
-        """Copy staged bytes (uint8, [len(blocks) * block_bytes]) into these blocks of a layer.
+        """Copy staged bytes (uint8, [len(blocks) * block_bytes]) into these blocks of a layer, but for SKIP.
 
         On CUDA the copy is queued on the current stream, and is asynchronous where ``source`` is pinned.
         """
         rows = self._rows[layer]
         for position, block in enumerate(blocks):
+            if block == SKIP:
+                continue
             piece = source[position * rows.shape[1] : (position + 1) * rows.shape[1]]
             rows[block].copy_(piece, non_blocking=True)
 

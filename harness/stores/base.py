@@ -9,12 +9,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
-from urllib.parse import SplitResult, parse_qsl, urlsplit, urlunsplit
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from harness.errors import ReadFailures, StoreError, UsageError
 from harness.specs import Options, parse_options
 
 Buffer = memoryview | bytes | bytearray
+
+_SECRET_NAMES = ("auth", "credential", "key", "passwd", "password", "pwd", "secret", "signature", "token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ class Store(ABC):
     def __init__(self, url: SplitResult, options: StoreOptions) -> None:
         """Open, creating what is missing. Raises UsageError or StoreUnavailable, never later than here
         for a wrong address, right or setting."""
-        self.url = redact(urlunsplit(url))
+        self.url = redact(unsplit(url))
         self.options = options
 
     @classmethod
@@ -104,6 +106,13 @@ class Store(ABC):
         """
         return False
 
+    def cached_fraction(self, keys: Iterable[str]) -> float | None:
+        """Share of the bytes of these objects that the operating system holds in its page cache, 0 to 1.
+
+        None where the store cannot tell. Raises ChunkMissing.
+        """
+        return None
+
     def close(self) -> None:  # noqa: B027
         """Release connections, files and threads. Safe to call twice."""
 
@@ -126,16 +135,29 @@ def each_read(reads: Sequence[Read], one: Callable[[Read], None]) -> None:
         raise ReadFailures(failures)
 
 
+def unsplit(parts: SplitResult) -> str:
+    """The URL of ``parts``, always with ``//``: the standard library leaves it out for schemes it does not know."""
+    query = f"?{parts.query}" if parts.query else ""
+    fragment = f"#{parts.fragment}" if parts.fragment else ""
+    return f"{parts.scheme}://{parts.netloc}{parts.path}{query}{fragment}"
+
+
 def redact(url: str) -> str:
-    """The URL without its password, for results, logs and pictures."""
-    parts = urlsplit(url)
-    if parts.password is None and parts.username is None:
-        return url
-    host = parts.hostname or ""
-    if parts.port is not None:
-        host += f":{parts.port}"
-    user = f"{parts.username}:***@" if parts.password is not None else f"{parts.username}@"
-    return urlunsplit((parts.scheme, user + host, parts.path, parts.query, parts.fragment))
+    """The URL without its password, and with ``***`` for the value of every option whose name sounds
+    like a secret; for results, logs and pictures. Takes any text, so that errors can quote a wrong URL."""
+    address, question, query = url.partition("?")
+    scheme, colon, rest = address.partition("://") if "://" in address else ("", "", address)
+    authority, slash, path = rest.partition("/")
+    user, at, host = authority.rpartition("@")
+    if ":" in user:
+        user = user.partition(":")[0] + ":***"
+    return scheme + colon + user + at + host + slash + path + question + "&".join(map(_redact_option, query.split("&")))
+
+
+def _redact_option(pair: str) -> str:
+    name, equals, _ = pair.partition("=")
+    secret = any(word in unquote(name).lower() for word in _SECRET_NAMES)
+    return f"{name}=***" if equals and secret else pair
 
 
 def open_store(url: str) -> Store:
@@ -143,7 +165,10 @@ def open_store(url: str) -> Store:
     as often as wanted. Raises UsageError for what is not known, StoreUnavailable where it cannot be opened."""
     from harness.stores import STORES
 
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise UsageError(f"'{redact(url)}' is not a store URL: {error}") from None
     if not parts.scheme or "://" not in url:
         raise UsageError(f"'{redact(url)}' is not a store URL; write for instance file:///tmp/kv or mem://kv")
     scheme = parts.scheme.partition("+")[0]

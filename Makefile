@@ -1,0 +1,33 @@
+# `make compare` and `make test` do their own set-up; nothing but Python 3.11 or newer need be there.
+PYTHON ?= python3
+ARGS ?=
+BIN := .venv/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev compare test lint check clean
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: ## install what a comparison needs into .venv
+	@$(PYTHON) scripts/setup.py
+
+setup-dev: ## install what tests and checks need as well
+	@$(PYTHON) scripts/setup.py dev
+
+compare: setup ## compare the engines on this machine; ARGS="..." goes to ttft compare
+	@$(BIN)/ttft compare $(ARGS)
+
+test: setup-dev ## run the tests; ARGS="-k keys" goes to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup-dev ## style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/python -m mypy
+
+check: lint test ## everything that CI runs
+
+clean: ## remove the environment and caches, not the results
+	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,32 @@
+"""What makes KV bytes usable: the root of the key chain."""
+
+from typing import TYPE_CHECKING
+
+from harness import models
+from harness.chunkfile import VERSION
+from harness.types import KVGeometry
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+
+
+def identity(config: "VllmConfig", geometry: KVGeometry) -> dict[str, object]:
+    """Everything by which two caches of the same tokens may differ, but for namespace and rank.
+
+    The inside of a CPU block is packed for the instruction set that vLLM picked, so that and vLLM's
+    version belong to it.
+    """
+    import vllm
+
+    return {
+        "format": VERSION,
+        "model": models.fingerprint(config.model_config.model),
+        "revision": config.model_config.revision or "",
+        "dtype": str(config.model_config.dtype),
+        "cache_dtype": str(config.cache_config.cache_dtype),
+        "geometry": geometry.digest().hex(),
+        "device": config.device_config.device_type,
+        "instruction_set": models.instruction_set(),
+        "vllm": vllm.__version__,
+        "world": config.parallel_config.world_size,
+    }

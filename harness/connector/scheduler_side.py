@@ -1,0 +1,160 @@
+"""The half of the connector that lives with vLLM's scheduler: lookups, and the plan of each step."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from harness.connector.settings import Arm, ConnectorSettings, RequestParams, parse_params
+from harness.connector.step import Load, Note, Step
+from harness.connector.tracked import Tracked
+from harness.errors import StoreError, UsageError
+from harness.keys import chain, for_rank, root
+from harness.stores.base import Store
+from harness.types import ChunkKey, hit_limit
+
+if TYPE_CHECKING:
+    from vllm.v1.core.sched.output import SchedulerOutput
+    from vllm.v1.request import Request
+
+logger = logging.getLogger("vllm.ttft")
+
+
+class SchedulerSide:
+    """Answers vLLM's scheduler and plans what the workers do."""
+
+    def __init__(
+        self,
+        settings: ConnectorSettings,
+        arms: Mapping[str, Arm],
+        store: Store,
+        identity: Mapping[str, object],
+        chunk_blocks: int,
+        world: int,
+    ) -> None:
+        """``identity`` is all but the namespace of what goes into the root of the keys."""
+        self._settings = settings
+        self._arms = arms
+        self._store = store
+        self._identity = dict(identity)
+        self._chunk = settings.chunk_tokens
+        self._chunk_blocks = chunk_blocks
+        self._world = world
+        self._roots: dict[str, bytes] = {}
+        self._tracked: dict[str, Tracked] = {}
+        self._forget: list[str] = []
+
+    def matched_tokens(self, request: "Request", computed_tokens: int) -> int:
+        """Tokens beyond ``computed_tokens`` that the arm grants as a hit. Asks the store once a request."""
+        tracked = self._tracked.get(request.request_id)
+        if tracked is None:
+            tracked = self._tracked[request.request_id] = self._look_up(request)
+        hit = tracked.hit * self._chunk
+        if hit <= computed_tokens:
+            return 0
+        tracked.skip_tokens = computed_tokens
+        return hit - computed_tokens
+
+    def _look_up(self, request: "Request") -> Tracked:
+        params = self._params(request)
+        prompt = request.prompt_token_ids or []
+        start = time.perf_counter()
+        save = self._settings.save if params.save is None else params.save
+        arm = self._arms[params.arm]
+        # A hit whose KV was never loaded leaves garbage behind it: nothing of that may be stored.
+        save = save and (arm.engine.loads_kv or not arm.engine.grants_hits)
+        if not (save or arm.engine.grants_hits):
+            return Tracked(params, [])
+        keys = chain(self._root(params), prompt, self._chunk)
+        tracked = Tracked(params, keys, stored=0 if save else len(keys))
+        if arm.engine.grants_hits:
+            limit = hit_limit(len(prompt), self._chunk)
+            if params.max_hit_tokens is not None:
+                limit = min(limit, params.max_hit_tokens)
+            tracked.hit = self._present(keys[: limit // self._chunk])
+            tracked.stored = max(tracked.stored, tracked.hit)
+            tracked.lookup_s = (start, time.perf_counter())
+        return tracked
+
+    def _params(self, request: "Request") -> RequestParams:
+        try:
+            return parse_params(request.kv_transfer_params, self._arms)
+        except UsageError as error:
+            # A request must not take the server down: it is served without a hit, and says why.
+            logger.error("request %s is computed without the store: %s", request.request_id, error)
+            return RequestParams(arm=next(iter(self._arms)), max_hit_tokens=0, save=False)
+
+    def _root(self, params: RequestParams) -> bytes:
+        namespace = self._settings.namespace if params.namespace is None else params.namespace
+        if namespace not in self._roots:
+            self._roots[namespace] = root({**self._identity, "namespace": namespace})
+        return self._roots[namespace]
+
+    def _present(self, keys: Sequence[ChunkKey]) -> int:
+        """Chunks from the first on that every rank can load."""
+        present = len(keys)
+        for rank in range(self._world):
+            if not present:
+                break
+            try:
+                present = self._store.exists([for_rank(key, rank, self._world) for key in keys[:present]])
+            except StoreError as error:
+                logger.error("the lookup failed and counts as a miss: %s", error)
+                return 0
+        return present
+
+    def allocated(self, request: "Request", external_tokens: int) -> None:
+        """Note that vLLM reserved blocks; with external tokens there is something to load in the coming step."""
+        tracked = self._tracked.get(request.request_id)
+        if tracked is not None:
+            tracked.load_pending = external_tokens > 0
+
+    def plan(self, output: "SchedulerOutput") -> Step:
+        """What the workers do in the coming step."""
+        step = Step(forget=self._forget)
+        self._forget = []
+        for new in output.scheduled_new_reqs:
+            tracked = self._tracked.get(new.req_id)
+            if tracked is not None:
+                tracked.begin(new.block_ids[0])
+                self._extend(step, new.req_id, tracked, new.num_computed_tokens + output.num_scheduled_tokens[new.req_id])
+        cached = output.scheduled_cached_reqs
+        for position, request_id in enumerate(cached.req_ids):
+            tracked = self._tracked.get(request_id)
+            if tracked is None:
+                continue
+            blocks = cached.new_block_ids[position]
+            if request_id in cached.resumed_req_ids:
+                tracked.begin(blocks[0] if blocks else [])
+                tracked.proof_due = False
+            elif blocks:
+                tracked.blocks.extend(blocks[0])
+            computed = cached.num_computed_tokens[position] + output.num_scheduled_tokens[request_id]
+            self._extend(step, request_id, tracked, computed)
+        return step
+
+    def _extend(self, step: Step, request_id: str, tracked: Tracked, computed_tokens: int) -> None:
+        """Add one request's work to the step."""
+        label = tracked.params.label
+        if label and tracked.lookup_s is not None and not tracked.noted:
+            step.notes.append(Note(label, *tracked.lookup_s, tracked.hit * self._chunk))
+            tracked.noted = True
+        if tracked.proof_due:
+            step.prove.append(request_id)
+            tracked.proof_due = False
+        if tracked.load_pending:
+            step.loads.append(Load(tracked.params.arm, tracked.load(request_id, self._chunk, self._chunk_blocks), label))
+            tracked.load_pending = False
+            tracked.proof_due = bool(label)
+        step.saves.extend(tracked.saves(request_id, computed_tokens, self._chunk, self._chunk_blocks))
+
+    def load_errors(self, invalid: set[int]) -> None:
+        """Blocks that the workers could not fill."""
+        for tracked in self._tracked.values():
+            tracked.fail(invalid, self._chunk_blocks)
+
+    def finished(self, request: "Request") -> None:
+        """The request is over; its blocks may be reused from now on."""
+        tracked = self._tracked.pop(request.request_id, None)
+        if tracked is not None and tracked.proof_due:
+            self._forget.append(request.request_id)

@@ -1,0 +1,80 @@
+"""What the connector is told: at start by ``kv_connector_extra_config``, per request by ``kv_transfer_params``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import Field
+
+from harness.engines import ENGINES
+from harness.engines.base import Engine, EngineOptions
+from harness.errors import UsageError, known
+from harness.specs import Options, parse_options, split_spec
+
+
+class ConnectorSettings(Options):
+    """The whole of ``kv_connector_extra_config``."""
+
+    store: str = Field(description="URL of the store")
+    arms: list[str] = Field(default=["layerwise"], min_length=1, description="engine specs; a request picks one by its text")
+    default_arm: str = Field("", description="arm of requests that name none; empty: the first")
+    chunk_tokens: int = Field(256, ge=1, description="tokens in a chunk; a multiple of vLLM's block size")
+    namespace: str = Field("", description="salt of the keys: equal prompts of two namespaces never meet")
+    save: bool = Field(True, description="save what was computed, unless the request says otherwise")
+    trace: str = Field("", description="folder for spans and digests, one file a process; empty: no trace")
+
+
+class RequestParams(Options):
+    """The entries of ``kv_transfer_params`` that are ours; others belong to other connectors and are ignored."""
+
+    arm: str = Field("", description="which arm serves this request; empty: the default one")
+    max_hit_tokens: int | None = Field(None, ge=0, description="never grant a longer hit than this")
+    save: bool | None = Field(None, description="save what this request computes; unset: as the connector is set")
+    namespace: str | None = Field(None, description="another namespace than the connector's")
+    label: str = Field("", description="name of the request in the trace; empty: not traced")
+
+
+@dataclass(frozen=True, slots=True)
+class Arm:
+    """One engine with its options, under the text by which requests pick it."""
+
+    name: str
+    engine: type[Engine]
+    options: EngineOptions
+
+
+def parse_arm(text: str) -> Arm:
+    """``chunkwise:pool=8`` as an arm; ``...@label`` makes a second arm of the same settings. Raises UsageError."""
+    name, options = split_spec(text.partition("@")[0])
+    engine = ENGINES.get(name)
+    return Arm(text, engine, parse_options(engine.Options, options, f"engine '{name}'"))
+
+
+def parse_settings(config: Mapping[str, Any]) -> tuple[ConnectorSettings, dict[str, Arm]]:
+    """Settings and arms by name, the default one first. Raises UsageError."""
+    settings = parse_options(ConnectorSettings, config, "the connector")
+    arms = {text: parse_arm(text) for text in settings.arms}
+    default = settings.default_arm or settings.arms[0]
+    if default not in arms:
+        raise known("default arm", default, list(arms))
+    return settings, {default: arms[default], **arms}
+
+
+def parse_params(params: Mapping[str, Any] | None, arms: Mapping[str, Arm]) -> RequestParams:
+    """One request's parameters, its arm filled in. Raises UsageError."""
+    ours = {key: value for key, value in (params or {}).items() if key in RequestParams.model_fields}
+    parsed = parse_options(RequestParams, ours, "kv_transfer_params")
+    arm = parsed.arm or next(iter(arms))
+    if arm not in arms:
+        raise known("arm", arm, list(arms))
+    return parsed.model_copy(update={"arm": arm})
+
+
+def check_chunk(chunk_tokens: int, block_tokens: int) -> int:
+    """Blocks in a chunk. Raises UsageError where a chunk is not a whole number of vLLM's blocks."""
+    if chunk_tokens % block_tokens:
+        raise UsageError(
+            f"chunk_tokens={chunk_tokens} is not a multiple of vLLM's block of {block_tokens} tokens; "
+            f"use {max(block_tokens, chunk_tokens // block_tokens * block_tokens)}"
+        )
+    return chunk_tokens // block_tokens

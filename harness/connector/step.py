@@ -1,0 +1,51 @@
+"""What the scheduler's side tells the worker's side for one step. Plain values: they are pickled."""
+
+from dataclasses import dataclass, field
+
+from harness.types import ChunkKey, LoadRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Fetch these chunks for this request by this arm before the forward."""
+
+    arm: str
+    request: LoadRequest
+    label: str
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """Write this chunk after the forward, from these blocks, unless a load of the request failed in this step."""
+
+    request: str
+    key: ChunkKey
+    blocks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Note:
+    """The lookup of a traced request: when, and how many tokens it granted."""
+
+    label: str
+    start_s: float
+    end_s: float
+    hit_tokens: int
+
+
+@dataclass(slots=True)
+class Step:
+    """One forward step."""
+
+    loads: list[Load] = field(default_factory=list)
+    saves: list[Save] = field(default_factory=list)
+    notes: list[Note] = field(default_factory=list)
+    prove: list[str] = field(default_factory=list)
+    """Ids of requests loaded in an earlier step that still hold their blocks: digest them now."""
+    forget: list[str] = field(default_factory=list)
+    """Ids of requests that are gone before they were digested."""
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to do."""
+        return not (self.loads or self.saves or self.notes or self.prove or self.forget)

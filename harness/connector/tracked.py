@@ -1,0 +1,60 @@
+"""What the scheduler's side knows about one request. Pure but for its own state."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from harness.connector.settings import RequestParams
+from harness.connector.step import Save
+from harness.types import SKIP, ChunkKey, LoadRequest
+
+
+@dataclass(slots=True)
+class Tracked:
+    """A request from its first lookup until it has finished.
+
+    ``keys``: of the prompt's whole chunks, without rank. ``hit``: chunks that the lookup granted.
+    ``stored``: chunks from the first on that need no save. ``computed``: tokens whose KV is in the
+    cache once the current step is done.
+    """
+
+    params: RequestParams
+    keys: list[ChunkKey]
+    hit: int = 0
+    lookup_s: tuple[float, float] | None = None
+    noted: bool = False
+    blocks: list[int] = field(default_factory=list)
+    skip_tokens: int = 0
+    load_pending: bool = False
+    proof_due: bool = False
+    stored: int = 0
+
+    def begin(self, blocks: Sequence[int]) -> None:
+        """The request got new blocks for all of its tokens: it is new, or back from preemption."""
+        self.blocks = list(blocks)
+
+    def load(self, request_id: str, chunk_tokens: int, chunk_blocks: int) -> LoadRequest:
+        """What to fetch now. Blocks that vLLM's own prefix cache filled are left alone."""
+        first = self.skip_tokens // chunk_tokens
+        block_tokens = chunk_tokens // chunk_blocks
+        blocks = self.blocks[first * chunk_blocks : self.hit * chunk_blocks]
+        filled = (self.skip_tokens - first * chunk_tokens) // block_tokens
+        blocks[:filled] = [SKIP] * filled
+        return LoadRequest(request_id, tuple(self.keys[first : self.hit]), tuple(blocks))
+
+    def saves(self, request_id: str, computed_tokens: int, chunk_tokens: int, chunk_blocks: int) -> list[Save]:
+        """Chunks that are complete once ``computed_tokens`` tokens are in the cache, and not yet stored."""
+        complete = min(computed_tokens // chunk_tokens, len(self.keys))
+        saves = [
+            Save(request_id, self.keys[i], tuple(self.blocks[i * chunk_blocks : (i + 1) * chunk_blocks]))
+            for i in range(self.stored, complete)
+        ]
+        self.stored = max(self.stored, complete)
+        return saves
+
+    def fail(self, invalid: set[int], chunk_blocks: int) -> None:
+        """Blocks that could not be loaded: what follows the first of them is computed, and saved again."""
+        for position, block in enumerate(self.blocks[: self.hit * chunk_blocks]):
+            if block in invalid:
+                self.stored = min(self.stored, position // chunk_blocks)
+                self.proof_due = False
+                return

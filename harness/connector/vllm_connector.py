@@ -1,0 +1,166 @@
+"""The class that vLLM sees. It only translates: the work is in scheduler_side.py and worker_side.py."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+import torch
+from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorMetadata, KVConnectorRole
+
+from harness.connector.identity import identity
+from harness.connector.scheduler_side import SchedulerSide
+from harness.connector.settings import check_chunk, parse_settings
+from harness.connector.step import Step
+from harness.connector.trace import Trace
+from harness.connector.worker_side import WorkerSide
+from harness.engines.paged import PagedKV
+from harness.errors import SetupError
+from harness.stores import open_store
+from harness.types import KVGeometry
+
+if TYPE_CHECKING:
+    from vllm.config import VllmConfig
+    from vllm.forward_context import ForwardContext
+    from vllm.v1.attention.backend import AttentionMetadata
+    from vllm.v1.core.kv_cache_manager import KVCacheBlocks
+    from vllm.v1.core.sched.output import SchedulerOutput
+    from vllm.v1.kv_cache_interface import KVCacheConfig
+    from vllm.v1.outputs import KVConnectorOutput
+    from vllm.v1.request import Request
+
+
+class StepMetadata(KVConnectorMetadata):  # type: ignore[misc]
+    """A Step on its way from the scheduler to the workers."""
+
+    def __init__(self, step: Step) -> None:
+        self.step = step
+
+
+class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
+    """All arms over one store; each request picks its arm (harness/connector/settings.py)."""
+
+    def __init__(self, vllm_config: "VllmConfig", role: KVConnectorRole, kv_cache_config: "KVCacheConfig") -> None:
+        super().__init__(vllm_config=vllm_config, role=role, kv_cache_config=kv_cache_config)
+        self._settings, self._arms = parse_settings(vllm_config.kv_transfer_config.kv_connector_extra_config)
+        self._block_tokens, block_bytes, layers = _one_group(kv_cache_config)
+        chunk_blocks = check_chunk(self._settings.chunk_tokens, self._block_tokens)
+        dtype = str(kv_cache_config.kv_cache_groups[0].kv_cache_spec.dtype).removeprefix("torch.")
+        self._geometry = KVGeometry(layers, self._block_tokens, block_bytes, chunk_blocks, dtype)
+        self._identity = identity(vllm_config, self._geometry)
+        self._worker: WorkerSide | None = None
+        self._scheduler: SchedulerSide | None = None
+        self._layer_numbers: dict[str, int] = {}
+        self._step: Step | None = None
+        if role == KVConnectorRole.SCHEDULER:
+            world = vllm_config.parallel_config.world_size
+            store = open_store(self._settings.store)
+            self._scheduler = SchedulerSide(self._settings, self._arms, store, self._identity, chunk_blocks, world)
+
+    @classmethod
+    def requires_piecewise_for_cudagraph(cls, extra_config: dict[str, Any]) -> bool:
+        """True for every arm, or the arms would run under different graph modes."""
+        return True
+
+    @property
+    def requires_kv_delivery(self) -> bool:
+        """False: a save that is lost is a miss later."""
+        return False
+
+    # -- worker ----------------------------------------------------------------------------------
+
+    def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
+        """Open the store and the engines over vLLM's caches."""
+        parallel = self._vllm_config.parallel_config
+        self._layer_numbers = {name: number for number, name in enumerate(kv_caches)}
+        cache = PagedKV(list(kv_caches.values()), self._geometry.chunk_blocks, self._block_tokens)
+        if cache.geometry != self._geometry:
+            raise SetupError(
+                f"vLLM's KV cache is {cache.geometry}, its configuration says {self._geometry}; this build is not supported"
+            )
+        trace = Trace(self._settings.trace, f"worker-{parallel.rank}")
+        trace.write(
+            {
+                "kind": "start",
+                "geometry": asdict(cache.geometry),
+                "identity": self._identity,
+                "blocks": cache.blocks,
+                "direct": cache.direct,
+                "torch_threads": torch.get_num_threads(),
+            }
+        )
+        store = open_store(self._settings.store)
+        self._worker = WorkerSide(self._arms, store, cache, trace, parallel.rank, parallel.world_size)
+
+    def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:
+        """Keep the step; an idle one costs nothing afterwards."""
+        super().bind_connector_metadata(connector_metadata)
+        self._step = connector_metadata.step if isinstance(connector_metadata, StepMetadata) else None
+
+    def start_load_kv(self, forward_context: "ForwardContext", **kwargs: Any) -> None:
+        """Begin the loads. In steps without any this comes after the forward and does nothing."""
+        if self._worker is not None and self._step is not None:
+            self._worker.start_load(self._step)
+
+    def wait_for_layer_load(self, layer_name: str) -> None:
+        """Just before the attention of a layer."""
+        if self._step is not None and self._step.loads and self._worker is not None:
+            self._worker.wait_layer(self._layer_numbers[layer_name])
+
+    def save_kv_layer(self, layer_name: str, kv_layer: torch.Tensor, attn_metadata: "AttentionMetadata", **kwargs: Any) -> None:
+        """Chunks are saved whole, after the forward."""
+
+    def wait_for_save(self) -> None:
+        """After the forward."""
+        if self._worker is not None and self._step is not None and not self._step.idle:
+            self._worker.finish(self._step)
+        self._step = None
+
+    def get_block_ids_with_load_errors(self) -> set[int]:
+        """Blocks that vLLM has to compute, or whose request it has to fail, as it is configured."""
+        return self._worker.take_invalid() if self._worker is not None else set()
+
+    def shutdown(self) -> None:
+        """Stop threads and close the store."""
+        if self._worker is not None:
+            self._worker.close()
+            self._worker = None
+
+    # -- scheduler -------------------------------------------------------------------------------
+
+    def get_num_new_matched_tokens(self, request: "Request", num_computed_tokens: int) -> tuple[int | None, bool]:
+        """The hit; always loaded within the step, since a load between steps has no compute to hide behind."""
+        return self._side.matched_tokens(request, num_computed_tokens), False
+
+    def update_state_after_alloc(self, request: "Request", blocks: "KVCacheBlocks", num_external_tokens: int) -> None:
+        """Blocks are reserved."""
+        self._side.allocated(request, num_external_tokens)
+
+    def build_connector_meta(self, scheduler_output: "SchedulerOutput") -> KVConnectorMetadata:
+        """The plan of the step."""
+        return StepMetadata(self._side.plan(scheduler_output))
+
+    def update_connector_output(self, connector_output: "KVConnectorOutput") -> None:
+        """What the workers report."""
+        if connector_output.invalid_block_ids:
+            self._side.load_errors(set(connector_output.invalid_block_ids))
+
+    def request_finished(self, request: "Request", block_ids: list[int]) -> tuple[bool, Mapping[str, Any] | None]:
+        """Nothing is sent after the end, so the blocks are free at once."""
+        self._side.finished(request)
+        return False, None
+
+    @property
+    def _side(self) -> SchedulerSide:
+        if self._scheduler is None:
+            raise SetupError(
+                "vLLM asked the worker's half of the connector a scheduler's question; this version is not supported"
+            )
+        return self._scheduler
+
+
+def _one_group(config: "KVCacheConfig") -> tuple[int, int, int]:
+    """Block tokens, block bytes of one layer, layers. Raises SetupError for models with several kinds of cache."""
+    if len(config.kv_cache_groups) != 1:
+        raise SetupError(f"the model has {len(config.kv_cache_groups)} kinds of KV cache; only models with one kind work")
+    group = config.kv_cache_groups[0]
+    return group.kv_cache_spec.block_size, group.kv_cache_spec.page_size_bytes, len(group.layer_names)

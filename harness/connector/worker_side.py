@@ -1,0 +1,196 @@
+"""The half of the connector that lives with a worker: loads before the forward, saves and proofs after it."""
+
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.chunkfile import Layout, checksum_parts, encode_header
+from harness.connector.settings import Arm
+from harness.connector.step import Load, Save, Step
+from harness.connector.trace import Trace
+from harness.engines.base import Engine
+from harness.engines.paged import PagedKV
+from harness.errors import StoreError
+from harness.keys import for_rank
+from harness.recorder import Recorder
+from harness.stores.base import Buffer, Store
+from harness.types import SKIP, LoadRequest, Span
+
+logger = logging.getLogger("vllm.ttft")
+
+
+class WorkerSide:
+    """Moves KV for one rank. All calls come from the thread that runs the forward."""
+
+    def __init__(self, arms: Mapping[str, Arm], store: Store, cache: PagedKV, trace: Trace, rank: int, world: int) -> None:
+        self._store = store
+        self._cache = cache
+        self._layout = Layout(cache.geometry)
+        self._trace = trace
+        self._rank, self._world = rank, world
+        self._recorder = Recorder(enabled=trace.enabled)
+        self._engines = {name: arm.engine(store, cache, arm.options, self._recorder) for name, arm in arms.items()}
+        self._active: list[Engine] = []
+        self._loads: list[Load] = []
+        self._invalid: set[int] = set()
+        self._forward_start = 0.0
+        self._pending: dict[str, tuple[LoadRequest, dict[str, Any]]] = {}
+
+    def start_load(self, step: Step) -> None:
+        """Begin the step's loads, the engines that return at once first."""
+        if not step.loads:
+            return
+        self._loads = [self._of_rank(load) for load in step.loads]
+        by_arm: dict[str, list[LoadRequest]] = {}
+        for load in self._loads:
+            by_arm.setdefault(load.arm, []).append(load.request)
+        # Layerwise only starts its fetches, chunkwise blocks: in this order they overlap within a step.
+        for arm in sorted(by_arm, key=lambda name: self._engines[name].blocks_in_begin):
+            engine = self._engines[arm]
+            engine.begin_load(by_arm[arm])
+            self._active.append(engine)
+        self._forward_start = time.perf_counter()
+
+    def _of_rank(self, load: Load) -> Load:
+        if self._world == 1:
+            return load
+        request = load.request
+        keys = tuple(for_rank(key, self._rank, self._world) for key in request.chunks)
+        return Load(load.arm, LoadRequest(request.request, keys, request.blocks), load.label)
+
+    def wait_layer(self, layer: int) -> None:
+        """Before the attention of ``layer``."""
+        for engine in self._active:
+            engine.wait_layer(layer)
+
+    def finish(self, step: Step) -> None:
+        """After the forward: failures, saves, then the trace and the proofs of requests of earlier steps."""
+        if self._active:
+            self._end_loads()
+        if step.saves:
+            self._save(step.saves)
+        if self._trace.enabled:
+            self._write_trace(step)
+        self._loads = []
+
+    def _end_loads(self) -> None:
+        invalid: set[int] = set()
+        for engine in self._active:
+            invalid |= engine.end_load()
+        self._recorder.add(Span("forward", -1, self._forward_start, time.perf_counter()))
+        self._active = []
+        self._invalid |= invalid
+        if self._trace.enabled:
+            self._note_loads(invalid)
+        if invalid:
+            logger.warning("%d blocks could not be loaded and count as a miss", len(invalid))
+
+    def _note_loads(self, invalid: set[int]) -> None:
+        """Keep what happened until a step that nobody times; several requests of a step share its waits."""
+        spans = self._recorder.take()
+        shared = [span for span in spans if not span.request]
+        for load in self._loads:
+            if not load.label:
+                continue
+            own = [span for span in spans if span.request == load.request.request]
+            record = _load_record(load, self._rank, own, shared, invalid)
+            if record["failed_blocks"]:
+                self._trace.write(record)
+            else:
+                self._pending[load.request.request] = (load.request, record)
+
+    def take_invalid(self) -> set[int]:
+        """Blocks that failed since the last call."""
+        invalid, self._invalid = self._invalid, set()
+        return invalid
+
+    def _save(self, saves: Sequence[Save]) -> None:
+        failed = {load.request.request for load in self._loads if self._invalid.intersection(load.request.blocks)}
+        for save in saves:
+            if save.request in failed:  # computed on blocks that were never filled
+                continue
+            key = for_rank(save.key, self._rank, self._world)
+            try:
+                if not self._store.exists([key]):
+                    self._write_chunk(save, key)
+            except StoreError as error:
+                logger.error("chunk %s was not saved: %s", key, error)
+                self._trace.write({"kind": "save_error", "key": key, "error": str(error)})
+
+    def _write_chunk(self, save: Save, key: Any) -> None:
+        start = time.perf_counter()
+        geometry = self._cache.geometry
+        padding = [bytes(self._layout.padding)] if self._layout.padding else []
+        parts: list[Buffer] = []
+        checksums = []
+        for layer in range(geometry.layers):
+            own = self._bytes(layer, save.blocks)
+            checksums.append(checksum_parts(own))
+            parts += [*own, *padding]
+        self._store.write(key, [encode_header(self._layout, key, checksums), *parts])
+        self._trace.write({"kind": "save", "key": key, "start_s": start, "end_s": time.perf_counter(), "checksums": checksums})
+
+    def _bytes(self, layer: int, blocks: Sequence[int]) -> Sequence[Buffer]:
+        """What stands in these blocks of a layer, without a copy where the cache is host memory."""
+        return self._cache.targets(layer, blocks) if self._cache.direct else [self._cache.gather(layer, blocks)]
+
+    def _write_trace(self, step: Step) -> None:
+        for note in step.notes:
+            self._trace.write(
+                {
+                    "kind": "lookup",
+                    "label": note.label,
+                    "start_s": note.start_s,
+                    "end_s": note.end_s,
+                    "hit_tokens": note.hit_tokens,
+                }
+            )
+        for request_id in step.prove:
+            request, record = self._pending.pop(request_id, (None, None))
+            if request is not None and record is not None:
+                self._trace.write({**record, "proof": self._proof(request)})
+        for request_id in step.forget:
+            _, record = self._pending.pop(request_id, (None, None))
+            if record is not None:
+                self._trace.write(record)
+
+    def _proof(self, request: LoadRequest) -> list[tuple[str, int, int]]:
+        """Digests of a diagonal through chunks and layers: every chunk and every layer is looked at once at least."""
+        geometry = self._cache.geometry
+        per = geometry.chunk_blocks
+        proof: list[tuple[str, int, int]] = []
+        for i in range(max(len(request.chunks), geometry.layers)):
+            index, layer = i % len(request.chunks), i % geometry.layers
+            blocks = request.blocks[index * per : (index + 1) * per]
+            if SKIP not in blocks:
+                proof.append((request.chunks[index], layer, checksum_parts(self._bytes(layer, blocks))))
+        return proof
+
+    def close(self) -> None:
+        """Stop the engines and the store."""
+        for engine in self._engines.values():
+            engine.close()
+        self._trace.close()
+        self._store.close()
+
+
+def _load_record(load: Load, rank: int, own: Sequence[Span], shared: Sequence[Span], invalid: set[int]) -> dict[str, Any]:
+    """The trace record of one request's load; the step's waits count for each of its requests."""
+    fetches = [span for span in own if span.kind == "fetch"]
+    moves = [span for span in own if span.kind in ("fetch", "copy")]
+    return {
+        "kind": "load",
+        "label": load.label,
+        "rank": rank,
+        "arm": load.arm,
+        "start_s": min((span.start_s for span in moves), default=None),
+        "end_s": max((span.end_s for span in moves), default=None),
+        "stall_s": sum(span.end_s - span.start_s for span in shared if span.kind == "wait"),
+        "operations": len(fetches),
+        "keys": sum(span.keys for span in fetches),
+        "bytes": sum(span.bytes for span in fetches),
+        "failed_blocks": len(invalid.intersection(load.request.blocks)),
+        "spans": [[s.kind, s.layer, s.start_s, s.end_s, s.bytes, s.keys] for s in [*own, *shared]],
+        "proof": None,
+    }

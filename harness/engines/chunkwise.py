@@ -1,0 +1,82 @@
+"""Blocking retrieval of whole chunks before the forward: what LMCache's ordinary engine does.
+
+``pool`` is the setting the discussion is about: how many gets are under way at once.
+"""
+
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Annotated, Literal
+
+import torch
+from pydantic import Field
+
+from harness.engines.base import Engine, EngineOptions
+from harness.engines.fetch import Fetcher, Piece
+from harness.engines.paged import PagedKV
+from harness.recorder import Recorder
+from harness.stores.base import Store
+from harness.types import SKIP, LoadRequest, Span
+
+PoolSize = Annotated[int, Field(ge=0, le=1024)] | Literal["default"]
+
+
+class ChunkwiseOptions(EngineOptions):
+    """Settings of the chunkwise engine."""
+
+    pool: PoolSize = Field(
+        0,
+        description="gets under way at once: 0 = one after the other in the calling thread, N = N threads of its own, "
+        "'default' = Python's default executor, min(32, cores + 4) threads",
+    )
+    batch: int = Field(1, ge=1, le=4096, description="chunks a store call")
+    staged: bool = Field(False, description="read into staging memory and copy, even where blocks could be read into directly")
+    verify: bool = Field(False, description="check the checksum of every layer, not only the header")
+
+
+class Chunkwise(Engine):
+    """All chunks are in place when ``begin_load`` returns; nothing waits later."""
+
+    name = "chunkwise"
+    Options = ChunkwiseOptions
+
+    def __init__(self, store: Store, cache: PagedKV, options: ChunkwiseOptions, recorder: Recorder) -> None:
+        super().__init__(store, cache, options, recorder)
+        self._fetcher = Fetcher(store, cache, recorder, staged=options.staged, verify=options.verify)
+        self._batch = options.batch
+        self._executor: ThreadPoolExecutor | None = None
+        if options.pool != 0:
+            workers = None if options.pool == "default" else options.pool
+            self._executor = ThreadPoolExecutor(workers, thread_name_prefix="chunkwise")
+        self._failed: set[int] = set()
+
+    def begin_load(self, batch: Sequence[LoadRequest]) -> None:
+        """Fetch everything; the time this takes is the step's stall."""
+        start = time.perf_counter()
+        self._fetcher.begin_step()
+        calls = [call for request in batch for call in self._calls(request)]
+        run = map if self._executor is None else self._executor.map
+        for failed in run(self._fetcher.fetch, calls):
+            for piece in failed:
+                self._failed.update(block for block in self._fetcher.blocks(piece) if block != SKIP)
+        if self._fetcher.stream is not None:
+            torch.cuda.current_stream(self.cache.device).wait_stream(self._fetcher.stream)
+        self.recorder.add(Span("wait", -1, start, time.perf_counter()))
+
+    def _calls(self, request: LoadRequest) -> list[list[Piece]]:
+        layers = self.cache.geometry.layers
+        pieces = [Piece(request, index, 0, layers) for index in range(len(request.chunks))]
+        return [pieces[i : i + self._batch] for i in range(0, len(pieces), self._batch)]
+
+    def wait_layer(self, layer: int) -> None:
+        """Nothing to wait for."""
+
+    def end_load(self) -> frozenset[int]:
+        """The blocks of the chunks that failed."""
+        failed, self._failed = frozenset(self._failed), set()
+        return failed
+
+    def close(self) -> None:
+        """Stop the pool."""
+        if self._executor is not None:
+            self._executor.shutdown()

@@ -1,0 +1,160 @@
+"""Asynchronous fetches layer by layer, ahead of the compute: load of layer i + 1 hides behind layer i.
+
+The fetches of the first ``depth`` layers start before the forward; each time the forward reaches a
+layer, those of one more may start (harness/model.py has the recurrence that this realises).
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+
+import torch
+from pydantic import Field, model_validator
+
+from harness.engines.base import Engine, EngineOptions
+from harness.engines.fetch import Fetcher, Piece
+from harness.engines.paged import PagedKV
+from harness.engines.readers import CallNumbers, LoopReaders, ThreadReaders
+from harness.recorder import Recorder
+from harness.stores.base import Store
+from harness.types import SKIP, LoadRequest, Span
+
+
+class LayerwiseOptions(EngineOptions):
+    """Settings of the layerwise engine."""
+
+    depth: int = Field(4, ge=1, le=4096, description="layers in flight or in place ahead of the layer that is computed")
+    layers_per_fetch: int = Field(1, ge=1, le=4096, description="neighbouring layers of a chunk that one read fetches")
+    readers: int = Field(8, ge=1, le=1024, description="store calls under way at once")
+    loops: int = Field(0, ge=0, le=64, description="0 = readers are threads with blocking reads; N = N event loops share them")
+    batch: int = Field(1, ge=1, le=4096, description="chunks a store call")
+    staged: bool = Field(False, description="read into staging memory and copy, even where blocks could be read into directly")
+    verify: bool = Field(False, description="check the checksum of every layer, not only the header")
+
+    @model_validator(mode="after")
+    def _loops_have_work(self) -> "LayerwiseOptions":
+        if self.loops > self.readers:
+            raise ValueError(f"loops={self.loops} is more than readers={self.readers}; give each loop at least one reader")
+        return self
+
+
+class Layerwise(Engine):
+    """Fetches stay ``depth`` layers ahead; ``wait_layer`` blocks only for what has not arrived."""
+
+    name = "layerwise"
+    Options = LayerwiseOptions
+    blocks_in_begin = False
+
+    def __init__(self, store: Store, cache: PagedKV, options: LayerwiseOptions, recorder: Recorder) -> None:
+        super().__init__(store, cache, options, recorder)
+        self._fetcher = Fetcher(store, cache, recorder, staged=options.staged, verify=options.verify)
+        self._depth, self._width, self._batch = options.depth, options.layers_per_fetch, options.batch
+        self._groups = -(-cache.geometry.layers // self._width)
+        self._calls: list[tuple[LoadRequest, int, int]] = []
+        self._remaining = [0] * self._groups
+        self._events: list[torch.cuda.Event | None] = [None] * self._groups
+        self._failed: set[tuple[LoadRequest, int]] = set()
+        self._crash: BaseException | None = None
+        self._numbers = CallNumbers()
+        self._arrived = threading.Condition()
+        self._readers: ThreadReaders | LoopReaders
+        if options.loops:
+            self._readers = LoopReaders(options.readers, options.loops, self._numbers, self._acarry_out)
+        else:
+            self._readers = ThreadReaders(options.readers, self._numbers, self._carry_out)
+
+    def begin_load(self, batch: Sequence[LoadRequest]) -> None:
+        """Let the readers start on the first ``depth`` layers and return."""
+        self._calls = [
+            (request, start, min(start + self._batch, len(request.chunks)))
+            for request in batch
+            for start in range(0, len(request.chunks), self._batch)
+        ]
+        self._remaining = [len(self._calls)] * self._groups
+        self._events = [None] * self._groups
+        self._failed.clear()
+        self._fetcher.begin_step()
+        self._numbers.restart(self._limit(0))
+
+    def _limit(self, layer: int) -> int:
+        """Calls that may have started once ``layer`` is about to be computed: those of layers below layer + depth."""
+        groups = min(max(-(-(layer + self._depth) // self._width), 1), self._groups)
+        return groups * len(self._calls)
+
+    def _pieces(self, number: int) -> tuple[int, list[Piece]]:
+        group, position = divmod(number, len(self._calls))
+        request, start, stop = self._calls[position]
+        first = group * self._width
+        count = min(self._width, self.cache.geometry.layers - first)
+        wanted = [index for index in range(start, stop) if (request, index) not in self._failed]
+        return group, [Piece(request, index, first, count) for index in wanted]
+
+    def _carry_out(self, number: int) -> None:
+        group, pieces = self._pieces(number)
+        try:
+            self._done(group, self._fetcher.fetch(pieces) if pieces else [])
+        except BaseException as error:  # noqa: BLE001  a dead reader would hang the forward: hand it over
+            self._abort(group, error)
+
+    async def _acarry_out(self, number: int) -> None:
+        group, pieces = self._pieces(number)
+        try:
+            self._done(group, await self._fetcher.afetch(pieces) if pieces else [])
+        except BaseException as error:  # noqa: BLE001  as above
+            self._abort(group, error)
+
+    def _abort(self, group: int, error: BaseException) -> None:
+        self._crash = error
+        self._done(group, [])
+
+    def _done(self, group: int, failed: Sequence[Piece]) -> None:
+        with self._arrived:
+            self._failed.update((piece.request, piece.index) for piece in failed)
+            self._remaining[group] -= 1
+            if self._remaining[group] == 0:
+                if self._fetcher.stream is not None:
+                    self._events[group] = self._fetcher.stream.record_event()
+                self._arrived.notify_all()
+
+    def wait_layer(self, layer: int) -> None:
+        """Allow one more layer to start, then wait for this one."""
+        if not self._calls:
+            return
+        self._numbers.allow(self._limit(layer))
+        group = layer // self._width
+        self._wait_group(group, layer)
+        event = self._events[group]
+        if event is not None and layer == group * self._width:
+            torch.cuda.current_stream(self.cache.device).wait_event(event)
+
+    def _wait_group(self, group: int, layer: int) -> None:
+        if self._remaining[group]:
+            start = time.perf_counter()
+            with self._arrived:
+                while self._remaining[group]:
+                    self._arrived.wait()
+            self.recorder.add(Span("wait", layer, start, time.perf_counter()))
+        if self._crash is not None:
+            crash, self._crash = self._crash, None
+            raise crash
+
+    def end_load(self) -> frozenset[int]:
+        """Wait for what is still under way; the blocks of chunks that failed in any layer."""
+        if not self._calls:
+            return frozenset()
+        self._numbers.allow(self._limit(self.cache.geometry.layers))
+        for group in range(self._groups):
+            self._wait_group(group, group * self._width)
+        self._calls = []
+        if self._fetcher.stream is not None:
+            torch.cuda.current_stream(self.cache.device).wait_stream(self._fetcher.stream)
+        return frozenset(
+            block
+            for request, index in self._failed
+            for block in self._fetcher.blocks(Piece(request, index, 0, 1))
+            if block != SKIP
+        )
+
+    def close(self) -> None:
+        """End the readers."""
+        self._readers.close()

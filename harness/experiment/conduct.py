@@ -1,0 +1,228 @@
+"""The whole of an experiment, from an empty folder to a finished one. ``measure`` is the entry."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from harness.errors import TtftError
+from harness.experiment import correctness, environment
+from harness.experiment.order import PlannedRun, schedule
+from harness.experiment.progress import Progress
+from harness.experiment.session import Session, loading_arms
+from harness.experiment.setting import RECOMPUTE, Setting
+from harness.experiment.timed import TimedRuns
+from harness.replay.in_process import EngineSettings
+from harness.results import RunWriter
+from harness.stores import Store, open_store
+from harness.stores.base import redact
+
+
+def measure(
+    setting: Setting, folder: Path, command: str, progress: Progress, finished: dict[int, PlannedRun] | None = None
+) -> dict[str, Any]:
+    """Carry the experiment out and return the run's meta data, as in run.json.
+
+    ``finished``: runs that a resumed folder already holds. Raises TtftError; whatever ends it, the rows
+    measured so far are on disk, run.json says ``partial``, vLLM is stopped and the store cleaned.
+    """
+    with open_store(setting.experiment.store) as store:
+        writer = RunWriter(folder)
+        conductor = Conductor(setting, folder, command, progress, store, writer, finished or {})
+        try:
+            with conductor.recorded():
+                asyncio.run(conductor.conduct())
+        finally:
+            writer.close()
+    return conductor.meta
+
+
+class Conductor:
+    """One experiment under way."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        folder: Path,
+        command: str,
+        progress: Progress,
+        store: Store,
+        writer: RunWriter,
+        finished: dict[int, PlannedRun],
+    ) -> None:
+        self._setting = setting
+        self._folder = folder
+        self._progress = progress
+        self._store = store
+        self._writer = writer
+        self._finished = finished
+        self._namespace = f"{folder.name}-{time.time_ns():x}"
+        self.meta: dict[str, Any] = _meta(setting, folder.name, command)
+
+    @contextlib.contextmanager
+    def recorded(self) -> Iterator[None]:
+        """Keep run.json true to what is happening, however it ends."""
+        self._writer.write_meta(self.meta)
+        try:
+            yield
+            self.meta["status"] = "void" if self.meta["void_runs"] else "complete"
+        except BaseException as error:
+            self.meta["status"] = "partial"
+            self.meta["ended_by"] = str(error) if isinstance(error, TtftError) else type(error).__name__
+            raise
+        finally:
+            self.meta["ended"] = _now()
+            self._writer.write_meta(self.meta)
+
+    async def conduct(self) -> None:
+        """All stages."""
+        experiment = self._setting.experiment
+        chosen = correctness.choose(self._setting.data.prompts, self._setting.hits, experiment.correctness_prompts)
+        if chosen and self._setting.dtype != "float32":
+            await self._correctness_apart(chosen)
+        self._progress.stage(f"starting vLLM ({self._setting.dtype})")
+        with self._session(self._setting.dtype, experiment.kv_cache_gib) as session:
+            self.meta["geometry"] = session.trace.start["geometry"]
+            self.meta["binding"]["torch_threads"] = session.trace.start["torch_threads"]
+            self.meta["direct_reads"] = session.trace.start["direct"]
+            heads = self._setting.heads
+            self._progress.stage(f"priming the store with {self._setting.primed_chunks} chunks")
+            await session.prime(heads, self._namespace)
+            if chosen and self._setting.dtype == "float32":
+                await self._correctness_here(session, chosen)
+            await self._warm_up(session)
+            await self._timed_runs(session)
+
+    @contextlib.contextmanager
+    def _session(self, dtype: str, kv_cache_gib: float) -> Iterator[Session]:
+        experiment = self._setting.experiment
+        settings = EngineSettings(
+            model=self._setting.model.path,
+            dtype=dtype,
+            max_model_len=self._setting.max_model_len,
+            kv_cache_bytes=int(kv_cache_gib * 2**30),
+            connector={
+                "store": experiment.store,
+                "arms": self._setting.served_arms,
+                "chunk_tokens": experiment.chunk_tokens,
+                "save": False,
+                "trace": str((self._folder / "trace").resolve()),
+            },
+            load_failure_policy=experiment.load_failure_policy,
+            tensor_parallel=experiment.tensor_parallel,
+            extra=experiment.vllm,
+        )
+        session = Session.start(settings, self._store, self._folder, experiment.chunk_tokens)
+        try:
+            yield session
+        finally:
+            session.close(keep_store=experiment.keep_store)
+
+    async def _correctness_apart(self, chosen: list[Any]) -> None:
+        self._progress.stage("starting vLLM (float32) for the correctness pass")
+        # float32 KV is twice as large; the pass runs one request at a time, so the cache need not be.
+        with self._session("float32", self._setting.experiment.kv_cache_gib) as session:
+            await self._correctness_here(session, chosen)
+
+    async def _correctness_here(self, session: Session, chosen: list[Any]) -> None:
+        self._progress.stage(f"correctness pass: {len(chosen)} prompts by every arm")
+        namespace = f"{self._namespace}-correctness"
+        await session.prime([prompt.tokens[:hit] for prompt, hit in chosen], namespace)
+        try:
+            self.meta["correctness"] = await correctness.check(session, self._setting.arms, chosen, namespace)
+        except TtftError as error:
+            self.meta["correctness"] = {"status": "failed", "detail": str(error)}
+            raise
+        self._writer.write_meta(self.meta)
+        session.delete([key for prompt, hit in chosen for key in session.keys(prompt.tokens[:hit], namespace)])
+
+    async def _warm_up(self, session: Session) -> None:
+        """Every arm serves prompts of its own before anything is timed."""
+        tokens, hit = self._setting.warmup
+        namespace = f"{self._namespace}-warm-up"
+        self._progress.stage("warming up")
+        if hit and loading_arms(self._setting.arms):
+            await session.prime([tokens[:hit]], namespace)
+        for _ in range(self._setting.experiment.warmup):
+            for arm in self._setting.arms:
+                if arm != RECOMPUTE:
+                    await session.send(arm, tokens, 2, namespace, hit=hit, save=False)
+        session.delete(session.keys(tokens, namespace))
+
+    async def _timed_runs(self, session: Session) -> None:
+        experiment, setting = self._setting.experiment, self._setting
+        plan = schedule(list(setting.arms), experiment.pairs, [RECOMPUTE], experiment.recompute_rounds)
+        todo = [planned for planned in plan if planned.run not in self._finished]
+        self._progress.expect(len(todo) * len(setting.data.prompts))
+        runs = TimedRuns(
+            session,
+            setting.arms,
+            setting.data.prompts,
+            setting.hits,
+            self._writer,
+            self._progress,
+            cache_state=experiment.cache_state,
+            page_cache=experiment.page_cache,
+            concurrency=experiment.concurrency,
+            namespace=self._namespace,
+        )
+        for planned in todo:
+            self.meta["runs"].append(
+                {"run": planned.run, "pair": planned.pair, "arm": planned.arm, "started": _now(), "done": False}
+            )
+            self._writer.write_meta(self.meta)
+            await runs.carry_out(planned)
+            self.meta["runs"][-1]["done"] = True
+            self.meta["void_runs"] = [*self.meta["void_runs"], *runs.void]
+            runs.void.clear()
+            self._writer.write_meta(self.meta)
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _meta(setting: Setting, name: str, command: str) -> dict[str, Any]:
+    experiment = setting.experiment
+    config = experiment.model_dump()
+    config |= {
+        "store": redact(experiment.store),
+        "dtype": setting.dtype,
+        "model": setting.model.name,
+        "max_model_len": setting.max_model_len,
+    }
+    return {
+        "id": name,
+        "command": command,
+        "question": experiment.question,
+        "started": _now(),
+        "ended": None,
+        "status": "partial",
+        "config": config,
+        "arms": [
+            {
+                "name": arm.name,
+                "engine": arm.engine.name,
+                "options": arm.options.model_dump(),
+                "grants_hits": arm.engine.grants_hits,
+                "loads_kv": arm.engine.loads_kv,
+            }
+            for arm in setting.arms.values()
+        ],
+        "versions": environment.versions(),
+        "machine": environment.machine(),
+        "binding": environment.binding(),
+        "data": {
+            "fingerprint": setting.data.fingerprint(),
+            "prompts": len(setting.data.prompts),
+            "notes": list(setting.notes),
+            "primed_chunks": setting.primed_chunks,
+        },
+        "correctness": {"status": "skipped"},
+        "runs": [],
+        "void_runs": [],
+        "warnings": [],
+    }

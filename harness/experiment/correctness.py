@@ -1,0 +1,49 @@
+"""Correct before fast: in float32 every loading arm gives the tokens that computing everything gives.
+
+bfloat16 cannot show this: a hit and a recompute take different numerical paths, and differ after a few
+tokens even when all is right (docs/measurement.md).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.connector.settings import Arm
+from harness.errors import RunError, VoidRuns
+from harness.experiment.proofs import load_reason
+from harness.experiment.session import Session, loading_arms
+from harness.types import Prompt
+
+OUTPUT_TOKENS = 8
+
+
+def choose(prompts: Sequence[Prompt], hits: Sequence[int], count: int) -> list[tuple[Prompt, int]]:
+    """The ``count`` shortest prompts that hit something, with their hits: right KV shows at any length."""
+    candidates = [(prompt, hit) for prompt, hit in zip(prompts, hits, strict=True) if hit]
+    candidates.sort(key=lambda pair: len(pair[0].tokens))
+    return candidates[:count]
+
+
+async def check(
+    session: Session, arms: Mapping[str, Arm], chosen: Sequence[tuple[Prompt, int]], namespace: str
+) -> dict[str, Any]:
+    """Replay the chosen prompts, already primed, by every arm. Raises VoidRuns at the first difference."""
+    for number, (prompt, hit) in enumerate(chosen):
+        truth = await session.send("recompute", prompt.tokens, OUTPUT_TOKENS, namespace, hit=0, save=False)
+        if truth.error:
+            raise RunError(f"the correctness pass failed: {truth.error}")
+        for arm in loading_arms(arms):
+            label = f"correctness/{number}/{arm}"
+            outcome = await session.send(arm, prompt.tokens, OUTPUT_TOKENS, namespace, hit=hit, save=False, label=label)
+            if outcome.error:
+                raise RunError(f"the correctness pass failed in arm {arm}: {outcome.error}")
+            session.trace.poll()
+            loads = session.trace.loads(label)
+            reason = load_reason(loads, hit, moves_kv=True, saved=session.trace.saved)
+            if outcome.cached_tokens != hit:
+                reason = f"hit {outcome.cached_tokens} tokens where {hit} are stored"
+            equal = sum(a == b for a, b in zip(outcome.tokens, truth.tokens, strict=True))
+            if not reason and equal != OUTPUT_TOKENS:
+                reason = f"only {equal} of {OUTPUT_TOKENS} tokens equal those of recompute"
+            if reason:
+                raise VoidRuns(f"arm {arm} is not correct, so nothing was timed: prompt {prompt.id}: {reason}")
+    return {"status": "passed", "prompts": len(chosen), "output_tokens": OUTPUT_TOKENS, "arms": loading_arms(arms)}

@@ -1,0 +1,59 @@
+"""From one request's outcome and trace to its row in requests.csv. Pure."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from harness.replay.outcome import Outcome
+
+
+def timings(outcome: Outcome, lookup: Mapping[str, Any] | None, loads: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """The time columns, in seconds. Ranks work side by side, so their longest load and stall count."""
+    lookup_s = lookup["end_s"] - lookup["start_s"] if lookup else None
+    moved = [load for load in loads if load["start_s"] is not None]
+    stall_s = max((load["stall_s"] for load in loads), default=None)
+    compute_s = None
+    if outcome.prefill_s is not None:
+        compute_s = outcome.prefill_s - (lookup_s or 0.0) - (stall_s or 0.0)
+    return {
+        "ttft_s": outcome.first_s - outcome.sent_s if outcome.first_s is not None else None,
+        "server_ttft_s": outcome.server_ttft_s,
+        "queue_s": outcome.queue_s,
+        "lookup_s": lookup_s,
+        "load_s": max(load["end_s"] for load in moved) - min(load["start_s"] for load in moved) if moved else None,
+        "stall_s": stall_s,
+        "compute_s": compute_s,
+        "e2e_s": outcome.last_s - outcome.sent_s if outcome.last_s is not None else None,
+    }
+
+
+def counters(loads: Sequence[Mapping[str, Any]]) -> dict[str, object]:
+    """What the retrieval asked of the store, all ranks together; empty where nothing was loaded."""
+    if not loads:
+        return {}
+    return {name: sum(load[name] for load in loads) for name in ("operations", "keys", "bytes")}
+
+
+def span_rows(
+    run: int, prompt: str, lookup: Mapping[str, Any] | None, loads: Sequence[Mapping[str, Any]]
+) -> list[dict[str, object]]:
+    """The request's spans as rows of spans.jsonl."""
+    rows: list[dict[str, object]] = []
+    if lookup:
+        rows.append(_span(run, prompt, ["lookup", -1, lookup["start_s"], lookup["end_s"], 0, 0]))
+    for load in loads:
+        rows.extend(_span(run, prompt, span) for span in load["spans"])
+    return rows
+
+
+def _span(run: int, prompt: str, span: Sequence[Any]) -> dict[str, object]:
+    kind, layer, start_s, end_s, size, keys = span
+    return {
+        "run": run,
+        "request": prompt,
+        "layer": layer,
+        "kind": kind,
+        "start_s": start_s,
+        "end_s": end_s,
+        "bytes": size,
+        "keys": keys,
+    }

@@ -1,0 +1,112 @@
+"""One vLLM engine over one store: what every stage of the experiment works with."""
+
+import asyncio
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from harness.connector.settings import Arm
+from harness.errors import RunError, StoreUnavailable
+from harness.experiment.trace_reader import TraceReader
+from harness.keys import chain, for_rank, root
+from harness.replay.in_process import EngineSettings, InProcessEngine
+from harness.replay.outcome import Outcome
+from harness.stores.base import Store
+from harness.types import ChunkKey
+
+PRIMER = "chunkwise"
+"""The arm that primes: it hits what is stored already and saves the rest."""
+
+
+class Session:
+    """Sends requests to one engine and keeps account of what it stored."""
+
+    def __init__(self, engine: InProcessEngine, store: Store, trace: TraceReader, chunk_tokens: int) -> None:
+        self.engine = engine
+        self.store = store
+        self.trace = trace
+        self.chunk_tokens = chunk_tokens
+        self._numbers = itertools.count()
+        self._roots: dict[str, bytes] = {}
+        self.stored: set[str] = set()
+
+    @classmethod
+    def start(cls, settings: EngineSettings, store: Store, folder: Path, chunk_tokens: int) -> "Session":
+        """Start vLLM with a trace below ``folder``. Raises SetupError."""
+        traces = folder / "trace"
+        traces.mkdir(parents=True, exist_ok=True)
+        _clear(traces, store)
+        engine = InProcessEngine.start(settings, folder / "vllm.log")
+        trace = TraceReader(traces)
+        trace.poll()
+        if not trace.start:
+            engine.close()
+            raise RunError(f"the connector left no trace in {traces}; see {folder / 'vllm.log'}")
+        return cls(engine, store, trace, chunk_tokens)
+
+    async def send(
+        self, arm: str, tokens: Sequence[int], output_tokens: int, namespace: str, *, hit: int, save: bool, label: str = ""
+    ) -> Outcome:
+        """One request by one arm, granted ``hit`` tokens at most."""
+        params = {"arm": arm, "max_hit_tokens": hit, "save": save, "namespace": namespace, "label": label}
+        return await self.engine.generate(f"ttft-{next(self._numbers)}", tokens, output_tokens, params)
+
+    def keys(self, tokens: Sequence[int], namespace: str) -> list[ChunkKey]:
+        """The keys, of all ranks, of the whole chunks of ``tokens``."""
+        if namespace not in self._roots:
+            self._roots[namespace] = root({**self.trace.start["identity"], "namespace": namespace})
+        world = int(self.trace.start["identity"]["world"])
+        keys = chain(self._roots[namespace], tokens, self.chunk_tokens)
+        return [for_rank(key, rank, world) for key in keys for rank in range(world)]
+
+    async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
+        """Compute and save all chunks of ``heads``. Raises StoreUnavailable or RunError."""
+        for tokens in heads:
+            # The last token is computed anew, so one token more makes the last chunk part of the hit's limit.
+            outcome = await self.send(PRIMER, tokens, 1, namespace, hit=len(tokens), save=True)
+            self.note_saves()
+            if outcome.error:
+                raise RunError(f"priming failed: {outcome.error}")
+            missing = [key for key in self.keys(tokens, namespace) if key not in self.trace.saved]
+            if missing:
+                raise RunError(f"priming left {len(missing)} chunks unsaved; see vllm.log in the run's folder")
+
+    def note_saves(self) -> None:
+        """Take in what was saved since the last call. Raises StoreUnavailable where a save failed."""
+        self.trace.poll()
+        self.stored.update(self.trace.saved)
+        if self.trace.save_errors:
+            raise StoreUnavailable(f"chunks could not be saved: {self.trace.save_errors[0]}")
+
+    async def drop_page_cache(self, keys: Sequence[str]) -> bool:
+        """Have the operating system forget these chunks; whether that could be verified."""
+        return await asyncio.to_thread(self.store.evict_from_os_cache, keys)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove chunks that this session stored."""
+        gone = self.stored.intersection(keys)
+        self.store.delete(gone)
+        self.stored -= gone
+        self.trace.forget(gone)
+
+    def close(self, *, keep_store: bool = False) -> None:
+        """Stop vLLM, and clean up the store."""
+        self.engine.close()
+        self.trace.poll()
+        self.stored.update(self.trace.saved)
+        if not keep_store:
+            self.store.delete(self.stored)
+
+
+def _clear(traces: Path, store: Store) -> None:
+    """Begin with an empty trace; chunks that an interrupted session left in the store go with the old one."""
+    leftover = TraceReader(traces)
+    leftover.poll()
+    store.delete(leftover.saved)
+    for path in traces.glob("worker-*.jsonl"):
+        path.unlink()
+
+
+def loading_arms(arms: Mapping[str, Arm]) -> list[str]:
+    """Names of the arms that move KV."""
+    return [name for name, arm in arms.items() if arm.engine.loads_kv]

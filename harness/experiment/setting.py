@@ -1,0 +1,96 @@
+"""From an experiment as written to one that can be carried out: auto values filled in, prompts built."""
+
+from dataclasses import dataclass
+
+from harness import models
+from harness.cachestate import distinct_chunks, expected_hits, priming_plan
+from harness.config import Experiment
+from harness.connector.settings import Arm, parse_arm
+from harness.errors import UsageError
+from harness.experiment.session import PRIMER
+from harness.specs import parse_options, split_spec
+from harness.types import DataSet, hit_limit
+from harness.workloads import WORKLOADS
+from harness.workloads.base import Limits, token_block
+
+FLOOR, RECOMPUTE = "floor", "recompute"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Everything that is known before vLLM starts.
+
+    ``arms`` are the measured ones in their order, bounds last; ``hits`` the tokens that each prompt
+    has to hit; ``heads`` what has to be primed.
+    """
+
+    experiment: Experiment
+    model: models.Model
+    dtype: str
+    max_model_len: int
+    arms: dict[str, Arm]
+    data: DataSet
+    hits: list[int]
+    heads: list[tuple[int, ...]]
+    warmup: tuple[tuple[int, ...], int]
+    notes: tuple[str, ...]
+
+    @property
+    def served_arms(self) -> list[str]:
+        """Arms that the connector has to know: the measured ones, the primer and the reference of the correctness pass."""
+        return list(dict.fromkeys([*self.arms, PRIMER, RECOMPUTE]))
+
+    @property
+    def primed_chunks(self) -> int:
+        """Chunks that priming stores."""
+        return distinct_chunks(self.heads, self.experiment.chunk_tokens)
+
+
+def settle(experiment: Experiment) -> Setting:
+    """Resolve everything. Raises UsageError or SetupError; starts nothing."""
+    notes: list[str] = []
+    arms = {text: parse_arm(text) for text in experiment.arms}
+    if experiment.bounds:
+        arms.setdefault(RECOMPUTE, parse_arm(RECOMPUTE))
+        if experiment.cache_state == "primed":
+            arms.setdefault(FLOOR, parse_arm(FLOOR))
+    if experiment.cache_state == "natural":
+        if any(arm.engine.grants_hits and not arm.engine.loads_kv for arm in arms.values()):
+            raise UsageError(
+                "the floor arm cannot run in the natural state: its KV is not real, so it saves nothing and hits nothing"
+            )
+        if experiment.concurrency > 1:
+            raise UsageError(
+                "natural with concurrency above 1 has no certain hits to verify; use concurrency=1 or cache_state=primed"
+            )
+    dtype = models.default_dtype() if experiment.dtype == "auto" else experiment.dtype
+    model = models.resolve(experiment.model, dtype)
+    limits = Limits(model.vocabulary, experiment.max_model_len or model.max_positions, experiment.chunk_tokens)
+    data = _build(experiment.workload, limits)
+    if any(prompt.output_tokens < 2 for prompt in data.prompts):
+        raise UsageError(
+            "each request needs 2 output tokens at least: the KV proof is taken after the first; set output=2 or more"
+        )
+    hits = expected_hits(data, experiment.cache_state, experiment.chunk_tokens)
+    if not any(hits):
+        raise UsageError(
+            "no prompt of the workload hits a whole chunk, so there is nothing to load; lengthen prefixes or lower chunk_tokens"
+        )
+    heads = priming_plan(data, hits, experiment.chunk_tokens) if experiment.cache_state == "primed" else []
+    warmup = _warmup(data, hits, model.vocabulary, experiment)
+    longest = max(len(prompt.tokens) + prompt.output_tokens for prompt in data.prompts)
+    max_model_len = min(-(-(longest + 16) // 256) * 256, model.max_positions)
+    return Setting(experiment, model, dtype, max_model_len, arms, data, hits, heads, warmup, tuple(notes) + data.notes)
+
+
+def _build(spec: str, limits: Limits) -> DataSet:
+    name, options = split_spec(spec)
+    cls = WORKLOADS.get(name)
+    return cls(parse_options(cls.Options, options, f"workload '{name}'")).build(limits)
+
+
+def _warmup(data: DataSet, hits: list[int], vocabulary: int, experiment: Experiment) -> tuple[tuple[int, ...], int]:
+    """A prompt outside the measured set, as long as the one with the longest hit, and its hit."""
+    hit, length = max((hit, len(prompt.tokens)) for prompt, hit in zip(data.prompts, hits, strict=True))
+    tokens = tuple(int(token) for token in token_block(f"warm-up/{experiment.seed}", length, vocabulary))
+    return tokens, min(hit, hit_limit(length, experiment.chunk_tokens))

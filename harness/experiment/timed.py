@@ -1,0 +1,126 @@
+"""The timed runs: one replay of all prompts by one arm in one cache state, each row written at once."""
+
+import time
+from collections.abc import Mapping, Sequence
+
+from harness.cachestate import CacheState
+from harness.connector.settings import Arm
+from harness.experiment import proofs, rows
+from harness.experiment.order import PlannedRun
+from harness.experiment.progress import Progress
+from harness.experiment.session import Session
+from harness.replay.closed_loop import closed_loop
+from harness.replay.outcome import Outcome
+from harness.results import RunWriter
+from harness.types import Prompt
+
+
+class TimedRuns:
+    """Carries out planned runs one after the other."""
+
+    def __init__(
+        self,
+        session: Session,
+        arms: Mapping[str, Arm],
+        prompts: Sequence[Prompt],
+        hits: Sequence[int],
+        writer: RunWriter,
+        progress: Progress,
+        *,
+        cache_state: CacheState,
+        page_cache: str,
+        concurrency: int,
+        namespace: str,
+    ) -> None:
+        """``hits``: tokens that each prompt has to hit. ``namespace``: the primed one; natural runs get their own below it."""
+        self._session = session
+        self._arms = arms
+        self._prompts = prompts
+        self._hits = hits
+        self._writer = writer
+        self._progress = progress
+        self._natural = cache_state == "natural"
+        self._cache_state = cache_state
+        self._page_cache = page_cache
+        self._concurrency = concurrency
+        self._namespace = namespace
+        self._witness = proofs.TokenWitness()
+        self.void: list[dict[str, object]] = []
+
+    async def carry_out(self, planned: PlannedRun) -> None:
+        """One run. Its rows are on disk when this returns; a void one is noted in ``void``."""
+        namespace = f"{self._namespace}/run{planned.run}" if self._natural else self._namespace
+        state = self._page_cache if self._page_cache == "dropped" else self._warm_state(namespace)
+        start = time.perf_counter()
+
+        async def send(position: int) -> None:
+            await self._one(planned, position, namespace, start, state)
+
+        await closed_loop(len(self._prompts), self._concurrency, send)
+        if self._natural:
+            self._session.note_saves()
+            every = [key for prompt in self._prompts for key in self._session.keys(prompt.tokens, namespace)]
+            self._session.delete(every)
+
+    def _warm_state(self, namespace: str) -> str:
+        """``warm`` where the store can tell that all chunks are in the page cache; a natural run starts without any."""
+        if self._natural:
+            return "warm"
+        keys = {
+            key for prompt, hit in zip(self._prompts, self._hits, strict=True)
+            for key in self._session.keys(prompt.tokens[:hit], namespace)
+        }  # fmt: skip
+        fraction = self._session.store.cached_fraction(sorted(keys)) if keys else 1.0
+        return "warm" if fraction == 1.0 else "unknown"
+
+    async def _one(self, planned: PlannedRun, position: int, namespace: str, start: float, page_cache: str) -> None:
+        prompt = self._prompts[position]
+        arm = self._arms[planned.arm]
+        hit = self._hits[position] if arm.engine.grants_hits else 0
+        if self._page_cache == "dropped" and arm.engine.loads_kv:
+            dropped = await self._session.drop_page_cache(self._session.keys(prompt.tokens[:hit], namespace))
+            page_cache = "dropped" if dropped else "unknown"
+        label = f"{planned.run}/{position}"
+        planned_s = time.perf_counter() - start
+        outcome = await self._session.send(
+            planned.arm, prompt.tokens, prompt.output_tokens, namespace, hit=hit, save=self._natural, label=label
+        )
+        row = self._row(planned, position, outcome, hit, label)
+        row |= {"page_cache": page_cache, "planned_s": planned_s, "sent_s": outcome.sent_s - start}
+        self._writer.append(row)
+        reason = row["void"] or row["error"]
+        if reason:
+            self.void.append({"run": planned.run, "arm": planned.arm, "prompt": prompt.id, "reason": reason})
+        self._progress.done(planned.arm, row["ttft_s"] if isinstance(row["ttft_s"], float) else None)
+
+    def _row(self, planned: PlannedRun, position: int, outcome: Outcome, hit: int, label: str) -> dict[str, object]:
+        prompt = self._prompts[position]
+        engine = self._arms[planned.arm].engine
+        trace = self._session.trace
+        trace.poll()
+        lookup, loads = trace.lookup(label), trace.loads(label)
+        self._writer.append_spans(rows.span_rows(planned.run, prompt.id, lookup, loads))
+        digest = proofs.tokens_digest(outcome.tokens)
+        void = proofs.hit_reason(hit, outcome.cached_tokens)
+        void = void or proofs.load_reason(loads, hit, engine.loads_kv, trace.saved)
+        # Other requests in the batch change the numerics, so tokens can be held against each other only one by one.
+        if not void and engine.loads_kv and self._concurrency == 1:
+            void = self._witness.reason(prompt.id, planned.arm, digest)
+        return {
+            "run": planned.run,
+            "pair": planned.pair,
+            "position": position,
+            "arm": planned.arm,
+            "cache_state": self._cache_state,
+            "prompt": prompt.id,
+            "prompt_tokens": len(prompt.tokens),
+            "expected_hit_tokens": hit,
+            "hit_tokens": outcome.cached_tokens,
+            **rows.timings(outcome, lookup, loads),
+            "output_tokens": len(outcome.tokens),
+            **rows.counters(loads),
+            "output_digest": digest,
+            "kv_digest": proofs.kv_digest(loads),
+            "void": "" if outcome.error else void,
+            "error": outcome.error,
+        }

@@ -1,0 +1,63 @@
+"""Names from outside (arms, paths, URLs) made safe to show: in a terminal, in Markdown, in pictures."""
+
+import re
+import textwrap
+import unicodedata
+
+_HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
+"""Unicode categories that show nothing or steer what shows them: escape codes, direction marks, line separators."""
+
+_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s'\"/@]*?:)[^\s'\"/@]+@")
+
+
+def without_secrets(text: object) -> str:
+    """``text`` without the passwords of the URLs in it."""
+    return _PASSWORD.sub(r"\1***@", str(text))
+
+
+def printable(text: object) -> str:
+    """``text`` with every character that would not show as itself written as an escape (``\\x1b``, ``\\u202e``)."""
+    return "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in str(text))
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape", "surrogatepass").decode("ascii")
+
+
+def markdown(text: object) -> str:
+    """``text`` as plain text inside Markdown, also in a table's cell: nothing in it is markup or HTML."""
+    safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return "".join(f"\\{char}" if char in "\\`*_|[]~$#" else char for char in safe)
+
+
+def wrapped(text: str, width: int, lines: int = 4) -> str:
+    """``text`` over at most ``lines`` lines of ``width`` characters; what is left out of the middle becomes ``…``.
+
+    Both ends stay, since names of arms tend to differ at the end. Breaks fall behind ``:``, ``,``, ``?``,
+    ``&`` and ``/`` where they can.
+    """
+    room = width * lines - lines  # a break in front of a long word wastes some of a line
+    if len(text) > room:
+        text = text[: room // 2] + "…" + text[len(text) - (room - room // 2 - 1) :]
+    pieces: list[str] = []
+    for char in text:  # a break is allowed where a piece ends
+        if pieces and not pieces[-1].endswith((":", ",", "?", "&", "/", " ")):
+            pieces[-1] += char
+        else:
+            pieces.append(char)
+    out = [""]
+    for piece in pieces:
+        for part in textwrap.wrap(piece, width, drop_whitespace=False, replace_whitespace=False) or [piece]:
+            if len(out[-1]) + len(part) <= width:
+                out[-1] += part
+            else:
+                out.append(part)
+    return "\n".join(line.strip() for line in _fit(out, width, lines))
+
+
+def _fit(out: list[str], width: int, lines: int) -> list[str]:
+    """Where breaks at the good places need too many lines: break anywhere."""
+    if len(out) <= lines:
+        return out
+    text = "".join(out)
+    return [text[i : i + width] for i in range(0, len(text), width)]

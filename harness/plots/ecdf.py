@@ -1,0 +1,46 @@
+"""Which share of the requests had their first token within a given time, an arm a curve."""
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from harness.evidence import Evidence
+from harness.plots.style import arm_label, figure, looks, scale_axis, unit_of
+
+
+def draw(evidence: Evidence) -> Figure | None:
+    """ECDF of TTFT over all counted requests; the legend runs from the fastest median to the slowest.
+
+    None where no request counts.
+    """
+    times = {arm: np.sort(evidence.of(arm)["ttft_s"].to_numpy(float)) for arm in evidence.arms}
+    times = {arm: values for arm, values in times.items() if len(values)}
+    if not times:
+        return None
+    everything = np.concatenate(list(times.values()))
+    unit, look = unit_of(everything), looks(evidence.arms)
+    picture = figure(evidence, "How soon the first token came: ECDF of TTFT", 8, 4.6)
+    axes = picture.subplots()
+    for arm, values in sorted(times.items(), key=lambda item: float(np.median(item[1]))):
+        share = np.arange(1, len(values) + 1) / len(values)
+        axes.step(
+            np.concatenate([values[:1], values]) * unit.scale,
+            np.concatenate([[0.0], share]),
+            where="post",
+            color=look[arm.name].colour,
+            linestyle=look[arm.name].line,
+            linewidth=1.8,
+            marker=look[arm.name].marker,
+            markersize=6,
+            # A few markers at the same shares on every curve: they tell the curves apart without colour.
+            markevery=sorted({int(np.ceil(len(values) * at)) for at in (0.1, 0.3, 0.5, 0.7, 0.9)}),
+            label=f"{arm_label(arm)}\nn = {len(values):,}, median {np.median(values) * unit.scale:.3g} {unit.name}",
+        )
+    scale_axis(axes.xaxis, everything * unit.scale)
+    axes.set_xlabel(f"TTFT at the client ({unit.name})")
+    axes.set_ylabel("share of requests")
+    axes.set_yticks([0, 0.25, 0.5, 0.75, 0.9, 1.0], ["0", "25%", "50%", "75%", "90%", "100%"])
+    axes.set_ylim(0, 1.02)
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    picture.legend(loc="outside right upper", fontsize=8, handlelength=3.6, labelspacing=0.9)
+    return picture

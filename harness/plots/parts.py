@@ -1,0 +1,101 @@
+"""Where the time went: the mean TTFT of an arm, cut into its parts."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.evidence import Evidence
+from harness.plots.style import BLUE, INK, PURPLE, SKY, VERMILLION, Unit, arm_label, figure, plain_number, unit_of
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One slice of a bar."""
+
+    name: str
+    colour: str
+    hatch: str
+
+
+PARTS = (
+    Part("queue", "#dddddd", ".."),
+    Part("lookup", PURPLE, "\\\\\\\\"),
+    Part("stall: the forward waits for loads", VERMILLION, "////"),
+    Part("compute", SKY, ""),
+    Part("other (client, processes)", "#ffffff", "xx"),
+)
+
+
+def split(rows: pd.DataFrame) -> dict[str, float]:
+    """Mean seconds of each of PARTS over ``rows``; together they are the mean TTFT.
+
+    ``compute_s`` runs from scheduled to first token, so it holds the lookup, which is taken out here.
+    Clocks of two processes meet in "other"; where their noise makes it negative it is 0.
+    """
+    parts = rows[["queue_s", "lookup_s", "stall_s", "compute_s"]].fillna(0.0).mean()
+    queue, lookup, stall, compute = (float(value) for value in parts)
+    other = float(rows["ttft_s"].mean()) - queue - stall - compute
+    compute = max(compute - lookup, 0.0)
+    return dict(zip((part.name for part in PARTS), (queue, lookup, stall, compute, max(other, 0.0)), strict=True))
+
+
+def draw(evidence: Evidence) -> Figure | None:
+    """A stacked bar an arm, and a thin one below it for the load, hidden or not. None where no row has parts."""
+    rows = {arm: evidence.of(arm) for arm in evidence.arms}
+    rows = {arm: frame for arm, frame in rows.items() if len(frame) and frame["compute_s"].notna().any()}
+    if not rows:
+        return None
+    splits = {arm: split(frame) for arm, frame in rows.items()}
+    loads = {arm: float(frame["load_s"].fillna(0.0).mean()) for arm, frame in rows.items()}
+    totals = [sum(parts.values()) for parts in splits.values()]
+    unit = unit_of(np.array([*totals, *loads.values()]))
+    note = "Means over the requests. The load runs beside the computing where it is not a stall, so it is no part of the sum."
+    picture = figure(evidence, "Where the time to first token went", 8, 2.1 + 0.75 * len(rows), note)
+    axes = picture.subplots()
+    for row, (arm, parts) in enumerate(splits.items()):
+        _bar(axes, row, parts, unit)
+        _load(axes, row, loads[arm], unit)
+    axes.set_yticks(range(len(rows)), [f"{arm_label(arm)}\nn = {len(frame):,}" for arm, frame in rows.items()])
+    axes.set_ylim(len(rows) - 0.4, -0.5)
+    axes.set_xlim(0, max([*totals, *loads.values()]) * unit.scale * 1.14 or 1.0)
+    axes.xaxis.set_major_formatter(plain_number)
+    axes.set_xlabel(f"mean time a request ({unit.name})")
+    handles, labels = axes.get_legend_handles_labels()
+    by_label = dict(zip(labels, handles, strict=True))
+    axes.legend(
+        by_label.values(), by_label.keys(), loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8, handlelength=2.4
+    )
+    return picture
+
+
+def _bar(axes: Axes, row: int, parts: dict[str, float], unit: Unit) -> None:
+    left = 0.0
+    for part in PARTS:
+        width = parts[part.name] * unit.scale
+        axes.barh(
+            row - 0.08,
+            width,
+            0.42,
+            left=left,
+            color=part.colour,
+            hatch=part.hatch,
+            edgecolor=INK,
+            linewidth=0.6,
+            label=part.name,
+        )
+        left += width
+    axes.text(left, row - 0.08, f"  {left:,.3g} {unit.name}", va="center", fontsize=8.5, fontweight="bold")
+
+
+def _load(axes: Axes, row: int, load: float, unit: Unit) -> None:
+    if load <= 0:
+        return
+    width = load * unit.scale
+    label = "load: first fetch to last byte in place"
+    axes.barh(row + 0.24, width, 0.14, color="white", hatch="-----", edgecolor=BLUE, linewidth=0.8, label=label)
+    axes.text(width, row + 0.24, f"  load {width:,.3g} {unit.name}", va="center", fontsize=7.5, color=BLUE)
+
+

@@ -1,0 +1,197 @@
+"""What happened inside one request, layer by layer: when its KV was fetched and when the forward waited."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from harness.evidence import Arm, Evidence
+from harness.plots.style import (
+    BLUE,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    Unit,
+    arm_label,
+    drawable,
+    figure,
+    plain_number,
+    unit_of,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one kind of span is drawn: colour, hatch, and from where to where within a layer's row (0 top, 1 bottom)."""
+
+    label: str
+    colour: str
+    hatch: str
+    top: float
+    bottom: float
+
+
+KINDS = {
+    "lookup": Kind("lookup", PURPLE, "\\\\\\\\", 0.1, 0.9),
+    "fetch": Kind("fetch", BLUE, "", 0.05, 0.6),
+    "copy": Kind("copy into\nthe paged cache", ORANGE, "....", 0.3, 0.6),
+    "wait": Kind("wait: the forward\nstands still", VERMILLION, "////", 0.5, 0.95),
+    "forward": Kind("forward", SKY, "", 0.1, 0.9),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """The spans of one request, seconds from its first one, and what is said about the request."""
+
+    arm: Arm
+    spans: pd.DataFrame
+    prompt: str
+    ttft_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Which rows a panel has: for what concerns all layers one row a kind (``lanes`` for reads that
+    overlap), below them ``layers`` rows for single layers."""
+
+    kinds: tuple[str, ...]
+    lanes: int
+    layers: int
+
+    def first(self, kind: str) -> int:
+        """The first row of a kind among those of all layers; of the layers for ``""``."""
+        before = self.kinds[: self.kinds.index(kind)] if kind else self.kinds
+        return sum(self.height(name) for name in before)
+
+    def height(self, kind: str) -> int:
+        """Rows of a kind among those of all layers."""
+        return self.lanes if kind in ("fetch", "copy") else 1
+
+    @property
+    def total(self) -> int:
+        """All rows of the panel."""
+        return self.first("") + self.layers
+
+
+def draw(evidence: Evidence) -> Figure | None:
+    """A panel for the median request of each arm that loads, on one time axis. None where no such arm has spans."""
+    stories = [story for arm in evidence.arms if not arm.bound and (story := median_story(evidence, arm))]
+    if not stories:
+        return None
+    unit = unit_of(np.concatenate([story.spans["end_s"].to_numpy(float) for story in stories]))
+    rows = [rows_of(story.spans) for story in stories]
+    heights = [min(max(0.8, 0.12 * panel.total), 4.0) for panel in rows]
+    note = "For each arm its request of median TTFT. A wait as thin as a line took no time: there a layer's attention began."
+    title = "Inside the median request: fetches and waits"
+    picture = figure(evidence, title, 9, 1.4 + sum(height + 0.45 for height in heights), note)
+    panels = picture.subplots(len(stories), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
+    for axes, story, panel in zip(panels, stories, rows, strict=True):
+        _panel(axes, story, panel, unit)
+    panels[-1].set_xlabel(f"time since the request's first span ({unit.name})")
+    shown = pd.concat([story.spans["kind"] for story in stories]).unique()
+    handles = [
+        Patch(facecolor=kind.colour, hatch=kind.hatch, edgecolor=INK, linewidth=0.5, label=kind.label)
+        for name, kind in KINDS.items()
+        if name in shown
+    ]
+    picture.legend(handles=handles, loc="outside right upper", fontsize=8, labelspacing=1.0)
+    return picture
+
+
+def median_story(evidence: Evidence, arm: Arm) -> Story | None:
+    """The request of the arm whose TTFT is nearest to the median, among those with spans of fetches."""
+    spans = evidence.run.spans
+    rows = evidence.of(arm)
+    fetched = spans.loc[spans["kind"] == "fetch", ["run", "request"]].drop_duplicates()
+    rows = rows.merge(fetched, left_on=["run", "prompt"], right_on=["run", "request"])
+    if rows.empty:
+        return None
+    row = rows.loc[(rows["ttft_s"] - rows["ttft_s"].median()).abs().idxmin()]
+    prompt, ttft_s = str(row["prompt"]), float(row["ttft_s"])
+    return Story(arm, _spans_of(spans[spans["run"] == row["run"]], prompt, ttft_s), prompt, ttft_s)
+
+
+def _spans_of(spans: pd.DataFrame, prompt: str, ttft_s: float) -> pd.DataFrame:
+    """A request's own spans among those of its run and, since a wait belongs to a step rather than to a
+    request, those without a request that lie within its time."""
+    own = (spans["request"] == prompt).fillna(False)
+    begin = float(spans.loc[own, "start_s"].min())
+    nobody = spans["request"].isna() | (spans["request"] == "").fillna(False)
+    within = (spans["start_s"] >= begin) & (spans["end_s"] <= begin + ttft_s)
+    mine = spans[(own | (nobody & within)) & spans["kind"].isin(list(KINDS))].copy()
+    mine[["start_s", "end_s"]] -= begin
+    mine = mine.sort_values("start_s", kind="stable")
+    return mine.assign(lane=_lanes(mine))
+
+
+def _lanes(spans: pd.DataFrame) -> list[int]:
+    """For each span of all layers a lane in which it overlaps no other of its kind; spans in order of start."""
+    ends: dict[str, list[float]] = {}
+    lanes = []
+    for kind, layer, start, end in zip(spans["kind"], spans["layer"], spans["start_s"], spans["end_s"], strict=True):
+        taken = ends.setdefault(kind, []) if layer < 0 else []
+        lane = next((lane for lane, until in enumerate(taken) if until <= start), len(taken))
+        taken[lane : lane + 1] = [end]
+        lanes.append(lane)
+    return lanes
+
+
+def rows_of(spans: pd.DataFrame) -> Rows:
+    """The rows that ``spans`` need."""
+    overall = spans[spans["layer"] < 0]
+    kinds = tuple(kind for kind in KINDS if (overall["kind"] == kind).any())
+    lanes = overall.loc[overall["kind"].isin(["fetch", "copy"]), "lane"]
+    return Rows(kinds, int(lanes.max()) + 1 if len(lanes) else 1, max(int(spans["layer"].max()) + 1, 0))
+
+
+def _panel(axes: Axes, story: Story, rows: Rows, unit: Unit) -> None:
+    spans = story.spans
+    loaded = np.unique(spans.loc[spans["kind"].isin(["fetch"]) & (spans["layer"] >= 0), "layer"].to_numpy(int))
+    for (name, layer, lane), group in spans.groupby(["kind", "layer", "lane"]):
+        kind = KINDS[name]
+        start, end = group["start_s"].to_numpy(float) * unit.scale, group["end_s"].to_numpy(float) * unit.scale
+        if layer < 0:
+            top, height = rows.first(name) + lane + 0.1, 0.8
+        else:
+            top = rows.first("") + int(layer) + kind.top
+            height = _layers_of(name, int(layer), loaded, rows.layers) - 1 + kind.bottom - kind.top
+        axes.broken_barh(
+            list(zip(start, end - start, strict=True)),
+            (top, height),
+            facecolors=kind.colour,
+            hatch=kind.hatch,
+            edgecolor=INK if kind.hatch else "white",
+            linewidth=0.3,
+        )
+    title = f"{arm_label(story.arm, 70)}: prompt {drawable(story.prompt)}, TTFT {story.ttft_s * unit.scale:,.4g} {unit.name}"
+    axes.set_title(title, loc="left", fontsize=8.5)
+    _label_rows(axes, rows)
+    axes.set_xlim(left=0)
+    axes.xaxis.set_major_formatter(plain_number)
+    axes.grid(True, axis="x")
+    axes.set_axisbelow(True)
+
+
+def _layers_of(kind: str, layer: int, loaded: "np.ndarray[tuple[int], np.dtype[np.int64]]", layers: int) -> int:
+    """How many layers a span covers: a fetch or copy of several reaches to the next one's layer."""
+    if kind not in ("fetch", "copy"):
+        return 1
+    behind = loaded[loaded > layer]
+    return int(behind[0] if len(behind) else layers) - layer
+
+
+def _label_rows(axes: Axes, rows: Rows) -> None:
+    ticks = [rows.first(kind) + rows.height(kind) / 2 for kind in rows.kinds]
+    labels = [f"{kind} ({rows.lanes} at once)" if rows.height(kind) > 1 else kind for kind in rows.kinds]
+    every = max(1, -(-rows.layers // 8))
+    for layer in range(0, rows.layers, every):
+        ticks.append(rows.first("") + layer + 0.5)
+        labels.append(f"layer {layer}")
+    axes.set_yticks(ticks, labels, fontsize=7)
+    axes.set_ylim(rows.total, 0)

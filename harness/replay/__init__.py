@@ -1,0 +1,1 @@
+"""Sending prompts to vLLM and timing what comes back."""

@@ -1,0 +1,160 @@
+"""vLLM's asynchronous engine inside this process; its scheduler and workers are processes of their own."""
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from harness.errors import SetupError
+from harness.replay.outcome import Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """How to start vLLM. ``connector`` is our ``kv_connector_extra_config``."""
+
+    model: str
+    dtype: str
+    max_model_len: int
+    kv_cache_bytes: int
+    connector: Mapping[str, Any]
+    load_failure_policy: str = "recompute"
+    tensor_parallel: int = 1
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+class InProcessEngine:
+    """One running vLLM engine. Use ``start`` and ``close``."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    @classmethod
+    def start(cls, settings: EngineSettings, log: Path) -> "InProcessEngine":
+        """Start vLLM; everything it prints goes to ``log``. Must run inside an event loop.
+
+        Raises SetupError where vLLM is missing or does not start.
+        """
+        os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
+        os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        with _output_to(log):
+            try:
+                from vllm.v1.engine.async_llm import AsyncLLM
+            except ImportError as error:
+                raise SetupError(f"vLLM does not import ({error}); run make, or see ttft doctor") from error
+            try:
+                return cls(AsyncLLM.from_engine_args(_engine_args(settings)))
+            except Exception as error:
+                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                raise SetupError(f"vLLM did not start with model {settings.model}: {reason}; its log is {log}") from error
+
+    async def generate(self, request_id: str, tokens: Sequence[int], output_tokens: int, params: Mapping[str, Any]) -> Outcome:
+        """Send one prompt and read its stream; greedy, always ``output_tokens`` tokens. Never raises for a failed request."""
+        from vllm import SamplingParams
+        from vllm.sampling_params import RequestOutputKind
+
+        sampling = SamplingParams(
+            temperature=0.0,
+            max_tokens=output_tokens,
+            ignore_eos=True,
+            detokenize=False,
+            output_kind=RequestOutputKind.DELTA,
+            extra_args={"kv_transfer_params": dict(params)},
+        )
+        prompt = {"prompt_token_ids": list(tokens)}
+        received: list[int] = []
+        first: float | None = None
+        item: Any = None
+        sent = time.perf_counter()
+        try:
+            async for item in self._engine.generate(prompt, sampling, request_id):
+                if first is None and item.outputs and item.outputs[0].token_ids:
+                    first = time.perf_counter()
+                received.extend(item.outputs[0].token_ids)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001  a failed request is a row with an error, whatever vLLM raised
+            return Outcome(sent, first, error=f"{type(error).__name__}: {error}")
+        last = time.perf_counter()
+        return _outcome(item, sent, first, last, received, output_tokens)
+
+    def close(self) -> None:
+        """Stop vLLM's processes."""
+        self._engine.shutdown()
+
+
+def _outcome(item: Any, sent: float, first: float | None, last: float, received: list[int], wanted: int) -> Outcome:
+    metrics = item.metrics
+    error = ""
+    if len(received) != wanted:
+        reason = item.outputs[0].finish_reason if item.outputs else "no output"
+        error = f"vLLM gave {len(received)} of {wanted} tokens (finish reason: {reason})"
+    return Outcome(
+        sent_s=sent,
+        first_s=first,
+        last_s=last,
+        tokens=tuple(received),
+        cached_tokens=item.num_cached_tokens,
+        server_ttft_s=metrics.first_token_latency or None,
+        queue_s=metrics.scheduled_ts - metrics.queued_ts if metrics.scheduled_ts else None,
+        prefill_s=metrics.first_token_ts - metrics.scheduled_ts if metrics.first_token_ts else None,
+        error=error,
+    )
+
+
+def _engine_args(settings: EngineSettings) -> Any:
+    from vllm.config import KVTransferConfig
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    transfer = KVTransferConfig(
+        kv_connector="TTFTConnector",
+        kv_connector_module_path="harness.connector",
+        kv_role="kv_both",
+        kv_connector_extra_config=dict(settings.connector),
+        kv_load_failure_policy=settings.load_failure_policy,
+    )
+    arguments: dict[str, Any] = {
+        "model": settings.model,
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len,
+        # A hit's suffix and a prime's whole prompt in one step: chunked prefill would split what is compared.
+        "max_num_batched_tokens": max(settings.max_model_len, 2048),
+        "kv_cache_memory_bytes": settings.kv_cache_bytes,
+        "tensor_parallel_size": settings.tensor_parallel,
+        "kv_transfer_config": transfer,
+        "skip_tokenizer_init": True,
+        "enforce_eager": True,
+        "enable_prefix_caching": False,  # vLLM's own cache would hide the engines
+        "disable_log_stats": False,
+        "seed": 0,
+    }
+    arguments.update(settings.extra)
+    try:
+        return AsyncEngineArgs(**arguments)
+    except TypeError as error:
+        raise SetupError(f"vLLM does not know an engine argument of [vllm]: {error}") from error
+
+
+@contextlib.contextmanager
+def _output_to(log: Path) -> Iterator[None]:
+    """Point file descriptors 1 and 2 at ``log``, so that vLLM's processes inherit them, and put them back."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    target = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    try:
+        os.dup2(target, 1)
+        os.dup2(target, 2)
+        yield
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os.dup2(saved[0], 1)
+        os.dup2(saved[1], 2)
+        for descriptor in (*saved, target):
+            os.close(descriptor)

@@ -1,0 +1,22 @@
+"""What one request gave. Times on ``time.perf_counter``'s clock, durations in seconds."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One finished request; ``error`` is empty where it succeeded.
+
+    ``server_ttft_s`` is vLLM's own first-token latency, ``queue_s`` from queued to first scheduled,
+    ``prefill_s`` from first scheduled to the first token (lookup, stall and compute).
+    """
+
+    sent_s: float
+    first_s: float | None = None
+    last_s: float | None = None
+    tokens: tuple[int, ...] = ()
+    cached_tokens: int | None = None
+    server_ttft_s: float | None = None
+    queue_s: float | None = None
+    prefill_s: float | None = None
+    error: str = ""

@@ -1,0 +1,32 @@
+"""``mem://name``: objects in memory that the processes of one machine share, as files of /dev/shm.
+
+They stay until they are deleted or the machine restarts.
+"""
+
+import re
+from pathlib import Path
+from typing import ClassVar
+from urllib.parse import SplitResult
+
+from harness.errors import StoreUnavailable, UsageError
+from harness.stores.base import StoreOptions, redact, unsplit
+from harness.stores.directory import DirectoryStore
+
+_NAME = re.compile(r"[A-Za-z0-9.-]{1,100}")
+
+
+class MemoryStore(DirectoryStore):
+    """One file an object, in ``/dev/shm/ttft-<name>``."""
+
+    name = "mem"
+    shared_memory: ClassVar[Path] = Path("/dev/shm")
+    """Where Linux keeps files in memory."""
+
+    def __init__(self, url: SplitResult, options: StoreOptions) -> None:
+        """Open. Raises UsageError for a bad name, StoreUnavailable where there is no shared memory."""
+        if not _NAME.fullmatch(url.netloc) or url.path.strip("/") or url.fragment:
+            shown = redact(unsplit(url))
+            raise UsageError(f"'{shown}' names no memory store; write mem://name, of letters, digits, dots and dashes")
+        if not self.shared_memory.is_dir():
+            raise StoreUnavailable(f"mem stores need {self.shared_memory}, which is not here; use file:///path instead")
+        super().__init__(url, options, self.shared_memory / f"ttft-{url.netloc}")

@@ -1,0 +1,6 @@
+"""What the tests of this project and of engines, stores and workloads elsewhere build on."""
+
+import pytest
+
+# So that a failing assert of a suite shows its values, as in a test file. Has to come before the import.
+pytest.register_assert_rewrite("harness.testing.stores", "harness.testing.workloads")

@@ -1,0 +1,136 @@
+"""The user's own prompts: a file of one JSON object a line, as token ids or as text."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from harness.errors import SetupError, UsageError
+from harness.types import DataSet, Prompt
+from harness.workloads._fit import FittedOptions, fit_prompts
+from harness.workloads._lines import bad_line, read_lines
+from harness.workloads.base import Limits, Workload, WorkloadOptions
+from harness.workloads.ideal import SeenChunks
+
+Encode = Callable[[str], list[int]]
+
+
+class JsonlOptions(FittedOptions):
+    """Options of ``jsonl``."""
+
+    path: str = Field(description="the file: one object a line, with tokens (a list of ids) or text")
+    tokenizer: str | None = Field(None, description="for text: a folder or a hub name that transformers.AutoTokenizer takes")
+    limit: int | None = Field(None, ge=1, description="read at most so many prompts")
+    output: int = Field(4, ge=1, description="tokens to generate where the line does not say output_tokens")
+
+
+class PromptLine(BaseModel):
+    """One line. Exactly one of ``tokens`` and ``text``; unknown fields are refused, since they are mostly misspelt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    tokens: tuple[int, ...] | None = None
+    text: str | None = None
+    id: str | None = None
+    prefix_tokens: int | None = Field(None, ge=0)
+    output_tokens: int | None = Field(None, ge=1)
+    arrival_s: float | None = Field(None, ge=0, allow_inf_nan=False)
+
+
+class Jsonl(Workload):
+    """The file's prompts in its order.
+
+    A line without ``prefix_tokens`` hits what earlier lines would have left: the longest run of whole chunks
+    seen before, earlier lines counted at full length. ``id`` is ``lineN`` where none is given.
+    ``arrival_s`` stands on all lines or on none.
+    """
+
+    name: ClassVar[str] = "jsonl"
+    Options: ClassVar[type[WorkloadOptions]] = JsonlOptions
+    options: JsonlOptions
+
+    def build(self, limits: Limits) -> DataSet:
+        """The file's prompts. Raises UsageError with the line's number, or SetupError where a tokenizer is
+        named and transformers is missing."""
+        return fit_prompts(self._prompts(limits), limits, self.options.over_long, self.options.path, "shorter prompts")
+
+    def _prompts(self, limits: Limits) -> Iterator[Prompt]:
+        o = self.options
+        encode = None if o.tokenizer is None else load_tokenizer(o.tokenizer)
+        seen = SeenChunks(limits.chunk_tokens)
+        checks = _Checks(o.path)
+        count = 0
+        for number, line in read_lines(o.path, PromptLine):
+            tokens = self._tokens(number, line, encode, limits)
+            hit = seen.visit(tokens)
+            if line.prefix_tokens is not None:
+                hit = line.prefix_tokens
+            name = line.id or f"line{number}"
+            checks.check(number, name, hit, len(tokens), line.arrival_s)
+            yield Prompt(name, tokens, hit, line.output_tokens or o.output, line.arrival_s or 0.0)
+            count += 1
+            if count == o.limit:
+                break
+        if not count:
+            raise UsageError(f"{o.path} has no prompts; write one JSON object with tokens or text a line")
+
+    def _tokens(self, number: int, line: PromptLine, encode: Encode | None, limits: Limits) -> tuple[int, ...]:
+        path = self.options.path
+        if (line.tokens is None) == (line.text is None):
+            raise bad_line(path, number, "needs exactly one of tokens and text", "give one of them")
+        if line.tokens is not None:
+            tokens, fix = line.tokens, "use the tokenizer of the model that is measured"
+        elif encode is None:
+            raise bad_line(path, number, "has text, and no tokenizer is named", "give tokenizer=FOLDER or token ids")
+        else:
+            tokens, fix = tuple(encode(line.text or "")), f"tokenizer={self.options.tokenizer} is not the model's"
+        if not tokens:
+            raise bad_line(path, number, "the prompt has no tokens", "leave the line out")
+        wrong = next((token for token in tokens if not 0 <= token < limits.vocabulary), None)
+        if wrong is not None:
+            raise bad_line(path, number, f"token {wrong} is not in the model's vocabulary of {limits.vocabulary:,}", fix)
+        return tokens
+
+
+class _Checks:
+    """What only shows across lines: ids that repeat, arrivals that go back or are missing."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._lines: dict[str, int] = {}
+        self._clock: float | None = None
+
+    def check(self, number: int, name: str, hit: int, length: int, arrival_s: float | None) -> None:
+        """Raises UsageError where line ``number`` contradicts itself or an earlier line."""
+        if hit > length:
+            raise bad_line(self._path, number, f"prefix_tokens={hit} is more than the {length} tokens", "lower it")
+        if name in self._lines:
+            raise bad_line(self._path, number, f"the id '{name}' stands on line {self._lines[name]} too", "rename one")
+        if self._lines and (arrival_s is None) != (self._clock is None):
+            raise bad_line(self._path, number, "some lines have arrival_s and some not", "give it on all or on none")
+        if arrival_s is not None and arrival_s < (self._clock or 0.0):
+            problem = f"arrival_s={arrival_s:g} lies before the {self._clock:g} of an earlier line"
+            raise bad_line(self._path, number, problem, "sort the file by arrival_s")
+        self._lines[name] = number
+        self._clock = arrival_s
+
+
+def load_tokenizer(name: str) -> Encode:
+    """Text to token ids, special tokens included, as vLLM's own completions endpoint does it.
+
+    ``name`` is a folder, or a name on the hub, which transformers downloads unless HF_HUB_OFFLINE is set.
+    Raises SetupError without transformers, UsageError where there is no such tokenizer.
+    """
+    try:
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(str(Path(name).expanduser()))
+    except ImportError as error:
+        raise SetupError(f"tokenizer={name} needs a package that does not import: {error}; install it") from error
+    except (OSError, ValueError, LookupError, TypeError) as error:  # what transformers raises for a folder that is not one
+        first = str(error).strip().split("\n")[0]
+        raise UsageError(
+            f"tokenizer={name} cannot be loaded: {first}; name a folder with tokenizer.json, or a hub name"
+        ) from error
+    return lambda text: list(tokenizer.encode(text))
