@@ -122,8 +122,8 @@ def _unfinished(rows: pd.DataFrame) -> dict[int, str]:
     full = int(sizes.max()) if len(sizes) else 0
     arms = rows.groupby("run")["arm"].first()
     return {
-        int(str(number)): f"run {number} ({arms[number]}) stopped after {size} of {full} requests and is left out"
-        for number, size in sizes.items()
+        int(number): f"run {number} ({arm}) stopped after {size} of {full} requests and is left out"
+        for number, size, arm in zip(sizes.index, sizes, arms, strict=True)
         if size < full
     }
 

@@ -16,7 +16,7 @@ def without_secrets(text: object) -> str:
 
 
 def printable(text: object) -> str:
-    """``text`` with every character that would not show as itself written as an escape (``\\x1b``, ``\\u202e``)."""
+    r"""``text`` with every character that would not show as itself written as an escape (``\x1b``, ``\u202e``)."""
     return "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in str(text))
 
 
@@ -26,8 +26,17 @@ def _escape(char: str) -> str:
 
 def markdown(text: object) -> str:
     """``text`` as plain text inside Markdown, also in a table's cell: nothing in it is markup or HTML."""
-    safe = printable(text).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return "".join(f"\\{char}" if char in "\\`*_|[]~$#" else char for char in safe)
+    safe = re.sub(r"&(?=#?\w+;)", "&amp;", printable(text)).replace("<", "&lt;").replace(">", "&gt;")
+    # An underscore inside a word is no markup; escaping it would only make the source hard to read.
+    return re.sub(r"[\\`*|\[\]~$]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found[0]}", safe)
+
+
+def shortened(text: str, most: int) -> str:
+    """``text``, or its two ends with ``…`` between them where it is longer than ``most`` characters."""
+    if len(text) <= most:
+        return text
+    head = most // 2
+    return text[:head] + "…" + text[len(text) - (most - head - 1) :]
 
 
 def wrapped(text: str, width: int, lines: int = 4) -> str:
@@ -36,9 +45,7 @@ def wrapped(text: str, width: int, lines: int = 4) -> str:
     Both ends stay, since names of arms tend to differ at the end. Breaks fall behind ``:``, ``,``, ``?``,
     ``&`` and ``/`` where they can.
     """
-    room = width * lines - lines  # a break in front of a long word wastes some of a line
-    if len(text) > room:
-        text = text[: room // 2] + "…" + text[len(text) - (room - room // 2 - 1) :]
+    text = shortened(text, width * lines - lines)  # a break in front of a long word wastes some of a line
     pieces: list[str] = []
     for char in text:  # a break is allowed where a piece ends
         if pieces and not pieces[-1].endswith((":", ",", "?", "&", "/", " ")):

@@ -1,8 +1,8 @@
 """A run's folder into tables and pictures. Reads only what the run left on disk; needs no vLLM.
 
-    summary.csv          one row an arm, SUMMARY_COLUMNS
-    report.md            verdict, tables, warnings, pictures, how to reproduce it
-    pictures/*.png|svg   see harness.plots
+summary.csv          one row an arm, SUMMARY_COLUMNS
+report.md            verdict, tables, warnings, pictures, how to reproduce it
+pictures/*.png|svg   see harness.plots
 """
 
 import csv
@@ -15,9 +15,10 @@ from harness import plots
 from harness.errors import ResultsError
 from harness.evidence import gather
 from harness.reporting import markdown, verdict
-from harness.reporting.summary import MEANS, METRICS, ArmSummary, Summary, finite, summarise
+from harness.reporting.summary import MEANS, ArmSummary, Summary, finite, summarise
 from harness.reporting.table import arms_table
 from harness.results import Run, load
+from harness.stats import METRICS
 
 SUMMARY_COLUMNS: tuple[str, ...] = (
     "arm",
@@ -29,7 +30,7 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
     "share_hidden",
     "share_hidden_low",
     "share_hidden_high",
-    *(f"{name.removesuffix('_s')}_mean{'_s' if name.endswith('_s') else ''}" for name in MEANS),
+    *MEANS.values(),
     "warnings",
 )
 """Columns of summary.csv: seconds, ratios to the first arm, shares (1 = all hidden), means a request. An empty
@@ -80,7 +81,7 @@ def _row(summary: Summary, arm: ArmSummary) -> dict[str, object]:
         "engine": arm.arm.engine,
         "runs": arm.runs,
         "requests": arm.requests,
-        "warnings": "; ".join(text for text in arm.warnings),
+        "warnings": "; ".join(arm.warnings),
     }
     for metric, time in arm.ttft.items():
         row |= _three(metric, "_s", time.value, time.low, time.high)
@@ -90,7 +91,7 @@ def _row(summary: Summary, arm: ArmSummary) -> dict[str, object]:
         row |= {f"{metric}_ratio": 1.0 for metric in arm.ttft}
     if arm.share is not None:
         row |= _three("share_hidden", "", arm.share.value, arm.share.low, arm.share.high)
-    return row | {f"{name.removesuffix('_s')}_mean{'_s' if name.endswith('_s') else ''}": mean for name, mean in arm.means.items()}
+    return row | {MEANS[name]: mean for name, mean in arm.means.items()}
 
 
 def _three(name: str, end: str, value: float | None, low: float | None, high: float | None) -> dict[str, object]:

@@ -10,8 +10,10 @@ from typing import Any
 
 from harness.errors import TtftError
 from harness.experiment import correctness, environment
-from harness.experiment.order import PlannedRun, schedule
+from harness.experiment.earlier import NOTHING, Earlier
+from harness.experiment.order import schedule
 from harness.experiment.progress import Progress
+from harness.experiment.proofs import TokenWitness
 from harness.experiment.session import Session, loading_arms
 from harness.experiment.setting import RECOMPUTE, Setting
 from harness.experiment.timed import TimedRuns
@@ -21,17 +23,15 @@ from harness.stores import Store, open_store
 from harness.stores.base import redact
 
 
-def measure(
-    setting: Setting, folder: Path, command: str, progress: Progress, finished: dict[int, PlannedRun] | None = None
-) -> dict[str, Any]:
+def measure(setting: Setting, folder: Path, command: str, progress: Progress, earlier: Earlier = NOTHING) -> dict[str, Any]:
     """Carry the experiment out and return the run's meta data, as in run.json.
 
-    ``finished``: runs that a resumed folder already holds. Raises TtftError; whatever ends it, the rows
+    ``earlier``: what a resumed folder already holds. Raises TtftError; whatever ends it, the rows
     measured so far are on disk, run.json says ``partial``, vLLM is stopped and the store cleaned.
     """
     with open_store(setting.experiment.store) as store:
         writer = RunWriter(folder)
-        conductor = Conductor(setting, folder, command, progress, store, writer, finished or {})
+        conductor = Conductor(setting, folder, command, progress, store, writer, earlier)
         try:
             with conductor.recorded():
                 asyncio.run(conductor.conduct())
@@ -51,16 +51,16 @@ class Conductor:
         progress: Progress,
         store: Store,
         writer: RunWriter,
-        finished: dict[int, PlannedRun],
+        earlier: Earlier,
     ) -> None:
         self._setting = setting
         self._folder = folder
         self._progress = progress
         self._store = store
         self._writer = writer
-        self._finished = finished
+        self._earlier = earlier
         self._namespace = f"{folder.name}-{time.time_ns():x}"
-        self.meta: dict[str, Any] = _meta(setting, folder.name, command)
+        self.meta: dict[str, Any] = {**_meta(setting, folder.name, command), **earlier.meta}
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
@@ -155,7 +155,7 @@ class Conductor:
     async def _timed_runs(self, session: Session) -> None:
         experiment, setting = self._setting.experiment, self._setting
         plan = schedule(list(setting.arms), experiment.pairs, [RECOMPUTE], experiment.recompute_rounds)
-        todo = [planned for planned in plan if planned.run not in self._finished]
+        todo = self._earlier.left_of(plan)
         self._progress.expect(len(todo) * len(setting.data.prompts))
         runs = TimedRuns(
             session,
@@ -168,6 +168,7 @@ class Conductor:
             page_cache=experiment.page_cache,
             concurrency=experiment.concurrency,
             namespace=self._namespace,
+            witness=TokenWitness(self._earlier.tokens),
         )
         for planned in todo:
             self.meta["runs"].append(

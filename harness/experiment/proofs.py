@@ -51,8 +51,9 @@ def load_reason(loads: Sequence[Mapping[str, Any]], expected_hit: int, moves_kv:
 class TokenWitness:
     """The tokens that the loading arms gave for each prompt; the first answer is the one to equal."""
 
-    def __init__(self) -> None:
-        self._first: dict[str, tuple[str, str]] = {}
+    def __init__(self, earlier: Mapping[str, tuple[str, str]] | None = None) -> None:
+        """``earlier``: digest and arm by prompt, from the runs before an interruption."""
+        self._first = dict(earlier or {})
 
     def reason(self, prompt: str, arm: str, digest: str) -> str:
         """Empty where this is the first answer for the prompt, or equals the first."""

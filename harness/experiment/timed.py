@@ -31,6 +31,7 @@ class TimedRuns:
         page_cache: str,
         concurrency: int,
         namespace: str,
+        witness: proofs.TokenWitness,
     ) -> None:
         """``hits``: tokens that each prompt has to hit. ``namespace``: the primed one; natural runs get their own below it."""
         self._session = session
@@ -44,7 +45,7 @@ class TimedRuns:
         self._page_cache = page_cache
         self._concurrency = concurrency
         self._namespace = namespace
-        self._witness = proofs.TokenWitness()
+        self._witness = witness
         self.void: list[dict[str, object]] = []
 
     async def carry_out(self, planned: PlannedRun) -> None:

@@ -50,5 +50,6 @@ def _save(picture: Figure | None, stem: Path) -> list[Path]:
         return []
     FigureCanvasAgg(picture)
     picture.savefig(files[0])
+    picture.set_layout_engine("none")  # keep the layout that was just computed
     picture.savefig(files[1], metadata={"Date": None})
     return files

@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from harness.evidence import Evidence
 from harness.plots.spread import RASTER_FROM
@@ -48,7 +49,7 @@ def draw(evidence: Evidence) -> Figure | None:
     if evidence.void_runs:
         bottom = np.full(len(evidence.void_runs), 0.02)
         axes.plot(list(evidence.void_runs), bottom, "kx", transform=axes.get_xaxis_transform(), label="void run")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("run, in the order of time")
     axes.set_ylabel(f"TTFT at the client ({unit.name})")
     axes.grid(True, axis="y")

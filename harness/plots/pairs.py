@@ -49,7 +49,8 @@ def draw(evidence: Evidence) -> Figure | None:
     longest = max(len(table) for table in tables.values())
     note = "Below 1: sooner than the first arm. A point is a prompt, the geometric mean over its rounds"
     note += "; the line spans its rounds." if longest <= WHISKERS_UP_TO else "."
-    picture = figure(evidence, "TTFT of each prompt, relative to the first arm", max(7.0, 2.0 + 3.0 * columns), 1.4 + 2.6 * lines, note)
+    width = max(7.0, 2.0 + 3.0 * columns)
+    picture = figure(evidence, "TTFT of each prompt, relative to the first arm", width, 1.4 + 2.6 * lines, note)
     panels = picture.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
     bases = np.concatenate([table["base"].to_numpy(float) for table in tables.values()])
     values = np.concatenate([table[["low", "high"]].to_numpy(float).ravel() for table in tables.values()])

@@ -97,5 +97,3 @@ def _load(axes: Axes, row: int, load: float, unit: Unit) -> None:
     label = "load: first fetch to last byte in place"
     axes.barh(row + 0.24, width, 0.14, color="white", hatch="-----", edgecolor=BLUE, linewidth=0.8, label=label)
     axes.text(width, row + 0.24, f"  load {width:,.3g} {unit.name}", va="center", fontsize=7.5, color=BLUE)
-
-

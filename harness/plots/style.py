@@ -61,7 +61,7 @@ class Unit:
 @contextmanager
 def paper() -> Iterator[None]:
     """Inside it, pictures are made with these settings whatever the user's matplotlibrc says."""
-    settings = {
+    settings: dict[Any, Any] = {
         "font.family": FONT,
         "font.size": 9,
         "text.parse_math": False,

@@ -1,6 +1,8 @@
 """What happened inside one request, layer by layer: when its KV was fetched and when the forward waited."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -23,6 +25,8 @@ from harness.plots.style import (
     plain_number,
     unit_of,
 )
+
+Groups = Iterable[tuple[tuple[str, int, int], pd.DataFrame]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +116,7 @@ def median_story(evidence: Evidence, arm: Arm) -> Story | None:
     rows = rows.merge(fetched, left_on=["run", "prompt"], right_on=["run", "request"])
     if rows.empty:
         return None
-    row = rows.loc[(rows["ttft_s"] - rows["ttft_s"].median()).abs().idxmin()]
+    row = rows.iloc[int(np.argmin((rows["ttft_s"] - rows["ttft_s"].median()).abs()))]
     prompt, ttft_s = str(row["prompt"]), float(row["ttft_s"])
     return Story(arm, _spans_of(spans[spans["run"] == row["run"]], prompt, ttft_s), prompt, ttft_s)
 
@@ -153,14 +157,14 @@ def rows_of(spans: pd.DataFrame) -> Rows:
 def _panel(axes: Axes, story: Story, rows: Rows, unit: Unit) -> None:
     spans = story.spans
     loaded = np.unique(spans.loc[spans["kind"].isin(["fetch"]) & (spans["layer"] >= 0), "layer"].to_numpy(int))
-    for (name, layer, lane), group in spans.groupby(["kind", "layer", "lane"]):
+    for (name, layer, lane), group in cast("Groups", spans.groupby(["kind", "layer", "lane"])):
         kind = KINDS[name]
         start, end = group["start_s"].to_numpy(float) * unit.scale, group["end_s"].to_numpy(float) * unit.scale
         if layer < 0:
             top, height = rows.first(name) + lane + 0.1, 0.8
         else:
-            top = rows.first("") + int(layer) + kind.top
-            height = _layers_of(name, int(layer), loaded, rows.layers) - 1 + kind.bottom - kind.top
+            top = rows.first("") + layer + kind.top
+            height = _layers_of(name, layer, loaded, rows.layers) - 1 + kind.bottom - kind.top
         axes.broken_barh(
             list(zip(start, end - start, strict=True)),
             (top, height),

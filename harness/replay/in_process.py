@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import gc
+import logging
 import os
 import sys
 import time
@@ -46,7 +48,8 @@ class InProcessEngine:
             try:
                 from vllm.v1.engine.async_llm import AsyncLLM
             except ImportError as error:
-                raise SetupError(f"vLLM does not import ({error}); run make, or see ttft doctor") from error
+                raise SetupError(f"vLLM does not import ({error}); install it with make, and see ttft doctor") from error
+            _log_to(log)
             try:
                 return cls(AsyncLLM.from_engine_args(_engine_args(settings)))
             except Exception as error:
@@ -84,8 +87,13 @@ class InProcessEngine:
         return _outcome(item, sent, first, last, received, output_tokens)
 
     def close(self) -> None:
-        """Stop vLLM's processes."""
-        self._engine.shutdown()
+        """Stop vLLM's processes. Safe to call twice."""
+        engine, self._engine = self._engine, None
+        if engine is not None:
+            engine.shutdown()
+            # vLLM shuts down once more when the object dies: let that be now, not while Python goes down.
+            del engine
+            gc.collect()
 
 
 def _outcome(item: Any, sent: float, first: float | None, last: float, received: list[int], wanted: int) -> Outcome:
@@ -138,6 +146,15 @@ def _engine_args(settings: EngineSettings) -> Any:
         return AsyncEngineArgs(**arguments)
     except TypeError as error:
         raise SetupError(f"vLLM does not know an engine argument of [vllm]: {error}") from error
+
+
+def _log_to(log: Path) -> None:
+    """Send what vLLM logs in this process to the file too."""
+    logger = logging.getLogger("vllm")
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    logger.addHandler(logging.FileHandler(log))
+    logger.propagate = False
 
 
 @contextlib.contextmanager

@@ -1,12 +1,13 @@
 """The report as Markdown: verdict, numbers, warnings, pictures, how to reproduce it."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.evidence import Evidence
 from harness.labels import markdown, printable, without_secrets
-from harness.reporting.summary import METRIC, ArmSummary, Summary
+from harness.reporting.summary import ArmSummary, Summary
 from harness.reporting.table import SHOWN, footnotes, time_unit
 from harness.reporting.verdict import headline
 from harness.reporting.wording import compared, seconds, share, time_cell
@@ -56,19 +57,24 @@ def _name(arm: ArmSummary) -> str:
 
 def _arms(summary: Summary) -> str:
     unit = time_unit(summary)
-    head = ["arm", "runs", "requests", *(f"{metric} ({unit})" for metric in SHOWN), f"{METRIC} / first arm's", "load hidden"]
+    head = [
+        "arm",
+        "runs",
+        "requests",
+        *(f"{metric} ({unit})" for metric in SHOWN),
+        f"{summary.metric} / first arm's",
+        "load hidden",
+    ]
     rows = []
     for arm in summary.arms:
         times = [markdown(time_cell(arm.ttft.get(metric), unit, metric in arm.thin)) for metric in SHOWN]
-        against = "1 (first arm)" if arm is summary.first else markdown(compared(arm.ratios.get(METRIC)))
+        against = "1 (first arm)" if arm is summary.first else markdown(compared(arm.ratios.get(summary.metric)))
         rows.append([_name(arm), str(arm.runs), f"{arm.requests:,}", *times, against, share(arm.share)])
     return _grid(head, rows)
 
 
 def _ratios(summary: Summary) -> str:
-    rows = [
-        [_name(arm), *(markdown(compared(arm.ratios.get(metric))) for metric in SHOWN)] for arm in summary.arms if arm.ratios
-    ]
+    rows = [[_name(arm), *(markdown(compared(arm.ratios.get(metric))) for metric in SHOWN)] for arm in summary.arms if arm.ratios]
     return _grid(["arm", *SHOWN], rows) if rows else "There is nothing to compare."
 
 
@@ -105,7 +111,7 @@ def _pictures(evidence: Evidence, pictures: Sequence[Path]) -> list[str]:
 def _reproduce(evidence: Evidence) -> list[str]:
     meta = evidence.run.meta
     command = printable(without_secrets(meta.get("command") or "unknown"))
-    fence = "`" * (3 + max((len(run) for run in command.split() if set(run) == {"`"}), default=0)) + "`" * command.count("```")
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
     sections = [f"{fence}\n{command}\n{fence}"]
     facts: list[tuple[str, Any]] = [
         ("run", meta.get("id")),

@@ -1,7 +1,8 @@
 """The numbers of each arm, with what qualifies them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,11 +13,20 @@ from harness.stats import METRICS, Comparison, Interval, Share, compare, request
 from harness.stats.compare import few_requests
 from harness.stats.quantiles import requests_least
 
-METRIC = "p50"
-"""The metric of verdicts: one slow request, which any machine has now and then, does not move it."""
+WORDS = {"p50": "median TTFT", "mean": "mean TTFT"}
+"""The metrics of verdicts, as words."""
 
-MEANS = ("queue_s", "lookup_s", "load_s", "stall_s", "compute_s", "hit_tokens", "bytes", "operations")
-"""Columns of requests.csv whose mean a request is told, over the requests to which the thing applies."""
+MEANS = {
+    "queue_s": "queue_mean_s",
+    "lookup_s": "lookup_mean_s",
+    "load_s": "load_mean_s",
+    "stall_s": "stall_mean_s",
+    "compute_s": "compute_mean_s",
+    "hit_tokens": "hit_tokens_mean",
+    "bytes": "bytes_mean",
+    "operations": "operations_mean",
+}
+"""Columns of requests.csv whose mean a request is told, over the requests to which the thing applies, and its name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +58,11 @@ class Summary:
     warnings: tuple[str, ...]
 
     @property
+    def metric(self) -> str:
+        """The metric of the verdict: the median, which one slow request does not move; where it can't be told, the mean."""
+        return _metric(self.evidence)
+
+    @property
     def measured(self) -> tuple[ArmSummary, ...]:
         """The arms that are no bounds and have requests that count."""
         return tuple(arm for arm in self.arms if not arm.arm.bound and arm.requests)
@@ -68,6 +83,10 @@ def summarise(evidence: Evidence) -> Summary:
     return Summary(evidence, arms, chunkwise, tuple(_warnings(evidence, arms)))
 
 
+def _metric(evidence: Evidence) -> str:
+    return "p50" if min(_smallest(evidence), default=0) >= requests_least("p50") else "mean"
+
+
 def blocking_arm(arms: Sequence[Arm]) -> Arm | None:
     """The chunkwise arm without a pool, which hides nothing; where there is none, the first chunkwise arm."""
     chunkwise = [arm for arm in arms if arm.engine == "chunkwise"]
@@ -78,7 +97,7 @@ def _arm(evidence: Evidence, arm: Arm, table: pd.DataFrame, chunkwise: Arm | Non
     rows = evidence.of(arm)
     if rows.empty:
         return ArmSummary(arm, 0, 0, {}, {}, None, {}, frozenset(), ())
-    row = table.loc[arm.name]
+    row: Mapping[Any, Any] = table.loc[arm.name].to_dict()
     smallest = int(rows.groupby("run").size().min())
     told = [metric for metric in METRICS if smallest >= requests_least(metric)]
     ttft = {name: Interval(*(float(row[f"{name}{end}_s"]) for end in ("", "_low", "_high"))) for name in told}
@@ -105,7 +124,7 @@ def _ratios(evidence: Evidence, arm: Arm, metrics: Sequence[str]) -> tuple[dict[
         found = compare(evidence.rows, first.name, arm.name, metrics)
     except ResultsError as error:  # no round has a run of both
         return {}, [str(error)]
-    doubts = next((list(one.warnings) for one in found if one.metric == METRIC), [])
+    doubts = next((list(one.warnings) for one in found if one.metric == _metric(evidence)), [])
     return {one.metric: one for one in found}, doubts
 
 
@@ -114,7 +133,7 @@ def _share(evidence: Evidence, arm: Arm, chunkwise: Arm | None) -> Share | None:
     if chunkwise is None or floor is None or arm.bound or arm == chunkwise:
         return None
     try:
-        return share_hidden(evidence.rows, arm.name, chunkwise.name, floor.name, METRIC)
+        return share_hidden(evidence.rows, arm.name, chunkwise.name, floor.name, _metric(evidence))
     except ResultsError:  # no round has all three; the missing ratio says so already
         return None
 
@@ -127,19 +146,25 @@ def _warnings(evidence: Evidence, arms: Sequence[ArmSummary]) -> list[str]:
         untold = [metric for metric in METRICS if smallest < requests_least(metric)]
         thin = [metric for metric in METRICS if metric not in untold and smallest < requests_needed(metric)]
         if untold:
-            needs = ", ".join(f"{metric} at least {requests_least(metric)}" for metric in untold)
-            warnings.append(f"the shortest run has {smallest} request{'s' if smallest > 1 else ''}; to be told at all needs {needs}")
+            warnings.append(f"not told: {_needs(untold, requests_least)}; the shortest run has {smallest}")
         if thin:
-            needs = ", ".join(f"{metric} at least {requests_needed(metric)}" for metric in thin)
-            warnings.append(f"* rests on few requests: the shortest run has {smallest}; to be trusted needs {needs}")
+            warnings.append(f"* unsure: {_needs(thin, requests_needed)}; the shortest run has {smallest}")
     warnings += [f"{arm.arm.name} has no request that counts" for arm in arms if not arm.requests]
     by_text: dict[str, list[str]] = {}
     for arm in arms:
         for text in arm.warnings:
             by_text.setdefault(text, []).append(arm.arm.name)
-    everywhere = sum(1 for arm in arms if arm.requests)
-    warnings += [text if len(names) == everywhere > 1 else f"{', '.join(names)}: {text}" for text, names in by_text.items()]
+    everywhere = [{arm.arm.name for arm in arms if arm.requests}, {arm.arm.name for arm in arms if arm.ratios}]
+    for text, names in by_text.items():
+        said = set(names) in everywhere or (len(names) == 1 and f"'{names[0]}'" in text)
+        warnings.append(text if said else f"{', '.join(names)}: {text}")
     return list(dict.fromkeys(warnings))
+
+
+def _needs(metrics: Sequence[str], requests: Callable[[str], int]) -> str:
+    first, *rest = metrics
+    others = "".join(f", {metric} ({requests(metric)})" for metric in rest)
+    return f"{first} (needs {requests(first)} requests a run){others}"
 
 
 def finite(value: float | None) -> float | None:

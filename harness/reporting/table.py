@@ -5,10 +5,12 @@ from rich.table import Table
 from rich.text import Text
 
 from harness.evidence import BOUNDS
-from harness.labels import printable
-from harness.reporting.summary import METRIC, ArmSummary, Summary
+from harness.labels import printable, shortened
+from harness.reporting.summary import ArmSummary, Summary
 from harness.reporting.wording import compared, share, time_cell
 
+LONGEST_NAME = 60
+"""Characters of an arm's name in the terminal; the report has all of them."""
 SHOWN = ("p50", "p90", "p95", "p99", "mean")
 
 
@@ -17,10 +19,10 @@ def arms_table(summary: Summary) -> Table:
     unit = time_unit(summary)
     table = Table(box=SIMPLE_HEAD, caption=Text("\n").join(_notes(summary)), caption_justify="left", pad_edge=False)
     table.add_column("arm", overflow="fold", min_width=12)
-    table.add_column("n", justify="right", no_wrap=True)
+    table.add_column("requests", justify="right", no_wrap=True)
     for metric in SHOWN:
         table.add_column(f"{metric}\n({unit})", justify="right", no_wrap=True)
-    table.add_column(f"{METRIC} / first arm's\n(95% interval)", justify="right")
+    table.add_column(f"{summary.metric} / first arm's\n(95% interval)", justify="right")
     table.add_column("load hidden\n(95%)", justify="right")
     for arm in summary.arms:
         table.add_row(*_cells(summary, arm, unit))
@@ -34,10 +36,10 @@ def time_unit(summary: Summary) -> str:
 
 
 def _cells(summary: Summary, arm: ArmSummary, unit: str) -> list[Text]:
-    name = printable(arm.arm.name) + (" †" if arm.arm.bound else "")
+    name = shortened(printable(arm.arm.name), LONGEST_NAME) + (" †" if arm.arm.bound else "")
     is_first = arm is summary.first
     times = [time_cell(arm.ttft.get(metric), unit, metric in arm.thin) for metric in SHOWN]
-    against = "1 (first arm)" if is_first else compared(arm.ratios.get(METRIC))
+    against = "1 (first arm)" if is_first else compared(arm.ratios.get(summary.metric))
     hidden = "0 (reference)" if arm.arm == summary.chunkwise and _shares(summary) else share(arm.share)
     return [Text(cell) for cell in (name, f"{arm.requests:,}", *times, against, hidden)]
 
@@ -49,7 +51,7 @@ def _shares(summary: Summary) -> bool:
 def footnotes(summary: Summary) -> list[str]:
     """What the marks of the table mean, for those that are in it."""
     notes = []
-    if any(one.mark for arm in summary.arms for one in arm.ratios.values() if one.metric == METRIC):
+    if any(one.mark for arm in summary.arms for one in arm.ratios.values() if one.metric == summary.metric):
         notes.append("~ no difference shown: the interval holds 1")
     for engine in dict.fromkeys(arm.arm.engine for arm in summary.arms if arm.arm.bound):
         notes.append(f"† {engine} is a bound, {BOUNDS[engine]}")

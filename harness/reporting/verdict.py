@@ -3,15 +3,15 @@
 from harness.errors import ResultsError
 from harness.evidence import Evidence
 from harness.labels import printable
-from harness.reporting.summary import METRIC, ArmSummary, Summary
-from harness.reporting.wording import bounds, ratio, seconds
+from harness.reporting.summary import WORDS, ArmSummary, Summary
+from harness.reporting.wording import bounds, counted, ratio, seconds
 from harness.stats import Comparison, compare
 
 
 def headline(summary: Summary) -> str:
     """One sentence, plain text, with VOID, PARTIAL or NO VERDICT in front where that is so."""
     evidence = summary.evidence
-    if evidence.status == "void":
+    if evidence.status == "void" and (evidence.rows.empty or not evidence.void_runs):
         reason = next(iter(evidence.void_runs.values()), "see the warnings")
         return printable(f"VOID: the numbers of this measurement do not count ({reason}).")
     if (evidence.run.meta.get("correctness") or {}).get("status") == "failed":
@@ -27,7 +27,7 @@ def _state(evidence: Evidence) -> str:
     if evidence.status == "partial":
         state += "PARTIAL, the measurement was cut off: "
     if evidence.failed:
-        state += f"WITH {evidence.failed} FAILED REQUEST{'S' if evidence.failed > 1 else ''} LEFT OUT: "
+        state += f"FAILED REQUESTS LEFT OUT ({evidence.failed}): "
     return state
 
 
@@ -36,31 +36,35 @@ def _place(evidence: Evidence) -> str:
 
 
 def _sentence(summary: Summary) -> str:
-    arms, first = summary.measured, summary.first
+    """The verdict itself, without state and place."""
+    metric, arms, first = summary.metric, summary.measured, summary.first
     if not arms:
         return "no verdict, since no request of an arm to compare counts"
     if len(arms) == 1:
-        return f"only {arms[0].arm.name} was measured, so there is nothing to compare: {_level(arms[0])}"
-    if first is None or first.arm.bound:
+        return f"only {arms[0].arm.name} was measured, so there is nothing to compare: {_level(summary, arms[0])}"
+    if first is None:
         name = summary.evidence.first.name if summary.evidence.first else "the first arm"
         return f"no verdict, since no request of {name}, which the others are compared with, counts"
-    others = sorted((arm for arm in arms if METRIC in arm.ratios), key=lambda arm: arm.ratios[METRIC].ratio)
+    others = sorted((arm for arm in arms if metric in arm.ratios), key=lambda arm: arm.ratios[metric].ratio)
     if not others:
         return f"no verdict, since no other arm ran in one round with {first.arm.name}"
-    best = others[0]
-    if best.ratios[METRIC].high < 1:
-        return _faster(best, first) + _runner_up(summary, best, others[1:])
-    if best.ratios[METRIC].low > 1:
-        most = "sooner" if len(others) == 1 else "soonest"
-        than = f" than {best.arm.name}" if len(others) == 1 else f"; next comes {best.arm.name}"
-        return f"{first.arm.name} gives the first token {most}{than}, whose median TTFT is {_times(best.ratios[METRIC])}"
-    return f"no difference could be shown between {best.arm.name} and {first.arm.name}: {_undecided(best.ratios[METRIC])}"
+    # The lowest ratio may be a noisy one; an arm that is shown to be faster goes before it.
+    best = next((arm for arm in others if arm.ratios[metric].high < 1), others[0])
+    found = best.ratios[metric]
+    if found.high < 1:
+        return _faster(summary, best, first) + _runner_up(summary, best, [arm for arm in others if arm is not best])
+    if found.low > 1:
+        where = f"sooner than {best.arm.name}" if len(others) == 1 else f"soonest; next comes {best.arm.name}"
+        return f"{first.arm.name} gives the first token {where}, whose {WORDS[metric]} is {_times(found)}"
+    return f"no difference could be shown between {best.arm.name} and {first.arm.name}: {_undecided(found)}"
 
 
-def _faster(best: ArmSummary, first: ArmSummary) -> str:
+def _faster(summary: Summary, best: ArmSummary, first: ArmSummary) -> str:
+    metric = summary.metric
+    levels = f", {seconds(best.ttft[metric].value)} against {seconds(first.ttft[metric].value)}"
     return (
         f"{best.arm.name} gives the first token sooner than {first.arm.name}: "
-        f"its median TTFT is {_times(best.ratios[METRIC])}{_levels(best, first)}"
+        f"its {WORDS[metric]} is {_times(best.ratios[metric])}{levels}"
     )
 
 
@@ -70,38 +74,29 @@ def _runner_up(summary: Summary, best: ArmSummary, rest: list[ArmSummary]) -> st
         return ""
     second = rest[0].arm.name
     try:
-        found = compare(summary.evidence.rows, best.arm.name, second, [METRIC])[0]
-    except ResultsError:
+        found = compare(summary.evidence.rows, best.arm.name, second, [summary.metric])[0]
+    except ResultsError:  # the two have no round in common
         return ""
-    if found.significant:
+    if found.low > 1:
         return f"; next comes {second} at {ratio(found.ratio)} times {best.arm.name}'s ({bounds(found.low, found.high)})"
     return f"; between it and {second} no difference could be shown ({ratio(found.ratio)}, {bounds(found.low, found.high)})"
 
 
 def _times(found: Comparison) -> str:
-    return (
-        f"{ratio(found.ratio)} times as long "
-        f"({100 * (1 - found.alpha):.0f}% interval {bounds(found.low, found.high)}, {found.n_pairs} pairs of runs)"
-    )
+    return f"{ratio(found.ratio)} times as long ({_interval(found)})"
 
 
 def _undecided(found: Comparison) -> str:
+    value = f"the ratio of their {WORDS[found.metric]}s is {ratio(found.ratio)}"
     if found.n_pairs == 1:
-        return f"the ratio of median TTFTs is {ratio(found.ratio)}, but 1 pair of runs says nothing about chance; run at least 6"
-    return (
-        f"the ratio of median TTFTs is {ratio(found.ratio)} "
-        f"({100 * (1 - found.alpha):.0f}% interval {bounds(found.low, found.high)}, {found.n_pairs} pairs of runs)"
-    )
+        return f"{value}, but 1 pair of runs says nothing about chance; run at least 6"
+    return f"{value} ({_interval(found)})"
 
 
-def _level(arm: ArmSummary) -> str:
-    runs = f"{arm.runs} run{'s' if arm.runs > 1 else ''}"
-    if METRIC not in arm.ttft:
-        return f"{arm.requests} request{'s' if arm.requests > 1 else ''} in {runs}"
-    return f"median TTFT {seconds(arm.ttft[METRIC].value)} over {arm.requests} request{'s' if arm.requests > 1 else ''} in {runs}"
+def _interval(found: Comparison) -> str:
+    return f"{100 * (1 - found.alpha):.0f}% interval {bounds(found.low, found.high)}, {found.n_pairs} pairs of runs"
 
 
-def _levels(best: ArmSummary, first: ArmSummary) -> str:
-    if METRIC not in best.ttft or METRIC not in first.ttft:
-        return ""
-    return f", {seconds(best.ttft[METRIC].value)} against {seconds(first.ttft[METRIC].value)}"
+def _level(summary: Summary, arm: ArmSummary) -> str:
+    level = f"{WORDS[summary.metric]} {seconds(arm.ttft[summary.metric].value)}"
+    return f"{level} over {counted(arm.requests, 'request')} in {counted(arm.runs, 'run')}"

@@ -11,6 +11,11 @@ def seconds(value: float, unit: str = "") -> str:
     return f"{number:,.{digits}f}" + ("" if unit else f" {name}")
 
 
+def counted(number: int, noun: str) -> str:
+    """``1 run``, ``1,200 runs``."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def ratio(value: float) -> str:
     """A ratio with the digits that matter: 0.294, 0.98, 1.24, 12.4."""
     if value < 0.1:

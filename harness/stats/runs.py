@@ -135,7 +135,7 @@ def require_arms(frame: pd.DataFrame, *arms: str) -> None:
 
 def _by_round(side: pd.DataFrame, metric: str) -> Floats:
     logs = np.log(side[metric]).groupby(side["pair"]).mean()
-    return np.exp(logs.to_numpy(dtype=np.float64))
+    return np.asarray(np.exp(logs.to_numpy(dtype=np.float64)))
 
 
 def _whole_rounds(table: pd.DataFrame, base: str, candidate: str) -> tuple[list[int], list[int]]:

@@ -53,14 +53,6 @@ def make_frame(
         "output_digest": ids[position],
         "kv_digest": ids[position],
     }
-    frame = pd.DataFrame(known, index=range(runs * prompts))
-    return pd.DataFrame(
-        {
-            name: frame[name].astype(kind)
-            if name in frame
-            else pd.Series(pd.NA, index=frame.index, dtype=kind)
-            if kind != "float64"
-            else pd.Series(np.nan, index=frame.index, dtype="float64")
-            for name, kind in REQUEST_COLUMNS.items()
-        }
-    )
+    rows = pd.DataFrame(known, index=range(runs * prompts))
+    empty = [name for name in REQUEST_COLUMNS if name not in rows]
+    return rows.assign(**dict.fromkeys(empty, np.nan)).astype(dict(REQUEST_COLUMNS))[list(REQUEST_COLUMNS)]

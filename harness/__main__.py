@@ -1,0 +1,5 @@
+"""``python -m harness`` is ``ttft``."""
+
+from cli import main
+
+main()

@@ -1,0 +1,50 @@
+"""What can be named on the command line, as tables."""
+
+import inspect
+from collections.abc import Iterator
+
+from rich.markup import escape
+from rich.table import Table
+
+from harness.config import Experiment, named_experiments, read_experiment
+from harness.engines import ENGINES
+from harness.errors import known
+from harness.specs import Options, describe_options
+from harness.stores import STORES
+from harness.workloads import WORKLOADS
+
+KINDS = ("engines", "stores", "workloads", "experiments", "settings")
+
+
+def catalogue(kind: str) -> Iterator[Table]:
+    """Tables of all names of a kind. Raises UsageError for an unknown kind."""
+    if kind in ("engines", "stores", "workloads"):
+        registry = {"engines": ENGINES, "stores": STORES, "workloads": WORKLOADS}[kind]
+        for name, cls in sorted(registry.all().items()):  # type: ignore[attr-defined]
+            yield _options(name, inspect.getdoc(cls) or "", cls.Options)
+    elif kind == "experiments":
+        yield _experiments()
+    elif kind == "settings":
+        yield _options("settings", "Keys of an experiment's TOML file, and of --set.", Experiment)
+    else:
+        raise known("kind of list", kind, list(KINDS))
+
+
+def _options(name: str, text: str, options: type[Options]) -> Table:
+    table = Table(title=f"{escape(name)}: {escape(text.splitlines()[0])}", title_justify="left", box=None, pad_edge=False)
+    for column in ("option", "default", "meaning"):
+        table.add_column(column, overflow="fold")
+    for option, default, meaning in describe_options(options):
+        table.add_row(escape(option), escape(default), escape(meaning))
+    if not options.model_fields:
+        table.add_row("(none)", "", "")
+    return table
+
+
+def _experiments() -> Table:
+    table = Table(box=None, pad_edge=False)
+    for column in ("experiment", "question"):
+        table.add_column(column, overflow="fold")
+    for name in sorted(named_experiments()):
+        table.add_row(escape(name), escape(str(read_experiment(name).get("question", ""))))
+    return table

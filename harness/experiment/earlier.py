@@ -1,0 +1,60 @@
+"""What a run's folder already holds when an interrupted experiment is taken up again."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from harness.errors import UsageError
+from harness.experiment import environment
+from harness.experiment.order import PlannedRun
+from harness.experiment.setting import Setting
+from harness.results import Run
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """``finished``: (pair, arm) of complete runs. ``next_run``: first unused number. ``tokens``: the first
+    digest and its arm by prompt, for the proof that tokens are equal. ``meta``: what to keep of run.json."""
+
+    finished: frozenset[tuple[int, str]] = frozenset()
+    next_run: int = 0
+    tokens: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def left_of(self, plan: Sequence[PlannedRun]) -> list[PlannedRun]:
+        """The planned runs still to do, numbered on from what there is."""
+        todo = [planned for planned in plan if (planned.pair, planned.arm) not in self.finished]
+        return [replace(planned, run=self.next_run + i) for i, planned in enumerate(todo)]
+
+
+NOTHING = Earlier()
+
+
+def earlier_of(run: Run, setting: Setting) -> Earlier:
+    """What of ``run`` can be kept. Raises UsageError where the experiment, data or machine is another one."""
+    _same(run, "data fingerprint", run.meta.get("data", {}).get("fingerprint"), setting.data.fingerprint())
+    _same(run, "machine", run.meta.get("machine"), environment.machine())
+    _same(run, "versions", run.meta.get("versions"), environment.versions())
+    rows = run.requests
+    unfinished = [dict(entry, reason="interrupted") for entry in run.meta.get("runs", []) if not entry.get("done")]
+    void = {int(entry["run"]) for entry in unfinished}
+    complete = rows[~rows["run"].isin(list(void))]
+    loading = [name for name, arm in setting.arms.items() if arm.engine.loads_kv]
+    witnesses = complete[complete["arm"].isin(loading) & complete["void"].isna() & complete["error"].isna()]
+    tokens: dict[str, tuple[str, str]] = {}
+    for prompt, digest, arm in zip(witnesses["prompt"], witnesses["output_digest"], witnesses["arm"], strict=True):
+        tokens.setdefault(str(prompt), (str(digest), str(arm)))
+    pairs = zip(complete["pair"], complete["arm"], strict=True)
+    last = max([-1, *rows["run"].dropna(), *(int(entry["run"]) for entry in run.meta.get("runs", []))])
+    kept = {"started": run.meta.get("started"), "command": run.meta.get("command"), "runs": run.meta.get("runs", [])}
+    kept["void_runs"] = [
+        *run.meta.get("void_runs", []),
+        *(entry for entry in unfinished if entry not in run.meta.get("void_runs", [])),
+    ]
+    kept["resumed"] = [*run.meta.get("resumed", []), run.meta.get("ended")]
+    return Earlier(frozenset((int(pair), str(arm)) for pair, arm in pairs), int(last) + 1, tokens, kept)
+
+
+def _same(run: Run, what: str, then: object, now: object) -> None:
+    if then != now:
+        raise UsageError(f"{run.path} cannot be resumed: its {what} is {then}, here it is {now}; begin a new run")
