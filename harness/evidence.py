@@ -33,26 +33,38 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A run that does not count. ``kind``: ``void`` (a proof failed), ``failed`` (a request failed) or ``interrupted``."""
+
+    run: int
+    arm: str
+    kind: str
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Evidence:
     """A run without the rows that do not count.
 
-    ``rows`` has REQUEST_COLUMNS; ``caveats`` are sentences, the gravest first; ``void_runs`` maps the
-    number of a void run to why; ``failed`` is the number of failed requests.
+    ``rows`` has REQUEST_COLUMNS; ``caveats`` are sentences, the gravest first; ``left_out`` is in the order of the runs.
     """
 
     run: Run
     arms: tuple[Arm, ...]
     rows: pd.DataFrame
     caveats: tuple[str, ...]
-    void_runs: Mapping[int, str]
-    failed: int
+    left_out: tuple[LeftOut, ...]
 
     @property
-    def status(self) -> str:
-        """``complete``, ``partial`` or ``void``; void also where no row is left and some were void."""
-        if self.void_runs and self.rows.empty:
-            return "void"
-        return str(self.run.meta.get("status", "partial"))
+    def worthless(self) -> bool:
+        """Whether nothing that was measured counts, or nothing says which runs do."""
+        nothing = self.rows.empty and len(self.run.requests) > 0
+        return nothing or (self.run.meta.get("status") == "void" and not self.left_out)
+
+    @property
+    def partial(self) -> bool:
+        """Whether the measurement was cut off."""
+        return str(self.run.meta.get("status", "partial")) == "partial"
 
     @property
     def first(self) -> Arm | None:
@@ -63,6 +75,10 @@ class Evidence:
         """The counted rows of one arm."""
         return self.rows[self.rows["arm"] == arm.name]
 
+    def lost(self, kind: str) -> list[LeftOut]:
+        """The runs that are left out for one kind of reason."""
+        return [run for run in self.left_out if run.kind == kind]
+
     def setting(self, name: str, default: str = "unknown") -> str:
         """One value of run.json's ``config``; a store's URL comes without its secrets."""
         value = str((self.run.meta.get("config") or {}).get(name) or default)
@@ -71,22 +87,19 @@ class Evidence:
 
 def gather(run: Run) -> Evidence:
     """Sort a run's rows into those that count and reasons for the others. Changes nothing on disk."""
-    void_runs = _void_runs(run)
-    voided = run.requests["void"].notna() | run.requests["run"].isin(list(void_runs))
-    failed = run.requests[~voided & (run.requests["error"].notna() | run.requests["ttft_s"].isna())]
-    short = _unfinished(run.requests[~voided])
+    left_out = _left_out(run)
     rows = run.counted
-    rows = rows[~rows["run"].isin([*void_runs, *short])]
+    rows = rows[~rows["run"].isin([lost.run for lost in left_out]) & rows["ttft_s"].notna()]
     caveats = [
-        *_void_caveats(void_runs, run),
+        *_void_caveats(left_out, run),
         *_status_caveats(run),
-        *short.values(),
-        *_failed_caveats(failed),
+        *_failed_caveats(left_out, run),
+        *(f"run {lost.run} ({lost.arm}) is left out: {lost.reason}" for lost in left_out if lost.kind == "interrupted"),
         *_hit_caveats(rows),
         *(str(text) for text in run.meta.get("warnings") or ()),
         *(str(text) for text in (run.meta.get("data") or {}).get("notes") or ()),
     ]
-    return Evidence(run, _arms(run), rows, tuple(dict.fromkeys(map(without_secrets, caveats))), void_runs, len(failed))
+    return Evidence(run, _arms(run), rows, tuple(dict.fromkeys(map(without_secrets, caveats))), left_out)
 
 
 def _arms(run: Run) -> tuple[Arm, ...]:
@@ -106,32 +119,40 @@ def _engine(name: object) -> str:
     return str(name).partition(":")[0]
 
 
-def _void_runs(run: Run) -> dict[int, str]:
-    """From the rows and from run.json: some proofs fail only after a run's rows are written."""
-    rows = run.requests[run.requests["void"].notna() & run.requests["run"].notna()]
-    found = {int(number): str(reason) for number, reason in zip(rows["run"], rows["void"], strict=True)}
-    for entry in run.meta.get("void_runs") or ():
-        if isinstance(entry, Mapping) and entry.get("run") is not None:
-            found[int(entry["run"])] = str(entry.get("reason") or "no reason was written down")
-    return dict(sorted(found.items()))
+def _left_out(run: Run) -> tuple[LeftOut, ...]:
+    rows = run.requests
+    failed = set(rows.loc[rows["error"].notna() | (rows["ttft_s"].isna() & rows["void"].isna()), "run"].dropna())
+    arms = {**{entry["run"]: entry.get("arm", "") for entry in run.meta.get("runs") or ()}, **_arm_of_run(rows)}
+    found = {}
+    for number, reason in run.void_runs.items():
+        kind = "interrupted" if reason == "interrupted" else "failed" if number in failed else "void"
+        found[number] = LeftOut(number, arms.get(number, ""), kind, reason)
+    for number, reason in _short(rows[~rows["run"].isin(list(found))]).items():
+        found[number] = LeftOut(number, arms.get(number, ""), "interrupted", reason)
+    return tuple(found[number] for number in sorted(found))
 
 
-def _unfinished(rows: pd.DataFrame) -> dict[int, str]:
-    """Runs that stopped before their last prompt: on fewer prompts than the others, so not comparable."""
+def _arm_of_run(rows: pd.DataFrame) -> dict[int, str]:
+    named = rows.dropna(subset=["run", "arm"]).drop_duplicates("run")
+    return {int(number): str(arm) for number, arm in zip(named["run"], named["arm"], strict=True)}
+
+
+def _short(rows: pd.DataFrame) -> dict[int, str]:
+    """Runs that stopped before their last prompt (a crash leaves no note): not comparable with those that did not."""
     sizes = rows.groupby("run").size()
     full = int(sizes.max()) if len(sizes) else 0
-    arms = rows.groupby("run")["arm"].first()
     return {
-        int(number): f"run {number} ({arm}) stopped after {size} of {full} requests and is left out"
-        for number, size, arm in zip(sizes.index, sizes, arms, strict=True)
+        int(number): f"it stopped after {size} of {full} requests"
+        for number, size in zip(sizes.index, sizes, strict=True)
         if size < full
     }
 
 
-def _void_caveats(void_runs: Mapping[int, str], run: Run) -> list[str]:
+def _void_caveats(left_out: Iterable[LeftOut], run: Run) -> list[str]:
     by_reason: dict[str, list[int]] = {}
-    for number, reason in void_runs.items():
-        by_reason.setdefault(reason, []).append(number)
+    for lost in left_out:
+        if lost.kind == "void":
+            by_reason.setdefault(lost.reason, []).append(lost.run)
     total = run.requests["run"].nunique()
     return [
         f"VOID: {len(numbers)} of {total} runs ({_listed(numbers)}) do not count and are left out: {reason}"
@@ -149,26 +170,33 @@ def _status_caveats(run: Run) -> list[str]:
     if meta.get("status") == "partial":
         planned = (meta.get("config") or {}).get("pairs")
         wanted = f" of {planned}" if planned else ""
-        done = _complete_rounds(run)
-        caveats.append(f"PARTIAL: the measurement was cut off; {done}{wanted} rounds are complete")
+        why = f" ({meta['ended_by']})" if meta.get("ended_by") else ""
+        caveats.append(f"PARTIAL: the measurement was cut off{why}; {_whole_rounds(run)}{wanted} rounds are complete")
     return caveats
 
 
-def _complete_rounds(run: Run) -> int:
-    rows = run.requests
+def _whole_rounds(run: Run) -> int:
+    """Rounds with a full run of every arm; bounds may be measured in some rounds only."""
+    rows = run.requests[~run.requests["arm"].map(_engine).isin(list(BOUNDS))]
     if rows.empty:
         return 0
     sizes = rows.groupby(["pair", "arm"]).size().unstack(fill_value=0)
     return int((sizes == sizes.to_numpy().max()).all(axis=1).sum())
 
 
-def _failed_caveats(failed: pd.DataFrame) -> list[str]:
-    caveats = []
-    for arm, rows in failed.groupby("arm"):
-        reason = rows["error"].dropna()
-        why = f"; the first with: {reason.iloc[0]}" if len(reason) else ""
-        number = f"{len(rows)} request{'s' if len(rows) > 1 else ''}"
-        caveats.append(f"{number} of {arm} failed and {'are' if len(rows) > 1 else 'is'} left out{why}")
+def _failed_caveats(left_out: Iterable[LeftOut], run: Run) -> list[str]:
+    failed: dict[str, list[LeftOut]] = {}
+    for lost in left_out:
+        if lost.kind == "failed":
+            failed.setdefault(lost.arm, []).append(lost)
+    rows, caveats = run.requests, []
+    for arm, lost_runs in failed.items():
+        numbers = [lost.run for lost in lost_runs]
+        requests = int((rows["run"].isin(numbers) & (rows["error"].notna() | rows["ttft_s"].isna())).sum())
+        caveats.append(
+            f"{requests} request{'s' if requests > 1 else ''} of {arm} failed, so {len(numbers)} of its runs "
+            f"({_listed(numbers)}) {'are' if len(numbers) > 1 else 'is'} left out; the first failed with: {lost_runs[0].reason}"
+        )
     return caveats
 
 

@@ -48,7 +48,7 @@ class Registry(Generic[T]):
         for point in entry_points(group=group):
             try:
                 found.setdefault(point.name, point.load())
-            except ImportError as error:
+            except (ImportError, AttributeError) as error:
                 raise SetupError(f"the {self.kind} '{point.name}' of package {point.value} does not import: {error}") from error
         return found
 

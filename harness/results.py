@@ -8,8 +8,10 @@ Seconds and bytes are plain numbers; a cell is empty where a thing does not appl
 """
 
 import csv
+import io
 import json
-from collections.abc import Iterable, Mapping
+import os
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -96,11 +98,12 @@ class RunWriter:
     """Appends to one run's folder; what was handed over is on disk when the call returns."""
 
     def __init__(self, path: Path) -> None:
-        """Open or create the folder. Raises ResultsError where it cannot be written."""
+        """Open or create the folder; a line that a crash cut off is removed. Raises ResultsError where it cannot be written."""
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            new = not (path / "requests.csv").exists()
+            new = not _cut(path / "requests.csv", complete_rows)
+            _cut(path / "spans.jsonl", complete_lines)
             self._rows = (path / "requests.csv").open("a", newline="", encoding="utf-8")
             self._spans = (path / "spans.jsonl").open("a", encoding="utf-8")
         except OSError as error:
@@ -134,6 +137,28 @@ class RunWriter:
         self._spans.close()
 
 
+def complete_lines(data: bytes) -> int:
+    """Length of ``data`` up to and with its last line end."""
+    return data.rfind(b"\n") + 1
+
+
+def complete_rows(data: bytes) -> int:
+    """Length of CSV ``data`` without a row that was cut off. Between two rows the number of quotes is even."""
+    end = complete_lines(data)
+    while data.count(b'"', 0, end) % 2:
+        end = data.rfind(b"\n", 0, end - 1) + 1
+    return end
+
+
+def _cut(file: Path, complete: Callable[[bytes], int]) -> int:
+    """Shorten a file to what is complete of it; its length then, 0 where there is none."""
+    if not file.exists():
+        return 0
+    length = complete(file.read_bytes())
+    os.truncate(file, length)
+    return length
+
+
 def load(path: Path | str) -> Run:
     """Read a run's folder. A last line cut off by a crash is left out.
 
@@ -146,11 +171,13 @@ def load(path: Path | str) -> Run:
 
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
-        meta: dict[str, Any] = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        meta = json.loads((path / "run.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ResultsError(f"{path} has no run.json, so it is not a run's folder; give one below results/") from None
     except (OSError, ValueError) as error:
         raise ResultsError(f"{path / 'run.json'} cannot be read: {error}") from error
+    if not isinstance(meta, dict):
+        raise ResultsError(f"{path / 'run.json'} cannot be read: it holds no JSON object")
     version = str(meta.get("schema", "0.0"))
     if version.partition(".")[0] != str(SCHEMA[0]):
         raise SchemaMismatch(
@@ -161,41 +188,43 @@ def _read_meta(path: Path) -> dict[str, Any]:
 
 
 def _read_requests(path: Path) -> pd.DataFrame:
-    """Rows as typed columns; rows with too few cells (a crash while writing) are left out."""
-    if not path.exists():
-        return pd.DataFrame({name: pd.Series(dtype=kind) for name, kind in REQUEST_COLUMNS.items()})
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = csv.reader(file)
-        header = next(lines, [])
-        missing = [name for name in ("run", "arm", "prompt", "ttft_s") if name not in header]
-        if missing:
-            raise ResultsError(f"{path} has no column '{missing[0]}', so it is not a requests.csv of ours")
-        rows = [row for row in lines if len(row) == len(header)]
-    frame = pd.DataFrame(rows, columns=header, dtype="object").replace("", pd.NA)
+    """Rows as typed columns; a row that a crash cut off is left out."""
     try:
-        return pd.DataFrame(
-            {
-                name: _typed(frame[name], kind) if name in frame else pd.Series(pd.NA, index=frame.index, dtype=kind)
-                for name, kind in REQUEST_COLUMNS.items()
-            }
-        )
+        data = path.read_bytes() if path.exists() else b""
+        rows = list(csv.reader(io.StringIO(data[: complete_rows(data)].decode(), newline="")))
+    except (OSError, ValueError, csv.Error) as error:
+        raise ResultsError(f"{path} cannot be read: {error}") from error
+    header = rows[0] if rows else list(REQUEST_COLUMNS)
+    missing = [name for name in ("run", "arm", "prompt", "ttft_s") if name not in header]
+    if missing:
+        raise ResultsError(f"{path} has no column '{missing[0]}', so it is not a requests.csv of ours")
+    frame = pd.DataFrame([row for row in rows[1:] if len(row) == len(header)], columns=header, dtype="object")
+    empty = pd.Series("", index=frame.index, dtype="object")
+    try:
+        return pd.DataFrame({name: _typed(frame.get(name, empty), kind) for name, kind in REQUEST_COLUMNS.items()})
     except (ValueError, TypeError) as error:
         raise ResultsError(f"{path} has a cell that is not what its column holds: {error}") from error
 
 
-def _typed(column: "pd.Series[Any]", kind: str) -> "pd.Series[Any]":
+def _typed(cells: "pd.Series[Any]", kind: str) -> "pd.Series[Any]":
+    """Texts as numbers or strings of the column's type; empty ones as missing."""
     if kind == "string":
-        return column.astype("string")
-    numbers = pd.to_numeric(column)
-    return numbers.astype("float64") if kind == "float64" else numbers.astype("Float64").astype("Int64")
+        return cells.where(cells != "", None).astype("string")
+    return pd.to_numeric(cells.where(cells != "", "nan")).astype(kind)  # type: ignore[call-overload, no-any-return]
 
 
 def _read_spans(path: Path) -> pd.DataFrame:
+    """Spans as typed columns; a line that a crash cut off is left out."""
     records = []
-    if path.exists():
-        with path.open(encoding="utf-8") as file:
-            for line in file:
-                if line.endswith("\n"):
-                    records.append(json.loads(line))
-    frame = pd.DataFrame(records, columns=list(SPAN_COLUMNS))
-    return frame.astype(dict(SPAN_COLUMNS))
+    try:
+        data = path.read_bytes() if path.exists() else b""
+        for number, line in enumerate(data[: complete_lines(data)].splitlines(), 1):
+            try:
+                records.append(json.loads(line))
+            except ValueError as error:
+                raise ResultsError(f"{path}, line {number} is not JSON: {error}; delete the line") from error
+        return pd.DataFrame(records, columns=list(SPAN_COLUMNS)).astype(dict(SPAN_COLUMNS))
+    except OSError as error:
+        raise ResultsError(f"{path} cannot be read: {error}") from error
+    except (ValueError, TypeError) as error:
+        raise ResultsError(f"{path} has a value that is not what its column holds: {error}") from error

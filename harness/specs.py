@@ -23,17 +23,18 @@ OptionsT = TypeVar("OptionsT", bound=Options)
 
 def split_spec(text: str) -> tuple[str, dict[str, str]]:
     """``name:a=1,b=2`` as the name and its options. Raises UsageError."""
-    name, _, rest = text.strip().partition(":")
+    name, _, rest = text.partition(":")
+    name = name.strip()
     if not name:
         raise UsageError(f"'{text}' names nothing; write name or name:option=value,option=value")
     options: dict[str, str] = {}
     for item in filter(None, rest.split(",")):
-        key, equals, value = item.partition("=")
+        key, equals, value = (part.strip() for part in item.partition("="))
         if not equals or not key:
             raise UsageError(f"'{item}' in '{text}' is not option=value")
         if key in options:
             raise UsageError(f"option '{key}' stands twice in '{text}'")
-        options[key.strip()] = value.strip()
+        options[key] = value
     return name, options
 
 

@@ -17,8 +17,9 @@ def draw(evidence: Evidence) -> Figure | None:
     everything = rows["ttft_s"].to_numpy(float)
     unit, look = unit_of(everything), looks(evidence.arms)
     note = "Lines: median of a run. Faint points: its requests. Lines of one slope are drift that all arms share."
-    if evidence.void_runs:
-        note += " Crosses at the bottom: void runs, left out."
+    lost = [run.run for run in evidence.left_out]
+    if lost:
+        note += " Crosses at the bottom: runs that do not count."
     picture = figure(evidence, "TTFT run after run", 8, 4.2, note)
     axes = picture.subplots()
     for arm in evidence.arms:
@@ -46,9 +47,9 @@ def draw(evidence: Evidence) -> Figure | None:
             label=f"{arm_label(arm)}\n{len(medians)} run{'s' if len(medians) > 1 else ''}",
         )
     scale_axis(axes.yaxis, everything * unit.scale, zero=True)
-    if evidence.void_runs:
-        bottom = np.full(len(evidence.void_runs), 0.02)
-        axes.plot(list(evidence.void_runs), bottom, "kx", transform=axes.get_xaxis_transform(), label="void run")
+    if lost:
+        bottom = np.full(len(lost), 0.02)
+        axes.plot(lost, bottom, "kx", transform=axes.get_xaxis_transform(), label="left out")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("run, in the order of time")
     axes.set_ylabel(f"TTFT at the client ({unit.name})")

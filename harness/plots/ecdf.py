@@ -33,7 +33,7 @@ def draw(evidence: Evidence) -> Figure | None:
             markersize=6,
             # A few markers at the same shares on every curve: they tell the curves apart without colour.
             markevery=sorted({int(np.ceil(len(values) * at)) for at in (0.1, 0.3, 0.5, 0.7, 0.9)}),
-            label=f"{arm_label(arm)}\nn = {len(values):,}, median {np.median(values) * unit.scale:.3g} {unit.name}",
+            label=f"{arm_label(arm)}\nn = {len(values):,}",
         )
     scale_axis(axes.xaxis, everything * unit.scale)
     axes.set_xlabel(f"TTFT at the client ({unit.name})")

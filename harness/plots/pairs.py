@@ -61,8 +61,10 @@ def draw(evidence: Evidence) -> Figure | None:
         axes.set_visible(False)
     _finish(panels, bases * unit.scale, values)
     picture.supylabel("TTFT relative to the first arm", fontsize=9)
-    for axes in panels[-1]:
-        axes.set_xlabel(f"TTFT of {arm_label(first, 28)} ({unit.name})")
+    for column in panels.T:
+        lowest = [axes for axes in column if axes.get_visible()][-1]
+        lowest.tick_params(labelbottom=True)
+        lowest.set_xlabel(f"TTFT of {arm_label(first, 28)} ({unit.name})")
     return picture
 
 

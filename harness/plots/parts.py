@@ -32,13 +32,12 @@ PARTS = (
 def split(rows: pd.DataFrame) -> dict[str, float]:
     """Mean seconds of each of PARTS over ``rows``; together they are the mean TTFT.
 
-    ``compute_s`` runs from scheduled to first token, so it holds the lookup, which is taken out here.
-    Clocks of two processes meet in "other"; where their noise makes it negative it is 0.
+    "Other" is what no clock inside vLLM saw. Clocks of two processes meet in it; where their noise makes
+    it negative it is 0.
     """
     parts = rows[["queue_s", "lookup_s", "stall_s", "compute_s"]].fillna(0.0).mean()
     queue, lookup, stall, compute = (float(value) for value in parts)
-    other = float(rows["ttft_s"].mean()) - queue - stall - compute
-    compute = max(compute - lookup, 0.0)
+    other = float(rows["ttft_s"].mean()) - queue - lookup - stall - compute
     return dict(zip((part.name for part in PARTS), (queue, lookup, stall, compute, max(other, 0.0)), strict=True))
 
 

@@ -123,8 +123,8 @@ def figure(evidence: Evidence, title: str, width: float, height: float, note: st
 
 
 def _what(evidence: Evidence) -> str:
-    states = {"complete": "", "partial": "PARTIAL RUN. ", "void": "VOID. "}
-    state = "SOME RUNS VOID. " if evidence.void_runs else states.get(evidence.status, "")
+    state = "SOME RUNS VOID. " if evidence.lost("void") else ""
+    state += "PARTIAL RUN. " if evidence.partial else ""
     return f"{state}Store {evidence.setting('store')}, workload {evidence.setting('workload')}"
 
 

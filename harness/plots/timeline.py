@@ -26,6 +26,9 @@ from harness.plots.style import (
     unit_of,
 )
 
+SQUEEZE = 6
+"""Panels share a time axis while the longest is no more than this many times the shortest."""
+
 Groups = Iterable[tuple[tuple[str, int, int], pd.DataFrame]]
 
 
@@ -88,24 +91,33 @@ def draw(evidence: Evidence) -> Figure | None:
     stories = [story for arm in evidence.arms if not arm.bound and (story := median_story(evidence, arm))]
     if not stories:
         return None
-    unit = unit_of(np.concatenate([story.spans["end_s"].to_numpy(float) for story in stories]))
     rows = [rows_of(story.spans) for story in stories]
     heights = [min(max(0.8, 0.12 * panel.total), 4.0) for panel in rows]
     note = "For each arm its request of median TTFT. A wait as thin as a line took no time: there a layer's attention began."
     title = "Inside the median request: fetches and waits"
-    picture = figure(evidence, title, 9, 1.4 + sum(height + 0.45 for height in heights), note)
-    panels = picture.subplots(len(stories), 1, squeeze=False, sharex=True, height_ratios=heights)[:, 0]
-    for axes, story, panel in zip(panels, stories, rows, strict=True):
+    # One scale shows who is done first; where it would squeeze an arm to nothing, each panel gets its own.
+    ends = [float(story.spans["end_s"].max()) for story in stories]
+    shared = max(ends) <= SQUEEZE * min(ends)
+    note += "" if shared else " The panels have different time axes."
+    units = [unit_of(np.array(ends if shared else [end])) for end in ends]
+    gap = 0.45 if shared else 0.8
+    picture = figure(evidence, title, 9, 1.4 + sum(height + gap for height in heights), note)
+    panels = picture.subplots(len(stories), 1, squeeze=False, sharex=shared, height_ratios=heights)[:, 0]
+    for axes, story, panel, unit in zip(panels, stories, rows, units, strict=True):
         _panel(axes, story, panel, unit)
-    panels[-1].set_xlabel(f"time since the request's first span ({unit.name})")
-    shown = pd.concat([story.spans["kind"] for story in stories]).unique()
+        if not shared or axes is panels[-1]:
+            axes.set_xlabel(f"time since the request's first span ({unit.name})", fontsize=8)
+    _legend(picture, set(pd.concat([story.spans["kind"] for story in stories])))
+    return picture
+
+
+def _legend(picture: Figure, kinds: set[str]) -> None:
     handles = [
         Patch(facecolor=kind.colour, hatch=kind.hatch, edgecolor=INK, linewidth=0.5, label=kind.label)
         for name, kind in KINDS.items()
-        if name in shown
+        if name in kinds
     ]
     picture.legend(handles=handles, loc="outside right upper", fontsize=8, labelspacing=1.0)
-    return picture
 
 
 def median_story(evidence: Evidence, arm: Arm) -> Story | None:

@@ -111,6 +111,7 @@ def _outcome(item: Any, sent: float, first: float | None, last: float, received:
         server_ttft_s=metrics.first_token_latency or None,
         queue_s=metrics.scheduled_ts - metrics.queued_ts if metrics.scheduled_ts else None,
         prefill_s=metrics.first_token_ts - metrics.scheduled_ts if metrics.first_token_ts else None,
+        preemptions=metrics.num_preemptions,
         error=error,
     )
 

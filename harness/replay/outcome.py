@@ -19,4 +19,5 @@ class Outcome:
     server_ttft_s: float | None = None
     queue_s: float | None = None
     prefill_s: float | None = None
+    preemptions: int = 0
     error: str = ""

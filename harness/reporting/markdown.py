@@ -87,7 +87,7 @@ def _means(summary: Summary) -> str:
         counts = [("hit_tokens", 1.0, "{:,.0f}"), ("bytes", 1e-6, "{:,.1f}"), ("operations", 1.0, "{:,.1f}")]
         cells += [form.format(arm.means[name] * scale) if name in arm.means else "-" for name, scale, form in counts]
         rows.append([_name(arm), *cells])
-    note = "Compute runs from scheduled to first token without the stall, so it holds the lookup; the load runs beside it."
+    note = "Compute runs from scheduled to first token without lookup and stall; the load runs beside it where it is no stall."
     return _grid(head, rows) + "\n\n" + note
 
 
@@ -115,7 +115,7 @@ def _reproduce(evidence: Evidence) -> list[str]:
     sections = [f"{fence}\n{command}\n{fence}"]
     facts: list[tuple[str, Any]] = [
         ("run", meta.get("id")),
-        ("status", evidence.status),
+        ("status", meta.get("status")),
         ("started", meta.get("started")),
         ("ended", meta.get("ended")),
         ("store", evidence.setting("store")),

@@ -124,6 +124,8 @@ def _ratios(evidence: Evidence, arm: Arm, metrics: Sequence[str]) -> tuple[dict[
         found = compare(evidence.rows, first.name, arm.name, metrics)
     except ResultsError as error:  # no round has a run of both
         return {}, [str(error)]
+    if arm.bound:  # no candidate: whether it paired well is nobody's question
+        return {one.metric: one for one in found}, []
     doubts = next((list(one.warnings) for one in found if one.metric == _metric(evidence)), [])
     return {one.metric: one for one in found}, doubts
 

@@ -2,7 +2,7 @@
 
 from harness.errors import ResultsError
 from harness.evidence import Evidence
-from harness.labels import printable
+from harness.labels import printable, without_secrets
 from harness.reporting.summary import WORDS, ArmSummary, Summary
 from harness.reporting.wording import bounds, counted, ratio, seconds
 from harness.stats import Comparison, compare
@@ -11,8 +11,8 @@ from harness.stats import Comparison, compare
 def headline(summary: Summary) -> str:
     """One sentence, plain text, with VOID, PARTIAL or NO VERDICT in front where that is so."""
     evidence = summary.evidence
-    if evidence.status == "void" and (evidence.rows.empty or not evidence.void_runs):
-        reason = next(iter(evidence.void_runs.values()), "see the warnings")
+    if evidence.worthless:
+        reason = without_secrets(evidence.left_out[0].reason) if evidence.left_out else "see the warnings"
         return printable(f"VOID: the numbers of this measurement do not count ({reason}).")
     if (evidence.run.meta.get("correctness") or {}).get("status") == "failed":
         return printable("NO VERDICT: the correctness pass failed, so the times are those of arms that load wrong KV.")
@@ -20,15 +20,11 @@ def headline(summary: Summary) -> str:
 
 
 def _state(evidence: Evidence) -> str:
-    state = ""
-    if evidence.void_runs:
-        total = evidence.run.requests["run"].nunique()
-        state += f"VOID RUNS LEFT OUT ({len(evidence.void_runs)} of {total}): "
-    if evidence.status == "partial":
-        state += "PARTIAL, the measurement was cut off: "
-    if evidence.failed:
-        state += f"FAILED REQUESTS LEFT OUT ({evidence.failed}): "
-    return state
+    total = evidence.run.requests["run"].nunique()
+    void, failed = evidence.lost("void"), evidence.lost("failed")
+    state = f"VOID RUNS LEFT OUT ({len(void)} of {total}): " if void else ""
+    state += f"RUNS WITH FAILED REQUESTS LEFT OUT ({len(failed)} of {total}): " if failed else ""
+    return state + ("PARTIAL, the measurement was cut off: " if evidence.partial else "")
 
 
 def _place(evidence: Evidence) -> str:
@@ -79,6 +75,9 @@ def _runner_up(summary: Summary, best: ArmSummary, rest: list[ArmSummary]) -> st
         return ""
     if found.low > 1:
         return f"; next comes {second} at {ratio(found.ratio)} times {best.arm.name}'s ({bounds(found.low, found.high)})"
+    if found.high < 1:  # the second shares too few rounds with the first arm to be ahead of it beyond chance
+        times = f"{ratio(found.ratio)} times its ({bounds(found.low, found.high)})"
+        return f"; {second} may be faster still, at {times}, but shares too few rounds with the first arm"
     return f"; between it and {second} no difference could be shown ({ratio(found.ratio)}, {bounds(found.low, found.high)})"
 
 

@@ -19,7 +19,7 @@ def counted(number: int, noun: str) -> str:
 def ratio(value: float) -> str:
     """A ratio with the digits that matter: 0.294, 0.98, 1.24, 12.4."""
     if value < 0.1:
-        return f"{value:.2g}"
+        return f"{value:#.2g}"
     return f"{value:.3f}" if abs(value - 1) < 0.1 else f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 

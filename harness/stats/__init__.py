@@ -17,11 +17,11 @@ How intervals are made, and why so: docs/decisions/0003-interval.md.
 """
 
 from harness.stats.bootstrap import hierarchical_bootstrap
-from harness.stats.compare import Comparison, compare
+from harness.stats.compare import Comparison, compare, few_requests
 from harness.stats.holm import holm
 from harness.stats.location import Interval, interval, lower_bound, pseudomedian, upper_bound
 from harness.stats.quality import Drift, Steady, drift, outlier_runs, outliers, steady_rounds
-from harness.stats.quantiles import METRICS, harrell_davis, metric_of, parse_metric, requests_needed
+from harness.stats.quantiles import METRICS, harrell_davis, metric_of, parse_metric, requests_least, requests_needed
 from harness.stats.runs import run_table
 from harness.stats.sequential import Plan
 from harness.stats.share import Share, share_hidden
@@ -43,6 +43,7 @@ __all__ = [
     "compare",
     "compare_unpaired",
     "drift",
+    "few_requests",
     "harrell_davis",
     "hierarchical_bootstrap",
     "holm",
@@ -54,6 +55,7 @@ __all__ = [
     "parse_metric",
     "pseudomedian",
     "ratio_of_ratios",
+    "requests_least",
     "requests_needed",
     "run_table",
     "share_hidden",

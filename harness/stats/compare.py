@@ -9,11 +9,12 @@ import pandas as pd
 
 from harness.errors import UsageError
 from harness.stats.bootstrap import hierarchical_bootstrap
-from harness.stats.location import Interval, distribution_free, interval
+from harness.stats.location import Interval, distribution_free, interval, lower_bound, upper_bound
 from harness.stats.quality import drift, neighbours_alike, outliers
 from harness.stats.quantiles import METRICS, Floats, requests_least, requests_needed
 from harness.stats.runs import Pairs, paired
 from harness.stats.signflip import sign_flip
+from harness.stats.twosample import shift_lower
 
 Method = Literal["signed-rank", "hierarchical"]
 
@@ -24,7 +25,9 @@ class Comparison:
 
     ``low`` and ``high`` bound the ratio at level 1 - ``alpha``; 0 and infinity where nothing is known.
     The p-values are those of the exact sign-flip test of "no change"; ``p_greater`` is small where the
-    candidate is slower. ``log_ratios`` has one entry a pair, so that others can go on from here.
+    candidate is slower. ``log_ratios`` has one entry a pair, so that others can go on from here; where there
+    are no pairs (``unpaired``) it has the candidate's values and ``base_logs`` the base's, both as logs.
+    ``smallest_run`` is the number of requests of the shortest run.
     """
 
     metric: str
@@ -41,7 +44,25 @@ class Comparison:
     p_less: float
     log_ratios: tuple[float, ...]
     warnings: tuple[str, ...]
-    unpaired: bool = False
+    base_logs: tuple[float, ...] = ()
+    smallest_run: int = 0
+
+    @property
+    def unpaired(self) -> bool:
+        """Whether the two sides share no rounds."""
+        return bool(self.base_logs)
+
+    def lower(self, level: float) -> float:
+        """The ratio's lower bound at the one-sided error rate ``level``."""
+        if self.unpaired:
+            return float(np.exp(shift_lower(np.array(self.base_logs), np.array(self.log_ratios), level)))
+        return float(np.exp(lower_bound(self.log_ratios, level)))
+
+    def upper(self, level: float) -> float:
+        """The ratio's upper bound at the one-sided error rate ``level``."""
+        if self.unpaired:
+            return float(np.exp(-shift_lower(-np.array(self.base_logs), -np.array(self.log_ratios), level)))
+        return float(np.exp(upper_bound(self.log_ratios, level)))
 
     @property
     def significant(self) -> bool:
@@ -109,6 +130,7 @@ def _comparison(
         p_less=test.less,
         log_ratios=tuple(float(value) for value in logs),
         warnings=(*pairs.warnings, *_doubts(metric, pairs, logs, alpha)),
+        smallest_run=pairs.smallest,
     )
 
 

@@ -63,7 +63,8 @@ def lower_bound(values: npt.ArrayLike, level: float) -> Any:
         return np.full(sample.shape[:-1], -np.inf)[()]
     if not distribution_free(n, level):
         spread = sample.std(axis=-1, ddof=1) / np.sqrt(n)
-        return sample.mean(axis=-1) + student.ppf(level, n - 1) * spread
+        # Never inside the smallest value, which is the bound at 2^-n: more certainty is never a narrower interval.
+        return np.minimum(sample.mean(axis=-1) + student.ppf(level, n - 1) * spread, sample.min(axis=-1))
     k, part = _rank_of(n, level)
     if n > ALL_AVERAGES:
         return _kth_average(sample, k)

@@ -1,24 +1,18 @@
 """Two samples that share no rounds: stored runs of different times, or ratios measured on different machines."""
 
 from collections.abc import Sequence
-from functools import lru_cache
-from math import comb
+from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import mannwhitneyu, norm
-from scipy.stats import t as student
+from scipy.stats import mannwhitneyu
 
 from harness.errors import UsageError
 from harness.stats.compare import Comparison, check_alpha, few_requests
-from harness.stats.location import Interval
 from harness.stats.quantiles import METRICS, Floats
 from harness.stats.runs import require_arms, run_table
+from harness.stats.twosample import shift_interval
 
-EXACT = 40
-"""Values a side up to which the distribution of the rank sum is formed."""
-ALL_DIFFERENCES = 4_000_000
-"""Differences formed at most (32 MiB); beyond that Welch's t is as good."""
 APART = (
     "the runs share no rounds, so what changed on the machine between them counts as a difference; "
     "compare arms of one run, or each run's arm to a control arm of its own"
@@ -44,10 +38,8 @@ def compare_unpaired(
     require_arms(candidate_frame, candidate)
     ours = run_table(base_frame[base_frame["arm"] == base], metrics, column)
     theirs = run_table(candidate_frame[candidate_frame["arm"] == candidate], metrics, column)
-    requests, smallest = (
-        int(ours["requests"].sum() + theirs["requests"].sum()),
-        int(min(ours["requests"].min(), theirs["requests"].min())),
-    )
+    sizes = pd.concat([ours["requests"], theirs["requests"]])
+    requests, smallest = int(sizes.sum()), int(sizes.min())
     found: list[Comparison] = []
     for metric in metrics:
         few = few_requests(metric, smallest)
@@ -55,7 +47,8 @@ def compare_unpaired(
         if min(float(side.min()) for side in sides) <= 0:
             raise UsageError(f"the {metric} of {column} is 0 in a run, so it has no ratio; compare another column")
         logs = np.log(sides[0]), np.log(sides[1])
-        found.append(_comparison(metric, base, candidate, *logs, requests, alpha, (APART, *([few] if few else []))))
+        warnings = (APART, *([few] if few else []))
+        found.append(_comparison(_Sides(metric, base, candidate, *logs, requests, smallest, warnings), alpha))
     return found
 
 
@@ -73,25 +66,38 @@ def ratio_of_ratios(new: Sequence[Comparison], old: Sequence[Comparison]) -> lis
         if then is None:
             raise UsageError(f"the stored ratio has no metric '{now.metric}'; it has {', '.join(stored) or 'none'}")
         names = [f"{item.candidate} / {item.base}" for item in (then, now)]
-        warnings = tuple(dict.fromkeys([*then.warnings, *now.warnings]))
+        warnings = (*(f"stored: {text}" for text in then.warnings), *now.warnings)
         logs = np.asarray(then.log_ratios), np.asarray(now.log_ratios)
-        requests = then.n_requests + now.n_requests
-        found.append(_comparison(now.metric, f"stored {names[0]}", names[1], *logs, requests, now.alpha, warnings))
+        requests, smallest = then.n_requests + now.n_requests, min(then.smallest_run, now.smallest_run)
+        sides = _Sides(now.metric, f"stored {names[0]}", names[1], *logs, requests, smallest, warnings)
+        found.append(_comparison(sides, now.alpha))
     return found
 
 
-def _comparison(
-    metric: str, base: str, candidate: str, ours: Floats, theirs: Floats, requests: int, alpha: float, warnings: tuple[str, ...]
-) -> Comparison:
-    estimate = shift_interval(ours, theirs, alpha)
-    greater = float(mannwhitneyu(theirs, ours, alternative="greater").pvalue)
-    less = float(mannwhitneyu(theirs, ours, alternative="less").pvalue)
+@dataclass(frozen=True, slots=True)
+class _Sides:
+    """Logs of two samples and what is to be said of them."""
+
+    metric: str
+    base: str
+    candidate: str
+    ours: Floats
+    theirs: Floats
+    requests: int
+    smallest: int
+    warnings: tuple[str, ...]
+
+
+def _comparison(sides: _Sides, alpha: float) -> Comparison:
+    estimate = shift_interval(sides.ours, sides.theirs, alpha)
+    greater = float(mannwhitneyu(sides.theirs, sides.ours, alternative="greater").pvalue)
+    less = float(mannwhitneyu(sides.theirs, sides.ours, alternative="less").pvalue)
     return Comparison(
-        metric=metric,
-        base=base,
-        candidate=candidate,
-        n_pairs=min(len(ours), len(theirs)),
-        n_requests=requests,
+        metric=sides.metric,
+        base=sides.base,
+        candidate=sides.candidate,
+        n_pairs=min(len(sides.ours), len(sides.theirs)),
+        n_requests=sides.requests,
         ratio=float(np.exp(estimate.value)),
         low=float(np.exp(estimate.low)),
         high=float(np.exp(estimate.high)),
@@ -99,64 +105,8 @@ def _comparison(
         p_value=min(1.0, 2 * min(greater, less)),
         p_greater=greater,
         p_less=less,
-        log_ratios=tuple(float(value) for value in theirs - np.median(ours)),
-        warnings=warnings,
-        unpaired=True,
+        log_ratios=tuple(float(value) for value in sides.theirs),
+        base_logs=tuple(float(value) for value in sides.ours),
+        warnings=sides.warnings,
+        smallest_run=sides.smallest,
     )
-
-
-def shift_interval(ours: Floats, theirs: Floats, alpha: float) -> Interval:
-    """By how much ``theirs`` lies above ``ours``: Hodges-Lehmann's shift and its interval of level 1 - alpha."""
-    value = (
-        float(np.median(np.subtract.outer(theirs, ours)))
-        if len(ours) * len(theirs) <= ALL_DIFFERENCES
-        else float(theirs.mean() - ours.mean())
-    )
-    return Interval(value, shift_lower(ours, theirs, alpha / 2), -shift_lower(-ours, -theirs, alpha / 2))
-
-
-def shift_lower(ours: Floats, theirs: Floats, level: float) -> float:
-    """The one-sided lower bound of the shift: the k-th smallest difference, k from the rank-sum distribution.
-
-    Interpolated between neighbouring k. Welch's t where there are too few values for ``level``, or very many;
-    -inf where a side has one value only.
-    """
-    n, m = len(ours), len(theirs)
-    if min(n, m) < 2:
-        return -np.inf
-    if level < 1 / comb(n + m, n) or n * m > ALL_DIFFERENCES:
-        return _welch_lower(ours, theirs, level)
-    differences = np.sort(np.subtract.outer(theirs, ours), axis=None)
-    if max(n, m) > EXACT:
-        k = max(1, int(n * m / 2 + norm.ppf(level) * np.sqrt(n * m * (n + m + 1) / 12)))
-        return float(differences[k - 1])
-    cdf = _rank_sum_cdf(n, m)
-    k = int(np.searchsorted(cdf, level * (1 + 1e-12), side="right"))
-    part = (level - cdf[k - 1]) / (cdf[k] - cdf[k - 1])
-    return float(differences[k - 1] + part * (differences[k] - differences[k - 1]))
-
-
-def _welch_lower(ours: Floats, theirs: Floats, level: float) -> float:
-    n, m = len(ours), len(theirs)
-    parts = np.array([ours.var(ddof=1) / n, theirs.var(ddof=1) / m])
-    shift = float(theirs.mean() - ours.mean())
-    if parts.sum() == 0:
-        return shift
-    freedom = parts.sum() ** 2 / (parts[0] ** 2 / (n - 1) + parts[1] ** 2 / (m - 1))
-    return shift + float(student.ppf(level, freedom)) * float(np.sqrt(parts.sum()))
-
-
-@lru_cache(maxsize=128)
-def _rank_sum_cdf(n: int, m: int) -> Floats:
-    """P(U <= u) for u = 0 .. n m, U the Mann-Whitney statistic of two equal distributions without ties."""
-    # counts[i][u]: ways to place i of the values of one sample; one value of the other added at a time
-    # (Gaussian binomial coefficients by the product formula).
-    ways = np.zeros(n * m + 1)
-    ways[0] = 1.0
-    for i in range(1, n + 1):
-        grown = ways.copy()
-        grown[m + i :] -= ways[: n * m + 1 - m - i] if m + i <= n * m else 0
-        for u in range(i, n * m + 1):
-            grown[u] += grown[u - i]
-        ways = grown
-    return np.cumsum(ways / ways.sum())

@@ -6,7 +6,7 @@ import pytest
 from harness.errors import UsageError
 from harness.stats import Plan, compare, compare_unpaired, ratio_of_ratios, share_hidden, shift_function
 from harness.stats.sequential import first_verdict
-from harness.stats.unpaired import _rank_sum_cdf, shift_interval
+from harness.stats.twosample import _rank_sum_cdf, shift_interval
 from harness.testing.frames import make_frame
 
 ARMS = {"chunkwise": 4.0, "layerwise": 1.15, "floor": 1.0}  # hides 2.85 / 3 = 0.95

@@ -274,6 +274,32 @@ class TestDirectReads:
         store.read([Read("object", 4096, (memory.data[begin : begin + 8192],))])
         assert memory[begin : begin + 8192].tobytes() == pattern(self.SIZE)[4096 : 3 * 4096]
 
+    def test_only_the_parts_out_of_line_are_copied(self, store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As an engine reads a whole chunk: a header somewhere, then blocks of an aligned cache."""
+        copied = []
+        plain = DirectReader._fill_through_buffer
+
+        def spy(reader: DirectReader, descriptor: int, parts: list[memoryview], offset: int) -> int:
+            copied.append((offset, [part.nbytes for part in parts]))
+            return plain(reader, descriptor, parts, offset)
+
+        monkeypatch.setattr(DirectReader, "_fill_through_buffer", spy)
+        memory = np.zeros(6 * 4096, np.uint8)
+        page = -memory.ctypes.data % 4096
+        header = memory.data[page + 1 : page + 4097]
+        body = [memory.data[page + i * 4096 : page + (i + 1) * 4096] for i in (2, 3)]
+        tail = memory.data[page + 4 * 4096 : page + 4 * 4096 + 10]
+        store.read([Read("object", 0, (header, *body, tail))])
+        assert b"".join((header, *body, tail)) == pattern(self.SIZE)[: 3 * 4096 + 10]
+        assert copied == [(0, [4096]), (3 * 4096, [10])]
+
+    def test_aligned_range_past_the_end(self, store: DiskStore) -> None:
+        memory = np.zeros(4 * 4096, np.uint8)
+        page = -memory.ctypes.data % 4096
+        store.write("odd", [pattern(5000)])
+        with pytest.raises(ReadFailures, match="ends after 5000 bytes, 8192 were asked for"):
+            store.read([Read("odd", 0, (memory.data[page : page + 4096], memory.data[page + 4096 : page + 8192]))])
+
     def test_file_system_without_direct_reads(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         plain = os.open
 

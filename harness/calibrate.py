@@ -1,0 +1,171 @@
+"""A against A on this machine: how large a difference noise makes, and how often the gate would cry wolf. Pure but for its file."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy.stats import beta
+
+from harness.errors import ResultsError, SchemaMismatch, UsageError
+from harness.stats import compare, lower_bound, upper_bound
+from harness.stats.quantiles import Floats
+
+SCHEMA = "1.0"
+SIZES: tuple[int, ...] = (4, 6, 8, 10, 12, 16, 20, 30, 50, 100)
+"""Numbers of pairs for which the floors are worked out."""
+DRAWS = 4000
+HOLDS = 0.9
+"""A margin counts as held when an unchanged candidate passes so often."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """``events`` of ``trials``, with the Clopper-Pearson interval of their rate."""
+
+    events: int
+    trials: int
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseFloor:
+    """What one metric allows. Noise and margins are relative: 0.02 is 2%.
+
+    ``noise`` is the robust standard deviation of the log ratio of one pair; ``bias`` the ratio A against A
+    minus 1, which should be within ``bias_low`` to ``bias_high`` of 0; ``margins`` maps a number of pairs to
+    the smallest margin that an unchanged candidate passes in 9 of 10 gates.
+    """
+
+    metric: str
+    noise: float
+    bias: float
+    bias_low: float
+    bias_high: float
+    margins: dict[int, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What an A/A run told. ``machine`` and ``versions`` are those of its run.json."""
+
+    floors: tuple[NoiseFloor, ...]
+    n_pairs: int
+    alpha: float
+    machine: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, Any] = field(default_factory=dict)
+    config: dict[str, Any] = field(default_factory=dict)
+
+    def floor(self, metric: str, pairs: int) -> float | None:
+        """The smallest margin that ``pairs`` pairs hold, from the largest number worked out that isn't above it.
+
+        None for a metric that was not calibrated, or fewer pairs than were worked out.
+        """
+        for item in self.floors:
+            if item.metric == metric:
+                sizes = [size for size in item.margins if size <= pairs]
+                return item.margins[max(sizes)] if sizes else None
+        return None
+
+
+def calibrate(
+    frame: pd.DataFrame,
+    base: str,
+    again: str,
+    metrics: Sequence[str] = ("mean", "p50", "p90", "p95"),
+    alpha: float = 0.05,
+    sizes: Sequence[int] = SIZES,
+    seed: int = 0,
+    meta: Mapping[str, Any] | None = None,
+) -> Calibration:
+    """Noise floors from an A/A run: ``base`` and ``again`` are two arms that do the same.
+
+    ``meta`` is the run's, of which machine, versions and config are kept. Raises UsageError for fewer than 8 pairs.
+    """
+    comparisons = compare(frame, base, again, metrics, alpha)
+    if comparisons[0].n_pairs < 8:
+        raise UsageError(f"{comparisons[0].n_pairs} pairs are too few to calibrate with; measure at least 8, better 20")
+    floors = []
+    for found in comparisons:
+        logs = np.array(found.log_ratios)
+        generator = np.random.default_rng(seed)
+        floors.append(
+            NoiseFloor(
+                metric=found.metric,
+                noise=float(np.median(np.abs(logs)) / 0.6745),
+                bias=found.ratio - 1,
+                bias_low=found.low - 1,
+                bias_high=found.high - 1,
+                margins={size: smallest_margin(logs, size, alpha, generator) for size in sizes},
+            )
+        )
+    kept = {name: dict((meta or {}).get(name) or {}) for name in ("machine", "versions", "config")}
+    return Calibration(tuple(floors), comparisons[0].n_pairs, alpha, **kept)
+
+
+def smallest_margin(logs: Floats, pairs: int, alpha: float, generator: np.random.Generator) -> float:
+    """The margin below which the upper bound of ``pairs`` A/A pairs stays in HOLDS of cases.
+
+    Pairs are drawn from ``logs``, shape (n,), with replacement and with random signs: A against A has no direction.
+    """
+    draws = generator.choice(logs, (DRAWS, pairs)) * generator.choice([-1.0, 1.0], (DRAWS, pairs))
+    # Ten numbers say little about how far out noise can lie; a little of their own spread fills the gaps between them.
+    draws += generator.standard_normal((DRAWS, pairs)) * np.median(np.abs(logs)) * 0.3
+    bounds = np.concatenate([upper_bound(part, alpha / 2) for part in np.array_split(draws, 8)])
+    return float(np.expm1(np.quantile(bounds, HOLDS)))
+
+
+def false_alarms(frame: pd.DataFrame, base: str, again: str, metric: str, margin: float, pairs: int, alpha: float = 0.05) -> Rate:
+    """How often a gate of ``pairs`` pairs would have said FAIL in this A/A run: over disjoint stretches of it, both ways round.
+
+    Both ways round, since A against B and B against A are alike; the two are not independent, so the interval
+    counts each stretch once. Raises UsageError where the run is shorter than one gate.
+    """
+    logs = np.array(compare(frame, base, again, [metric], alpha)[0].log_ratios)
+    gates = len(logs) // pairs
+    if gates == 0:
+        raise UsageError(f"the run has {len(logs)} pairs, fewer than one gate of {pairs}; measure more or judge smaller gates")
+    stretches = logs[: gates * pairs].reshape(gates, pairs)
+    failed = np.maximum(lower_bound(stretches, alpha / 2), lower_bound(-stretches, alpha / 2)) > np.log1p(margin)
+    return rate(int(failed.sum()), gates)
+
+
+def rate(events: int, trials: int, alpha: float = 0.05) -> Rate:
+    """A rate with its exact interval (Clopper and Pearson, Biometrika 26, 1934)."""
+    low = float(beta.ppf(alpha / 2, events, trials - events + 1)) if events else 0.0
+    high = float(beta.ppf(1 - alpha / 2, events + 1, trials - events)) if events < trials else 1.0
+    return Rate(events, trials, low, high)
+
+
+def save(calibration: Calibration, path: Path) -> None:
+    """Write as JSON, replacing what was there. Raises ResultsError where that cannot be."""
+    text = json.dumps({"schema": SCHEMA, **asdict(calibration)}, indent=2)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text + "\n", encoding="utf-8")
+    except OSError as error:
+        raise ResultsError(f"the calibration {path} cannot be written: {error.strerror}; give another path") from error
+
+
+def load(path: Path) -> Calibration:
+    """Read back. Raises ResultsError for a file that is not there or is none of ours, SchemaMismatch for another version's."""
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ResultsError(f"the calibration {path} cannot be read: {error.strerror}; make one with `ttft calibrate`") from error
+    except ValueError as error:
+        raise ResultsError(f"the calibration {path} is not JSON: {error}; make it anew with `ttft calibrate`") from error
+    if not isinstance(raw, dict) or str(raw.pop("schema", "")).partition(".")[0] != SCHEMA.partition(".")[0]:
+        raise SchemaMismatch(f"the calibration {path} is not of schema {SCHEMA}; make it anew with `ttft calibrate`")
+    try:
+        floors = tuple(
+            NoiseFloor(**{**item, "margins": {int(size): float(margin) for size, margin in item["margins"].items()}})
+            for item in raw.pop("floors")
+        )
+        return Calibration(floors=floors, **raw)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ResultsError(f"the calibration {path} lacks a part or has one too many ({error}); make it anew") from error

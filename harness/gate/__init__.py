@@ -1,0 +1,36 @@
+"""The gate: stored results and margins in, a verdict that CI can trust out. Nothing here measures or prints.
+
+parse_margins(["p50:5%"])                          -> {"p50": 0.05}
+judge_run(run, candidate, base, margins)           -> Verdict   two arms of one run, in pairs
+judge_runs(run_a, run_b, margins, relative_to=...) -> Verdict   two stored runs
+judge_against_ratio(run, candidate, control, stored, margins) -> Verdict   a ratio against a stored one
+judge(comparisons, margins)                        -> Verdict   the decision alone
+Verdict.to_json(), .exit_code, .sentence; markdown(v), junit(v), annotations(v)
+"""
+
+from harness.gate.environments import differences
+from harness.gate.judge import judge, refused
+from harness.gate.margins import check_margins, parse_margins
+from harness.gate.outputs import annotations, junit, load_ratios, markdown, ratios_json, schema
+from harness.gate.stored import judge_against_ratio, judge_run, judge_runs
+from harness.gate.verdict import MetricVerdict, Outcome, Verdict
+
+__all__ = [
+    "MetricVerdict",
+    "Outcome",
+    "Verdict",
+    "annotations",
+    "check_margins",
+    "differences",
+    "judge",
+    "judge_against_ratio",
+    "judge_run",
+    "judge_runs",
+    "junit",
+    "load_ratios",
+    "markdown",
+    "parse_margins",
+    "ratios_json",
+    "refused",
+    "schema",
+]

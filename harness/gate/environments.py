@@ -1,0 +1,49 @@
+"""Whether two stored runs were made under the same conditions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+SETTINGS = (
+    "workload", "store", "model", "dtype", "max_model_len", "chunk_tokens", "kv_cache_gib", "cache_state", "page_cache",
+    "concurrency", "tensor_parallel", "load_failure_policy", "vllm",
+)  # fmt: skip
+"""What of run.json's ``config`` decides how long a request takes."""
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], same_machine: bool = True) -> list[str]:
+    """Sentences, one a difference between two run.json; empty where the runs may be set against each other.
+
+    Our own version may differ: it is what a gate is for. ``same_machine`` False leaves the machine, its
+    binding and the versions out, for ratios that each run measured against a control of its own.
+    """
+    pairs = [("data fingerprint", _part(ours, "data").get("fingerprint"), _part(theirs, "data").get("fingerprint"))]
+    pairs += [(f"setting '{name}'", _part(ours, "config").get(name), _part(theirs, "config").get(name)) for name in SETTINGS]
+    if same_machine:
+        for part in ("machine", "versions", "binding"):
+            left, right = _part(ours, part), _part(theirs, part)
+            names = sorted({*left, *right} - ({"ttft"} if part == "versions" else set()))
+            pairs += [(f"{part} '{name}'", left.get(name), right.get(name)) for name in names]
+    return [
+        f"the environments differ: {what} is {_shown(left)} in one run and {_shown(right)} in the other; "
+        "measure both arms in one run"
+        for what, left, right in pairs
+        if left != right
+    ]
+
+
+def unknown_parts(*metas: Mapping[str, Any]) -> list[str]:
+    """What no run.json says, so that equality could not be checked."""
+    return [
+        f"run.json does not tell the {part}, so it could not be compared"
+        for part in ("machine", "versions", "data")
+        if not all(_part(meta, part) for meta in metas)
+    ]
+
+
+def _part(meta: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = meta.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _shown(value: object) -> str:
+    return "not given" if value is None else f"'{value}'"

@@ -1,0 +1,176 @@
+"""Comparisons and margins to a verdict: non-inferiority, three states, corrected for many metrics."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+from harness.calibrate import Calibration
+from harness.errors import UsageError
+from harness.gate.margins import check_margins
+from harness.gate.verdict import MetricVerdict, Outcome, Verdict
+from harness.stats import Comparison, Plan, requests_least
+
+MOST_PAIRS = 2000
+"""Where more pairs than this would be needed, we say that none will do."""
+
+
+def judge(
+    comparisons: Sequence[Comparison],
+    margins: Mapping[str, float],
+    alpha: float = 0.05,
+    refusals: Sequence[str] = (),
+    warnings: Sequence[str] = (),
+    calibration: Calibration | None = None,
+    force: bool = False,
+    plan: Plan | None = None,
+) -> Verdict:
+    """Judge candidate against base.
+
+    A metric FAILs where the lower bound of its ratio is above 1 + margin, PASSes where the upper bound is
+    below, and is INCONCLUSIVE otherwise. Each bound has the one-sided error rate ``alpha`` / 2. One metric's
+    FAIL fails the whole, so the lower bounds are Holm's; all metrics must PASS for a PASS, which needs no
+    correction (an intersection-union test). ``plan`` corrects for looking more than once, and its alpha
+    takes the place of ``alpha``. ``calibration`` refuses margins below this machine's noise floor, unless
+    ``force``. Raises UsageError for margins that cannot be meant, a metric that was not compared, or a number
+    of pairs at which the plan has no look.
+    """
+    check_margins(margins)
+    chosen = [_of(comparisons, metric) for metric in margins]
+    pairs = min(comparison.n_pairs for comparison in chosen)
+    declared = plan.alpha if plan else alpha
+    used = _look(plan, pairs) if plan else alpha
+    why_not = [*refusals, *_too_short(chosen)]
+    said = [*warnings]
+    for sentence in _below_floor(margins, pairs, calibration):
+        if force:
+            said.append(f"{sentence}; judged all the same, as forced")
+        else:
+            why_not.append(f"{sentence}; give a wider margin, more pairs, or --force")
+    levels = _holm_levels(chosen, margins, used / 2)
+    metrics = tuple(
+        _metric(comparison, margins[comparison.metric], level, used / 2) for comparison, level in zip(chosen, levels, strict=True)
+    )
+    base, candidate = chosen[0].base, chosen[0].candidate
+    shared = _shared_warnings(metrics)
+    outcome = Outcome.REFUSED if why_not else _overall([metric.outcome for metric in metrics])
+    return Verdict(
+        outcome=outcome,
+        base=base,
+        candidate=candidate,
+        alpha=declared,
+        alpha_used=used,
+        n_pairs=pairs,
+        metrics=metrics,
+        refusals=tuple(why_not),
+        warnings=tuple(dict.fromkeys([*said, *shared])),
+    )
+
+
+def refused(base: str, candidate: str, reasons: Sequence[str], alpha: float = 0.05, warnings: Sequence[str] = ()) -> Verdict:
+    """The verdict where the rows do not even allow a comparison. ``reasons`` must not be empty."""
+    return Verdict(Outcome.REFUSED, base, candidate, alpha, alpha, 0, (), tuple(reasons), tuple(warnings))
+
+
+def _of(comparisons: Sequence[Comparison], metric: str) -> Comparison:
+    for comparison in comparisons:
+        if comparison.metric == metric:
+            return comparison
+    raise UsageError(f"the metric '{metric}' has a margin but was not compared; compare it first")
+
+
+def _look(plan: Plan, pairs: int) -> float:
+    level = plan.level_at(pairs)
+    if level is None:
+        looks = ", ".join(map(str, plan.looks))
+        raise UsageError(f"the plan looks at {looks} pairs, not at {pairs}; judging elsewhere would void its error rate")
+    return level
+
+
+def _too_short(comparisons: Sequence[Comparison]) -> list[str]:
+    """A quantile beyond the sample is the extreme of the run under another name: no gate should hang on it."""
+    return [
+        f"{item.metric} cannot be gated on: it needs at least {requests_least(item.metric)} requests a run, the shortest "
+        f"has {item.smallest_run}; gate on a lower quantile or replay more prompts a run"
+        for item in comparisons
+        if item.smallest_run < requests_least(item.metric)
+    ]
+
+
+def _below_floor(margins: Mapping[str, float], pairs: int, calibration: Calibration | None) -> list[str]:
+    found: list[str] = []
+    for metric, margin in margins.items():
+        floor = calibration.floor(metric, pairs) if calibration else None
+        if floor is not None and margin < floor:
+            found.append(
+                f"the margin of {metric}, {100 * margin:.1f}%, is below what {pairs} pairs can hold on this machine, {100 * floor:.1f}%"
+            )
+    return found
+
+
+def _holm_levels(comparisons: Sequence[Comparison], margins: Mapping[str, float], level: float) -> list[float]:
+    """The one-sided level of each lower bound: Holm's steps, loosened by every metric that has failed so far."""
+    levels = [math.nan] * len(comparisons)
+    waiting = list(range(len(comparisons)))
+    while waiting:
+        strict = level / len(waiting)
+        failed = [place for place in waiting if _fails(comparisons[place], margins, strict)]
+        for place in failed or waiting:
+            levels[place] = strict
+        waiting = [place for place in waiting if place not in failed] if failed else []
+    return levels
+
+
+def _fails(comparison: Comparison, margins: Mapping[str, float], level: float) -> bool:
+    return comparison.lower(level) > 1 + margins[comparison.metric]
+
+
+def _metric(comparison: Comparison, margin: float, level_low: float, level_high: float) -> MetricVerdict:
+    low, high = comparison.lower(level_low), comparison.upper(level_high)
+    outcome = Outcome.FAIL if low > 1 + margin else Outcome.PASS if high < 1 + margin else Outcome.INCONCLUSIVE
+    further = None
+    if outcome is Outcome.INCONCLUSIVE:
+        further = further_pairs(comparison.n_pairs, comparison.ratio, low, high, margin, min(level_low, level_high))
+    return MetricVerdict(
+        metric=comparison.metric,
+        margin=margin,
+        outcome=outcome,
+        ratio=comparison.ratio,
+        low=low,
+        high=high,
+        level_low=level_low,
+        level_high=level_high,
+        p_value=comparison.p_value,
+        n_pairs=comparison.n_pairs,
+        n_requests=comparison.n_requests,
+        further_pairs=further,
+        warnings=comparison.warnings,
+        log_ratios=comparison.log_ratios,
+    )
+
+
+def further_pairs(pairs: int, ratio: float, low: float, high: float, margin: float, level: float) -> int | None:
+    """How many more pairs would bring the nearer bound to the margin, were the ratio to stay where it is.
+
+    The interval narrows with the square root of the number of pairs; below the number that an interval
+    without a distribution needs (1/2^n at most ``level``), that number. "At least", for the ratio will move
+    as well. None above MOST_PAIRS.
+    """
+    least = math.ceil(-math.log2(level))
+    if low <= 0 or math.isinf(high):
+        return max(least - pairs, 1)
+    gap = math.log(ratio) - math.log1p(margin)
+    half = math.log(ratio) - math.log(low) if gap > 0 else math.log(high) - math.log(ratio)
+    if abs(gap) * math.sqrt(MOST_PAIRS / pairs) < half:
+        return None
+    return max(math.ceil(pairs * (half / gap) ** 2), least, pairs + 1) - pairs
+
+
+def _overall(outcomes: Sequence[Outcome]) -> Outcome:
+    if Outcome.FAIL in outcomes:
+        return Outcome.FAIL
+    return Outcome.PASS if all(outcome is Outcome.PASS for outcome in outcomes) else Outcome.INCONCLUSIVE
+
+
+def _shared_warnings(metrics: Sequence[MetricVerdict]) -> list[str]:
+    """What is said of every metric is said of the whole."""
+    first = metrics[0].warnings
+    return [text for text in first if all(text in metric.warnings for metric in metrics)]

@@ -1,0 +1,142 @@
+"""A verdict as CI systems read it: Markdown, JUnit XML, GitHub's annotations; and ratios kept for later."""
+
+import json
+import xml.etree.ElementTree as ET
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.resources import files
+from typing import Any
+
+from harness.errors import ResultsError, SchemaMismatch
+from harness.gate.verdict import MetricVerdict, Outcome, Verdict
+from harness.labels import markdown as plain
+from harness.labels import printable
+from harness.stats import Comparison
+
+RATIOS_SCHEMA = "1.0"
+SIGNS = {Outcome.PASS: "✅", Outcome.FAIL: "❌", Outcome.INCONCLUSIVE: "❔", Outcome.REFUSED: "⛔"}
+"""Beside the words, never in their place."""
+
+
+def schema() -> dict[str, Any]:
+    """The JSON Schema of Verdict.to_json()."""
+    text = files("harness.gate").joinpath("verdict.schema.json").read_text(encoding="utf-8")
+    parsed: dict[str, Any] = json.loads(text)
+    return parsed
+
+
+def markdown(verdict: Verdict) -> str:
+    """For a step summary or a comment: a headline, a table of metrics, reasons and warnings."""
+    lines = [f"### {SIGNS[verdict.outcome]} {verdict.outcome}: {plain(verdict.candidate)} against {plain(verdict.base)}", ""]
+    if verdict.refusals:
+        lines += ["No verdict, because:", "", *(f"- {plain(reason)}" for reason in verdict.refusals), ""]
+    if verdict.metrics:
+        lines += ["| metric | margin | ratio | interval | verdict | further pairs |", "|---|---:|---:|---:|---|---:|"]
+        lines += [_row(metric) for metric in verdict.metrics]
+        rate = f"error rate {100 * verdict.alpha:g}% (two-sided, corrected for {len(verdict.metrics)} metrics)"
+        lines += ["", f"{verdict.n_pairs} pairs of runs, {rate}. A ratio above 1 means a later first token.", ""]
+    if verdict.warnings:
+        lines += ["To be read beside it:", "", *(f"- {plain(text)}" for text in verdict.warnings), ""]
+    return "\n".join(lines)
+
+
+def _row(metric: MetricVerdict) -> str:
+    interval = f"{metric.low:.3f} to {metric.high:.3f}"
+    further = (
+        "-"
+        if metric.outcome is not Outcome.INCONCLUSIVE
+        else "none will do"
+        if metric.further_pairs is None
+        else f"≥ {metric.further_pairs}"
+    )
+    cells = [
+        metric.metric,
+        f"{100 * metric.margin:g}%",
+        f"{metric.ratio:.3f}",
+        interval,
+        f"{SIGNS[metric.outcome]} {metric.outcome}",
+        further,
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def junit(verdict: Verdict) -> str:
+    """JUnit XML: one test case a metric. FAIL is a failure, INCONCLUSIVE is skipped, REFUSED an error."""
+    name = printable(f"ttft gate: {verdict.candidate} against {verdict.base}")
+    cases = [_case(name, metric) for metric in verdict.metrics] if verdict.outcome is not Outcome.REFUSED else []
+    if verdict.outcome is Outcome.REFUSED:
+        case = ET.Element("testcase", classname=name, name="verdict", time="0")
+        ET.SubElement(case, "error", type="REFUSED", message=printable(verdict.refusals[0])).text = _lines(verdict.refusals)
+        cases = [case]
+    counts = {tag: str(sum(case.find(tag) is not None for case in cases)) for tag in ("failure", "error", "skipped")}
+    totals = {"tests": str(len(cases)), "failures": counts["failure"], "errors": counts["error"], "skipped": counts["skipped"]}
+    root = ET.Element("testsuites", name="ttft gate", time="0", **totals)
+    suite = ET.SubElement(root, "testsuite", name=name, time="0", **totals)
+    suite.extend(cases)
+    ET.SubElement(suite, "system-out").text = _lines([verdict.sentence, *verdict.warnings])
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
+
+
+def _case(suite: str, metric: MetricVerdict) -> ET.Element:
+    case = ET.Element("testcase", classname=suite, name=f"{metric.metric} within {100 * metric.margin:g}%", time="0")
+    tag = {Outcome.FAIL: "failure", Outcome.INCONCLUSIVE: "skipped"}.get(metric.outcome)
+    if tag:
+        sentence = printable(metric.sentence)
+        ET.SubElement(case, tag, type=str(metric.outcome), message=sentence).text = sentence
+    ET.SubElement(case, "system-out").text = _lines([metric.sentence, *metric.warnings])
+    return case
+
+
+def _lines(texts: Sequence[str]) -> str:
+    return "\n".join(printable(text) for text in texts)
+
+
+def annotations(verdict: Verdict) -> list[str]:
+    """GitHub workflow commands, one line each: what failed or was refused, then the warnings.
+
+    https://docs.github.com/en/actions/reference/workflow-commands-for-github-actions
+    """
+    level = {Outcome.PASS: "notice", Outcome.INCONCLUSIVE: "warning"}.get(verdict.outcome, "error")
+    title = f"TTFT gate: {verdict.outcome}"
+    texts = list(verdict.refusals) or [metric.sentence for metric in verdict.metrics if metric.outcome is verdict.outcome]
+    return [_command(level, title, text) for text in texts] + [_command("notice", "TTFT gate", text) for text in verdict.warnings]
+
+
+def _command(level: str, title: str, text: str) -> str:
+    body = printable(text).replace("%", "%25")
+    head = printable(title).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
+    return f"::{level} title={head}::{body}"
+
+
+def ratios_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
+    """Comparisons as plain values, to be stored and judged against later (``load_ratios`` reads them)."""
+    kept = []
+    for comparison in comparisons:
+        entry = asdict(comparison)
+        kept.append({key: entry[key] for key in _KEPT})
+    return {"schema": RATIOS_SCHEMA, "ratios": kept}
+
+
+_KEPT = ("metric", "base", "candidate", "n_pairs", "n_requests", "smallest_run", "ratio", "alpha", "log_ratios", "warnings")
+
+
+def load_ratios(raw: Mapping[str, Any]) -> list[Comparison]:
+    """What ``ratios_json`` gave. Raises SchemaMismatch for another version, ResultsError for what is none of ours."""
+    version = str(raw.get("schema", ""))
+    if version.partition(".")[0] != RATIOS_SCHEMA.partition(".")[0]:
+        raise SchemaMismatch(f"the stored ratios have schema '{version}', this is {RATIOS_SCHEMA}; store them anew")
+    try:
+        return [_comparison(entry) for entry in raw["ratios"]]
+    except (KeyError, TypeError, ValueError) as error:
+        raise ResultsError(f"the stored ratios lack a part ({error}); store them anew") from error
+
+
+def _comparison(entry: Mapping[str, Any]) -> Comparison:
+    unknown = {"low": 0.0, "high": float("inf"), "p_value": 1.0, "p_greater": 1.0, "p_less": 1.0}
+    return Comparison(
+        **{key: entry[key] for key in _KEPT if key not in ("log_ratios", "warnings")},
+        **unknown,
+        log_ratios=tuple(float(value) for value in entry["log_ratios"]),
+        warnings=tuple(str(text) for text in entry["warnings"]),
+    )

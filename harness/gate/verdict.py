@@ -1,0 +1,126 @@
+"""What a gate says, as values: overall, and metric by metric."""
+
+import math
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from typing import Any
+
+SCHEMA = "1.0"
+"""Major, minor, of the JSON form; verdict.schema.json describes it."""
+
+
+class Outcome(StrEnum):
+    """The three states of a gate, and the one in which it does not judge."""
+
+    PASS = "PASS"
+    FAIL = "FAIL"
+    INCONCLUSIVE = "INCONCLUSIVE"
+    REFUSED = "REFUSED"
+
+
+EXIT_CODES = {Outcome.PASS: 0, Outcome.FAIL: 1, Outcome.REFUSED: 2, Outcome.INCONCLUSIVE: 3}
+
+
+@dataclass(frozen=True, slots=True)
+class MetricVerdict:
+    """One metric's part. Ratios are candidate over base; ``margin`` 0.05 tolerates a ratio of 1.05.
+
+    ``low`` and ``high`` are the bounds that decided, at the one-sided error rates ``level_low`` (after Holm)
+    and ``level_high``. ``further_pairs`` is, where inconclusive, how many more pairs are needed at least;
+    None there means that no reasonable number would settle it.
+    """
+
+    metric: str
+    margin: float
+    outcome: Outcome
+    ratio: float
+    low: float
+    high: float
+    level_low: float
+    level_high: float
+    p_value: float
+    n_pairs: int
+    n_requests: int
+    further_pairs: int | None
+    warnings: tuple[str, ...]
+    log_ratios: tuple[float, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        numbers = f"ratio {self.ratio:.3f}, {self.low:.3f} to {self.high:.3f}; margin {_percent(self.margin)}"
+        if self.outcome is Outcome.FAIL:
+            return f"{self.metric} fails: at least {_percent(self.low - 1)} slower ({numbers})"
+        if self.outcome is Outcome.PASS:
+            return f"{self.metric} passes: {_at_most(self.high)} ({numbers})"
+        if self.further_pairs is None:
+            more = "the ratio lies too close to the margin for any reasonable number of pairs to settle it"
+        else:
+            more = f"at least {self.further_pairs} further pairs would be needed to settle it"
+        return f"{self.metric} is undecided: {more} ({numbers})"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A gate's verdict. ``refusals`` say why there is none; ``warnings`` are to be read beside it.
+
+    ``alpha`` is the declared two-sided error rate, ``alpha_used`` what a sequential plan leaves of it for
+    this look. ``n_pairs`` is the number of pairs behind it.
+    """
+
+    outcome: Outcome
+    base: str
+    candidate: str
+    alpha: float
+    alpha_used: float
+    n_pairs: int
+    metrics: tuple[MetricVerdict, ...]
+    refusals: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def exit_code(self) -> int:
+        """0 pass, 1 regression, 2 refused, 3 inconclusive."""
+        return EXIT_CODES[self.outcome]
+
+    @property
+    def further_pairs(self) -> int | None:
+        """Pairs still needed at least, over all undecided metrics; None where none are or none would do."""
+        wanted = [metric.further_pairs for metric in self.metrics if metric.outcome is Outcome.INCONCLUSIVE]
+        return max((pairs for pairs in wanted if pairs is not None), default=None) if None not in wanted else None
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in one line."""
+        arms = f"{self.candidate} against {self.base}"
+        if self.outcome is Outcome.REFUSED:
+            rest = f" (and {len(self.refusals) - 1} more reasons)" if len(self.refusals) > 1 else ""
+            return f"REFUSED: {arms}: {self.refusals[0]}{rest}"
+        decisive = [metric for metric in self.metrics if metric.outcome is self.outcome]
+        return f"{self.outcome}: {arms}: {'; '.join(metric.sentence for metric in decisive)}"
+
+    def to_json(self) -> dict[str, Any]:
+        """The verdict as plain values, valid against verdict.schema.json; unknown bounds are null."""
+        metrics = [{**asdict(metric), "sentence": metric.sentence} for metric in self.metrics]
+        own = {key: value for key, value in asdict(self).items() if key != "metrics"}
+        derived = {"exit_code": self.exit_code, "further_pairs": self.further_pairs, "sentence": self.sentence}
+        plain: dict[str, Any] = _plain({"schema": SCHEMA, **own, **derived, "metrics": metrics})
+        return plain
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  JSON values of any shape
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    if isinstance(value, Outcome):
+        return str(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f}%".replace(".0%", "%")
+
+
+def _at_most(high: float) -> str:
+    return f"at most {_percent(high - 1)} slower" if high > 1 else f"at least {_percent(1 - high)} faster"
