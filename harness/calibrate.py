@@ -1,4 +1,4 @@
-"""A against A on this machine: how large a difference noise makes, and how often the gate would cry wolf. Pure but for its file."""
+"""A against A on this machine: how large a difference noise makes, and how often the gate would cry wolf."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -84,7 +84,7 @@ def calibrate(
 ) -> Calibration:
     """Noise floors from an A/A run: ``base`` and ``again`` are two arms that do the same.
 
-    ``meta`` is the run's, of which machine, versions and config are kept. Raises UsageError for fewer than 8 pairs.
+    ``alpha`` is the gate's one-sided error rate; ``meta`` is the run's, of which machine, versions and config are kept. Raises UsageError for fewer than 8 pairs.
     """
     comparisons = compare(frame, base, again, metrics, alpha)
     if comparisons[0].n_pairs < 8:
@@ -115,7 +115,7 @@ def smallest_margin(logs: Floats, pairs: int, alpha: float, generator: np.random
     draws = generator.choice(logs, (DRAWS, pairs)) * generator.choice([-1.0, 1.0], (DRAWS, pairs))
     # Ten numbers say little about how far out noise can lie; a little of their own spread fills the gaps between them.
     draws += generator.standard_normal((DRAWS, pairs)) * np.median(np.abs(logs)) * 0.3
-    bounds = np.concatenate([upper_bound(part, alpha / 2) for part in np.array_split(draws, 8)])
+    bounds = np.concatenate([upper_bound(part, alpha) for part in np.array_split(draws, 8)])
     return float(np.expm1(np.quantile(bounds, HOLDS)))
 
 
@@ -130,7 +130,7 @@ def false_alarms(frame: pd.DataFrame, base: str, again: str, metric: str, margin
     if gates == 0:
         raise UsageError(f"the run has {len(logs)} pairs, fewer than one gate of {pairs}; measure more or judge smaller gates")
     stretches = logs[: gates * pairs].reshape(gates, pairs)
-    failed = np.maximum(lower_bound(stretches, alpha / 2), lower_bound(-stretches, alpha / 2)) > np.log1p(margin)
+    failed = np.maximum(lower_bound(stretches, alpha), lower_bound(-stretches, alpha)) > np.log1p(margin)
     return rate(int(failed.sum()), gates)
 
 

@@ -207,10 +207,10 @@ def _read_requests(path: Path) -> pd.DataFrame:
 
 
 def _typed(cells: "pd.Series[Any]", kind: str) -> "pd.Series[Any]":
-    """Texts as numbers or strings of the column's type; empty ones as missing."""
+    """Texts as numbers or strings of the column's type; empty ones (and a number's "nan") as missing."""
     if kind == "string":
         return cells.where(cells != "", None).astype("string")
-    return pd.to_numeric(cells.where(cells != "", "nan")).astype(kind)  # type: ignore[call-overload, no-any-return]
+    return pd.to_numeric(cells.where(~cells.isin(["", "nan"]), None)).astype(kind)  # type: ignore[call-overload, no-any-return]
 
 
 def _read_spans(path: Path) -> pd.DataFrame:

@@ -55,12 +55,13 @@ def flavour() -> str:
 
 def fingerprint(root: Path) -> str:
     """Changes when what is to be installed does, or where: an editable installation points to the folder."""
-    digest = hashlib.sha256()
-    for part in (str(root), VERSION, platform.machine()):
-        digest.update(part.encode() + b"\0")
-    for name in ("pyproject.toml", "scripts/setup.py"):
-        digest.update((root / name).read_bytes())
-    return digest.hexdigest()
+    import tomllib  # since 3.11, which main has made sure of
+
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))
+    wanted = [project.get("build-system"), project.get("project"), project.get("tool", {}).get("setuptools")]
+    script = (root / "scripts" / "setup.py").read_text(encoding="utf-8")
+    text = json.dumps([str(root), VERSION, platform.machine(), wanted, script])
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Environment:

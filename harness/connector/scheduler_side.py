@@ -40,7 +40,6 @@ class SchedulerSide:
         self._chunk = settings.chunk_tokens
         self._chunk_blocks = chunk_blocks
         self._world = world
-        self._roots: dict[str, bytes] = {}
         self._tracked: dict[str, Tracked] = {}
         self._forget: list[str] = []
 
@@ -63,10 +62,10 @@ class SchedulerSide:
         arm = self._arms[params.arm]
         # A hit whose KV was never loaded leaves garbage behind it: nothing of that may be stored.
         save = save and (arm.engine.loads_kv or not arm.engine.grants_hits)
-        if not (save or arm.engine.grants_hits):
-            return Tracked(params, [])
-        keys = chain(self._root(params), prompt, self._chunk)
-        tracked = Tracked(params, keys, stored=0 if save else len(keys))
+        if not (save or arm.engine.grants_hits) or not _tokens_tell_all(request):
+            return Tracked(params, [], may_save=False)
+        keys = chain(self._root(params, request.cache_salt), prompt, self._chunk)
+        tracked = Tracked(params, keys, stored=0 if save else len(keys), may_save=save)
         if arm.engine.grants_hits:
             limit = hit_limit(len(prompt), self._chunk)
             if params.max_hit_tokens is not None:
@@ -84,11 +83,11 @@ class SchedulerSide:
             logger.error("request %s is computed without the store: %s", request.request_id, error)
             return RequestParams(arm=next(iter(self._arms)), max_hit_tokens=0, save=False)
 
-    def _root(self, params: RequestParams) -> bytes:
+    def _root(self, params: RequestParams, salt: str | None) -> bytes:
+        """Not kept: namespaces and salts come with requests, so a cache of them would grow for ever."""
         namespace = self._settings.namespace if params.namespace is None else params.namespace
-        if namespace not in self._roots:
-            self._roots[namespace] = root({**self._identity, "namespace": namespace})
-        return self._roots[namespace]
+        salted = {"salt": salt} if salt else {}  # vLLM's own: requests with other salts must not share KV
+        return root({**self._identity, "namespace": namespace, **salted})
 
     def _present(self, keys: Sequence[ChunkKey]) -> int:
         """Chunks from the first on that every rank can load."""
@@ -126,7 +125,6 @@ class SchedulerSide:
             blocks = cached.new_block_ids[position]
             if request_id in cached.resumed_req_ids:
                 tracked.begin(blocks[0] if blocks else [])
-                tracked.proof_due = False
             elif blocks:
                 tracked.blocks.extend(blocks[0])
             computed = cached.num_computed_tokens[position] + output.num_scheduled_tokens[request_id]
@@ -156,5 +154,11 @@ class SchedulerSide:
     def finished(self, request: "Request") -> None:
         """The request is over; its blocks may be reused from now on."""
         tracked = self._tracked.pop(request.request_id, None)
-        if tracked is not None and tracked.proof_due:
+        # Also after a proof, since a rank may still keep a record: a load that failed on another rank is never proven.
+        if tracked is not None and tracked.params.label and tracked.hit:
             self._forget.append(request.request_id)
+
+
+def _tokens_tell_all(request: "Request") -> bool:
+    """Whether equal tokens mean equal KV: not with images or other inputs behind them, nor with an adapter."""
+    return not request.mm_features and request.lora_request is None and request.prompt_embeds is None

@@ -62,6 +62,8 @@ def parse_settings(config: Mapping[str, Any]) -> tuple[ConnectorSettings, dict[s
 
 def parse_params(params: Mapping[str, Any] | None, arms: Mapping[str, Arm]) -> RequestParams:
     """One request's parameters, its arm filled in. Raises UsageError."""
+    if params is not None and not isinstance(params, Mapping):
+        raise UsageError(f"kv_transfer_params={params!r} is not an object; write for instance {{'arm': '{next(iter(arms))}'}}")
     ours = {key: value for key, value in (params or {}).items() if key in RequestParams.model_fields}
     parsed = parse_options(RequestParams, ours, "kv_transfer_params")
     arm = parsed.arm or next(iter(arms))

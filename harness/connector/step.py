@@ -16,11 +16,15 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class Save:
-    """Write this chunk after the forward, from these blocks, unless a load of the request failed in this step."""
+    """Write this chunk after the forward, from these blocks, unless a load failed in this step.
+
+    ``replace``: also where the store has the chunk already, since what it has is bad.
+    """
 
     request: str
     key: ChunkKey
     blocks: tuple[int, ...]
+    replace: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@
  "failed_blocks", "spans": [[kind, layer, start_s, end_s, bytes, keys], ...], "proof": [[key, layer, xxh3], ...] | null}
 {"kind": "save", "key", "start_s", "end_s", "checksums": [xxh3 a layer]}
 {"kind": "save_error", "key", "error"}
-{"kind": "start", "geometry": {...}, "identity": {...}, "threads": n}
+{"kind": "start", "geometry": {...}, "identity": {...}, "blocks": n, "direct": true | false, "torch_threads": n}
 """
 
 import json

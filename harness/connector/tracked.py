@@ -13,8 +13,9 @@ class Tracked:
     """A request from its first lookup until it has finished.
 
     ``keys``: of the prompt's whole chunks, without rank. ``hit``: chunks that the lookup granted.
-    ``stored``: chunks from the first on that need no save. ``computed``: tokens whose KV is in the
-    cache once the current step is done.
+    ``stored``: chunks from the first on that need no save. ``may_save``: false where nothing of this
+    request may be saved, whatever happens. ``replace``: a load failed, so what the store holds of the
+    chunks that are saved from now on is bad, or was computed on what is bad.
     """
 
     params: RequestParams
@@ -27,10 +28,13 @@ class Tracked:
     load_pending: bool = False
     proof_due: bool = False
     stored: int = 0
+    may_save: bool = True
+    replace: bool = False
 
     def begin(self, blocks: Sequence[int]) -> None:
         """The request got new blocks for all of its tokens: it is new, or back from preemption."""
         self.blocks = list(blocks)
+        self.proof_due = False  # what was loaded before a preemption is gone
 
     def load(self, request_id: str, chunk_tokens: int, chunk_blocks: int) -> LoadRequest:
         """What to fetch now. Blocks that vLLM's own prefix cache filled are left alone."""
@@ -45,16 +49,21 @@ class Tracked:
         """Chunks that are complete once ``computed_tokens`` tokens are in the cache, and not yet stored."""
         complete = min(computed_tokens // chunk_tokens, len(self.keys))
         saves = [
-            Save(request_id, self.keys[i], tuple(self.blocks[i * chunk_blocks : (i + 1) * chunk_blocks]))
+            Save(request_id, self.keys[i], tuple(self.blocks[i * chunk_blocks : (i + 1) * chunk_blocks]), self.replace)
             for i in range(self.stored, complete)
         ]
         self.stored = max(self.stored, complete)
         return saves
 
     def fail(self, invalid: set[int], chunk_blocks: int) -> None:
-        """Blocks that could not be loaded: what follows the first of them is computed, and saved again."""
-        for position, block in enumerate(self.blocks[: self.hit * chunk_blocks]):
+        """Blocks that could not be loaded: what follows the first of them is computed, and saved again.
+
+        They may be another request's, shared through vLLM's own prefix cache, so all blocks are looked at.
+        """
+        for position, block in enumerate(self.blocks):
             if block in invalid:
-                self.stored = min(self.stored, position // chunk_blocks)
                 self.proof_due = False
+                if self.may_save:
+                    self.stored = min(self.stored, position // chunk_blocks)
+                    self.replace = True
                 return

@@ -66,15 +66,17 @@ class WorkerSide:
 
     def finish(self, step: Step) -> None:
         """After the forward: failures, saves, then the trace and the proofs of requests of earlier steps."""
-        if self._active:
-            self._end_loads()
-        if step.saves:
+        failed = self._end_loads() if self._active else set()
+        # After a failure nothing is saved: this step computed on blocks that were never filled, and through
+        # vLLM's own prefix cache other requests than the one that failed may have used them too.
+        if step.saves and not failed:
             self._save(step.saves)
         if self._trace.enabled:
             self._write_trace(step)
         self._loads = []
 
-    def _end_loads(self) -> None:
+    def _end_loads(self) -> set[int]:
+        """The blocks that could not be filled."""
         invalid: set[int] = set()
         for engine in self._active:
             invalid |= engine.end_load()
@@ -85,6 +87,7 @@ class WorkerSide:
             self._note_loads(invalid)
         if invalid:
             logger.warning("%d blocks could not be loaded and count as a miss", len(invalid))
+        return invalid
 
     def _note_loads(self, invalid: set[int]) -> None:
         """Keep what happened until a step that nobody times; several requests of a step share its waits."""
@@ -106,13 +109,10 @@ class WorkerSide:
         return invalid
 
     def _save(self, saves: Sequence[Save]) -> None:
-        failed = {load.request.request for load in self._loads if self._invalid.intersection(load.request.blocks)}
         for save in saves:
-            if save.request in failed:  # computed on blocks that were never filled
-                continue
             key = for_rank(save.key, self._rank, self._world)
             try:
-                if not self._store.exists([key]):
+                if save.replace or not self._store.exists([key]):
                     self._write_chunk(save, key)
             except StoreError as error:
                 logger.error("chunk %s was not saved: %s", key, error)

@@ -28,17 +28,20 @@ async def check(
 ) -> dict[str, Any]:
     """Replay the chosen prompts, already primed, by every arm. Raises VoidRuns at the first difference."""
     for number, (prompt, hit) in enumerate(chosen):
-        truth = await session.send("recompute", prompt.tokens, OUTPUT_TOKENS, namespace, hit=0, save=False)
+        # Where the prompt fills the model's context, its last tokens make room for the output.
+        tokens = prompt.tokens[: max(hit + 1, len(prompt.tokens) - OUTPUT_TOKENS)]
+        truth = await session.send("recompute", tokens, OUTPUT_TOKENS, namespace, hit=0, save=False)
         if truth.error:
             raise RunError(f"the correctness pass failed: {truth.error}")
         for arm in loading_arms(arms):
             label = f"correctness/{number}/{arm}"
-            outcome = await session.send(arm, prompt.tokens, OUTPUT_TOKENS, namespace, hit=hit, save=False, label=label)
+            outcome = await session.send(arm, tokens, OUTPUT_TOKENS, namespace, hit=hit, save=False, label=label)
             if outcome.error:
                 raise RunError(f"the correctness pass failed in arm {arm}: {outcome.error}")
             session.trace.poll()
             loads = session.trace.loads(label)
-            reason = load_reason(loads, hit, moves_kv=True, saved=session.trace.saved)
+            keys = session.keys(prompt.tokens[:hit], namespace)
+            reason = load_reason(loads, hit, moves_kv=True, saved=session.trace.saved, keys=keys)
             if outcome.cached_tokens != hit:
                 reason = f"hit {outcome.cached_tokens} tokens where {hit} are stored"
             equal = sum(a == b for a, b in zip(outcome.tokens, truth.tokens, strict=True))

@@ -9,6 +9,7 @@ from harness.experiment import environment
 from harness.experiment.order import PlannedRun
 from harness.experiment.setting import Setting
 from harness.results import Run
+from harness.stores.base import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +33,13 @@ NOTHING = Earlier()
 
 def earlier_of(run: Run, setting: Setting) -> Earlier:
     """What of ``run`` can be kept. Raises UsageError where the experiment, data or machine is another one."""
+    _same(run, "store", run.meta.get("config", {}).get("store"), redact(setting.experiment.store))
     _same(run, "data fingerprint", run.meta.get("data", {}).get("fingerprint"), setting.data.fingerprint())
     _same(run, "machine", run.meta.get("machine"), environment.machine())
     _same(run, "versions", run.meta.get("versions"), environment.versions())
     rows = run.requests
-    unfinished = [dict(entry, reason="interrupted") for entry in run.meta.get("runs", []) if not entry.get("done")]
-    void = {int(entry["run"]) for entry in unfinished}
-    complete = rows[~rows["run"].isin(list(void))]
+    unfinished = [int(entry["run"]) for entry in run.meta.get("runs", []) if not entry.get("done")]
+    complete = rows[~rows["run"].isin(unfinished)]
     loading = [name for name, arm in setting.arms.items() if arm.engine.loads_kv]
     witnesses = complete[complete["arm"].isin(loading) & complete["void"].isna() & complete["error"].isna()]
     tokens: dict[str, tuple[str, str]] = {}
@@ -46,11 +47,9 @@ def earlier_of(run: Run, setting: Setting) -> Earlier:
         tokens.setdefault(str(prompt), (str(digest), str(arm)))
     pairs = zip(complete["pair"], complete["arm"], strict=True)
     last = max([-1, *rows["run"].dropna(), *(int(entry["run"]) for entry in run.meta.get("runs", []))])
-    kept = {"started": run.meta.get("started"), "command": run.meta.get("command"), "runs": run.meta.get("runs", [])}
-    kept["void_runs"] = [
-        *run.meta.get("void_runs", []),
-        *(entry for entry in unfinished if entry not in run.meta.get("void_runs", [])),
-    ]
+    # An unfinished run stays in ``runs`` as such, which is why readers leave it out. It is not void: no proof failed.
+    kept = {name: run.meta.get(name) for name in ("started", "command")}
+    kept |= {name: run.meta.get(name, []) for name in ("runs", "void_runs")}
     kept["resumed"] = [*run.meta.get("resumed", []), run.meta.get("ended")]
     return Earlier(frozenset((int(pair), str(arm)) for pair, arm in pairs), int(last) + 1, tokens, kept)
 

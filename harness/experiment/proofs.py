@@ -4,7 +4,7 @@ A timed request proves three things: it hit what the workload implies, the bytes
 are those that were saved, and its tokens are those of the other arms that load.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import xxhash
@@ -28,8 +28,17 @@ def hit_reason(expected: int, hit: int | None) -> str:
     return f"hit {hit} tokens where the workload implies {expected}"
 
 
-def load_reason(loads: Sequence[Mapping[str, Any]], expected_hit: int, moves_kv: bool, saved: Mapping[str, Sequence[int]]) -> str:
-    """Empty where the load is proven: every sampled block holds what was saved under its key."""
+def load_reason(
+    loads: Sequence[Mapping[str, Any]],
+    expected_hit: int,
+    moves_kv: bool,
+    saved: Mapping[str, Sequence[int]],
+    keys: Collection[str] | None = None,
+) -> str:
+    """Empty where the load is proven: every sampled block holds what was saved under its key.
+
+    ``keys``: of the chunks that the hit consists of, all ranks; where given, each has to be sampled, and no other.
+    """
     if not moves_kv or not expected_hit:
         return ""
     if not loads:
@@ -45,6 +54,9 @@ def load_reason(loads: Sequence[Mapping[str, Any]], expected_hit: int, moves_kv:
                 return f"chunk {key} was loaded, but this experiment never saved it"
             if saved[key][layer] != digest:
                 return f"the KV in the paged cache is not what was saved: layer {layer} of chunk {key}"
+    sampled = {key for load in loads for key, _, _ in load["proof"]}
+    if keys is not None and sampled != set(keys):
+        return f"{len(sampled)} chunks were loaded and sampled, not the {len(set(keys))} of the hit"
     return ""
 
 

@@ -1,6 +1,6 @@
 """From an experiment as written to one that can be carried out: auto values filled in, prompts built."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness import models
 from harness.cachestate import distinct_chunks, expected_hits, priming_plan
@@ -65,12 +65,12 @@ def settle(experiment: Experiment) -> Setting:
             )
     dtype = models.default_dtype() if experiment.dtype == "auto" else experiment.dtype
     model = models.resolve(experiment.model, dtype)
-    limits = Limits(model.vocabulary, experiment.max_model_len or model.max_positions, experiment.chunk_tokens)
-    data = _build(experiment.workload, limits)
-    if any(prompt.output_tokens < 2 for prompt in data.prompts):
+    if experiment.max_model_len > model.max_positions:
         raise UsageError(
-            "each request needs 2 output tokens at least: the KV proof is taken after the first; set output=2 or more"
+            f"max_model_len={experiment.max_model_len} is more than the {model.max_positions} of model {model.name}; lower it"
         )
+    limits = Limits(model.vocabulary, experiment.max_model_len or model.max_positions, experiment.chunk_tokens)
+    data = _provable(_build(experiment.workload, limits), limits)
     hits = expected_hits(data, experiment.cache_state, experiment.chunk_tokens)
     if not any(hits):
         raise UsageError(
@@ -87,6 +87,21 @@ def _build(spec: str, limits: Limits) -> DataSet:
     name, options = split_spec(spec)
     cls = WORKLOADS.get(name)
     return cls(parse_options(cls.Options, options, f"workload '{name}'")).build(limits)
+
+
+def _provable(data: DataSet, limits: Limits) -> DataSet:
+    """``data`` with at least two output tokens a prompt: the KV proof is taken after the first. Traces have prompts with one."""
+    short = [prompt for prompt in data.prompts if prompt.output_tokens < 2]
+    if not short:
+        return data
+    if any(len(prompt.tokens) + 2 > limits.max_tokens for prompt in short):
+        raise UsageError(
+            f"each request needs 2 output tokens at least, and a prompt of the workload leaves room for one in the "
+            f"{limits.max_tokens} tokens that the model allows; set output=2 or more"
+        )
+    prompts = tuple(replace(prompt, output_tokens=max(prompt.output_tokens, 2)) for prompt in data.prompts)
+    note = f"{len(short)} of {len(prompts)} prompts ask for one output token and get two: the KV proof is taken after the first."
+    return replace(data, prompts=prompts, notes=(*data.notes, note))
 
 
 def _warmup(data: DataSet, hits: list[int], vocabulary: int, experiment: Experiment) -> tuple[tuple[int, ...], int]:

@@ -86,7 +86,7 @@ class TimedRuns:
         outcome = await self._session.send(
             planned.arm, prompt.tokens, prompt.output_tokens, namespace, hit=hit, save=self._natural, label=label
         )
-        row = self._row(planned, position, outcome, hit, label)
+        row = self._row(planned, position, outcome, hit, label, self._session.keys(prompt.tokens[:hit], namespace))
         row |= {"page_cache": page_cache, "planned_s": planned_s, "sent_s": outcome.sent_s - start}
         self._writer.append(row)
         reason = row["void"] or row["error"]
@@ -94,7 +94,9 @@ class TimedRuns:
             self.void.append({"run": planned.run, "arm": planned.arm, "prompt": prompt.id, "reason": reason})
         self._progress.done(planned.arm, row["ttft_s"] if isinstance(row["ttft_s"], float) else None)
 
-    def _row(self, planned: PlannedRun, position: int, outcome: Outcome, hit: int, label: str) -> dict[str, object]:
+    def _row(
+        self, planned: PlannedRun, position: int, outcome: Outcome, hit: int, label: str, keys: Sequence[str]
+    ) -> dict[str, object]:
         prompt = self._prompts[position]
         engine = self._arms[planned.arm].engine
         trace = self._session.trace
@@ -103,7 +105,7 @@ class TimedRuns:
         self._writer.append_spans(rows.span_rows(planned.run, prompt.id, lookup, loads))
         digest = proofs.tokens_digest(outcome.tokens)
         void = proofs.hit_reason(hit, outcome.cached_tokens)
-        void = void or proofs.load_reason(loads, hit, engine.loads_kv, trace.saved)
+        void = void or proofs.load_reason(loads, hit, engine.loads_kv, trace.saved, keys)
         # Other requests in the batch change the numerics, so tokens can be held against each other only one by one.
         if not void and engine.loads_kv and self._concurrency == 1:
             void = self._witness.reason(prompt.id, planned.arm, digest)

@@ -11,7 +11,8 @@ Verdict.to_json(), .exit_code, .sentence; markdown(v), junit(v), annotations(v)
 from harness.gate.environments import differences
 from harness.gate.judge import judge, refused
 from harness.gate.margins import check_margins, parse_margins
-from harness.gate.outputs import annotations, junit, load_ratios, markdown, ratios_json, schema
+from harness.gate.outputs import annotations, junit, markdown, schema
+from harness.gate.ratios import load_ratios, ratios_json
 from harness.gate.stored import judge_against_ratio, judge_run, judge_runs
 from harness.gate.verdict import MetricVerdict, Outcome, Verdict
 

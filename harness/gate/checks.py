@@ -62,10 +62,9 @@ def _void(meta: Mapping[str, Any], rows: pd.DataFrame) -> list[str]:
     here = {run: reason for run, reason in reasons.items() if (rows["run"] == run).any()}
     if not here:
         return []
-    first = min(here)
-    return [
-        f"{len(here)} of {rows['run'].nunique()} runs are void, the first, run {first}, since: {here[first]}; find the cause and measure again"
-    ]
+    first, runs = min(here), rows["run"].nunique()
+    why = f"{len(here)} of {runs} runs are void, the first, run {first}, since: {here[first]}"
+    return [f"{why}; find the cause and measure again"]
 
 
 def _failed(rows: pd.DataFrame) -> list[str]:
@@ -125,8 +124,8 @@ def _sizes(rows: pd.DataFrame) -> list[str]:
     if len(odd):
         run, first = odd.index[0], odd.iloc[0]
         found.append(
-            f"{len(odd)} of {len(sizes)} runs differ in size, the first, run {run} of '{first['arm']}', has {first['size']} requests "
-            f"where others have {usual}; finish the experiment with --resume or measure again"
+            f"{len(odd)} of {len(sizes)} runs differ in size, the first, run {run} of '{first['arm']}', has {first['size']} "
+            f"requests where others have {usual}; finish the experiment with --resume or measure again"
         )
     return found
 

@@ -26,7 +26,8 @@ def judge(
     """Judge candidate against base.
 
     A metric FAILs where the lower bound of its ratio is above 1 + margin, PASSes where the upper bound is
-    below, and is INCONCLUSIVE otherwise. Each bound has the one-sided error rate ``alpha`` / 2. One metric's
+    below, and is INCONCLUSIVE otherwise. Each bound has the one-sided error rate ``alpha``, as is usual for
+    non-inferiority: a candidate that lies exactly on its margin fails, or passes, so often. One metric's
     FAIL fails the whole, so the lower bounds are Holm's; all metrics must PASS for a PASS, which needs no
     correction (an intersection-union test). ``plan`` corrects for looking more than once, and its alpha
     takes the place of ``alpha``. ``calibration`` refuses margins below this machine's noise floor, unless
@@ -45,9 +46,9 @@ def judge(
             said.append(f"{sentence}; judged all the same, as forced")
         else:
             why_not.append(f"{sentence}; give a wider margin, more pairs, or --force")
-    levels = _holm_levels(chosen, margins, used / 2)
+    levels = _holm_levels(chosen, margins, used)
     metrics = tuple(
-        _metric(comparison, margins[comparison.metric], level, used / 2) for comparison, level in zip(chosen, levels, strict=True)
+        _metric(comparison, margins[comparison.metric], level, used) for comparison, level in zip(chosen, levels, strict=True)
     )
     base, candidate = chosen[0].base, chosen[0].candidate
     shared = _shared_warnings(metrics)
@@ -100,9 +101,8 @@ def _below_floor(margins: Mapping[str, float], pairs: int, calibration: Calibrat
     for metric, margin in margins.items():
         floor = calibration.floor(metric, pairs) if calibration else None
         if floor is not None and margin < floor:
-            found.append(
-                f"the margin of {metric}, {100 * margin:.1f}%, is below what {pairs} pairs can hold on this machine, {100 * floor:.1f}%"
-            )
+            held = f"{pairs} pairs can hold on this machine, {100 * floor:.1f}%"
+            found.append(f"the margin of {metric}, {100 * margin:.1f}%, is below what {held}")
     return found
 
 

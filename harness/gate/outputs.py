@@ -1,19 +1,15 @@
-"""A verdict as CI systems read it: Markdown, JUnit XML, GitHub's annotations; and ratios kept for later."""
+"""A verdict as CI systems read it: Markdown, JUnit XML, GitHub's annotations."""
 
 import json
 import xml.etree.ElementTree as ET
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
-from harness.errors import ResultsError, SchemaMismatch
 from harness.gate.verdict import MetricVerdict, Outcome, Verdict
 from harness.labels import markdown as plain
 from harness.labels import printable
-from harness.stats import Comparison
 
-RATIOS_SCHEMA = "1.0"
 SIGNS = {Outcome.PASS: "✅", Outcome.FAIL: "❌", Outcome.INCONCLUSIVE: "❔", Outcome.REFUSED: "⛔"}
 """Beside the words, never in their place."""
 
@@ -33,7 +29,7 @@ def markdown(verdict: Verdict) -> str:
     if verdict.metrics:
         lines += ["| metric | margin | ratio | interval | verdict | further pairs |", "|---|---:|---:|---:|---|---:|"]
         lines += [_row(metric) for metric in verdict.metrics]
-        rate = f"error rate {100 * verdict.alpha:g}% (two-sided, corrected for {len(verdict.metrics)} metrics)"
+        rate = f"error rate {100 * verdict.alpha:g}% (one-sided, corrected for {len(verdict.metrics)} metrics)"
         lines += ["", f"{verdict.n_pairs} pairs of runs, {rate}. A ratio above 1 means a later first token.", ""]
     if verdict.warnings:
         lines += ["To be read beside it:", "", *(f"- {plain(text)}" for text in verdict.warnings), ""]
@@ -70,8 +66,8 @@ def junit(verdict: Verdict) -> str:
         cases = [case]
     counts = {tag: str(sum(case.find(tag) is not None for case in cases)) for tag in ("failure", "error", "skipped")}
     totals = {"tests": str(len(cases)), "failures": counts["failure"], "errors": counts["error"], "skipped": counts["skipped"]}
-    root = ET.Element("testsuites", name="ttft gate", time="0", **totals)
-    suite = ET.SubElement(root, "testsuite", name=name, time="0", **totals)
+    root = ET.Element("testsuites", {"name": "ttft gate", "time": "0", **totals})
+    suite = ET.SubElement(root, "testsuite", {"name": name, "time": "0", **totals})
     suite.extend(cases)
     ET.SubElement(suite, "system-out").text = _lines([verdict.sentence, *verdict.warnings])
     ET.indent(root)
@@ -107,36 +103,3 @@ def _command(level: str, title: str, text: str) -> str:
     body = printable(text).replace("%", "%25")
     head = printable(title).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
     return f"::{level} title={head}::{body}"
-
-
-def ratios_json(comparisons: Sequence[Comparison]) -> dict[str, Any]:
-    """Comparisons as plain values, to be stored and judged against later (``load_ratios`` reads them)."""
-    kept = []
-    for comparison in comparisons:
-        entry = asdict(comparison)
-        kept.append({key: entry[key] for key in _KEPT})
-    return {"schema": RATIOS_SCHEMA, "ratios": kept}
-
-
-_KEPT = ("metric", "base", "candidate", "n_pairs", "n_requests", "smallest_run", "ratio", "alpha", "log_ratios", "warnings")
-
-
-def load_ratios(raw: Mapping[str, Any]) -> list[Comparison]:
-    """What ``ratios_json`` gave. Raises SchemaMismatch for another version, ResultsError for what is none of ours."""
-    version = str(raw.get("schema", ""))
-    if version.partition(".")[0] != RATIOS_SCHEMA.partition(".")[0]:
-        raise SchemaMismatch(f"the stored ratios have schema '{version}', this is {RATIOS_SCHEMA}; store them anew")
-    try:
-        return [_comparison(entry) for entry in raw["ratios"]]
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResultsError(f"the stored ratios lack a part ({error}); store them anew") from error
-
-
-def _comparison(entry: Mapping[str, Any]) -> Comparison:
-    unknown = {"low": 0.0, "high": float("inf"), "p_value": 1.0, "p_greater": 1.0, "p_less": 1.0}
-    return Comparison(
-        **{key: entry[key] for key in _KEPT if key not in ("log_ratios", "warnings")},
-        **unknown,
-        log_ratios=tuple(float(value) for value in entry["log_ratios"]),
-        warnings=tuple(str(text) for text in entry["warnings"]),
-    )

@@ -64,7 +64,7 @@ class MetricVerdict:
 class Verdict:
     """A gate's verdict. ``refusals`` say why there is none; ``warnings`` are to be read beside it.
 
-    ``alpha`` is the declared two-sided error rate, ``alpha_used`` what a sequential plan leaves of it for
+    ``alpha`` is the declared one-sided error rate, ``alpha_used`` what a sequential plan leaves of it for
     this look. ``n_pairs`` is the number of pairs behind it.
     """
 
@@ -108,7 +108,7 @@ class Verdict:
         return plain
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401  JSON values of any shape
+def _plain(value: Any) -> Any:
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

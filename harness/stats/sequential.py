@@ -20,7 +20,7 @@ GRID = 800
 class Plan:
     """The numbers of pairs at which one looks, e.g. (8, 12, 16); a single one is a plan of fixed size.
 
-    ``alpha`` is the two-sided error rate of the whole plan. ``spending`` says how it is spent: by
+    ``alpha`` is the one-sided error rate of the whole plan, as the gate's is. ``spending`` says how it is spent: by
     "pocock" about evenly, which stops early more often, by "obrien-fleming" late, which loses least
     against a fixed number. Raises UsageError for looks that don't grow or an alpha out of range.
     """
@@ -38,12 +38,12 @@ class Plan:
             raise UsageError(f"unknown spending '{self.spending}'; known: obrien-fleming, pocock")
 
     def levels(self) -> tuple[float, ...]:
-        """The two-sided alpha to use for the interval at each look. One look gives ``alpha`` itself."""
+        """The one-sided error rate to use for the bounds at each look. One look gives ``alpha`` itself."""
         times = tuple(look / self.looks[-1] for look in self.looks)
         return _levels(times, self.alpha, self.spending)
 
     def level_at(self, pairs: int) -> float | None:
-        """The alpha to use with ``pairs`` pairs; None where the plan has no look there."""
+        """The level to use with ``pairs`` pairs; None where the plan has no look there."""
         return dict(zip(self.looks, self.levels(), strict=True)).get(pairs)
 
     def next_look(self, pairs: int) -> int | None:
@@ -52,7 +52,7 @@ class Plan:
 
 
 def spent(spending: Spending, alpha: float, time: float) -> float:
-    """The part of one side's ``alpha`` that may be spent by information time ``time`` in (0, 1].
+    """The part of ``alpha`` that may be spent by information time ``time`` in (0, 1].
 
     Lan and DeMets' functions (Biometrika 70, 1983), those that resemble O'Brien-Fleming's and Pocock's bounds.
     """
@@ -72,10 +72,10 @@ def _levels(times: tuple[float, ...], alpha: float, spending: Spending) -> tuple
     walk = _Walk(np.zeros(1), np.ones(1), 0.0)
     used = 0.0
     for time in times:
-        allowed = spent(spending, alpha / 2, time)
+        allowed = spent(spending, alpha, time)
         bounds.append(float(brentq(lambda z, left=allowed - used: walk.crossing(z, time) - left, -8.0, 12.0)))  # noqa: B023
         walk, used = walk.below(bounds[-1], time), allowed
-    return tuple(float(2 * norm.sf(bound)) for bound in bounds)
+    return tuple(float(norm.sf(bound)) for bound in bounds)
 
 
 @dataclass(frozen=True, slots=True)

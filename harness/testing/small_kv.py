@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -74,7 +74,7 @@ class SmallKV:
 
     cache: PagedKV
     store: Store
-    wanted: list[list[bytes]] = field(init=False)
+    wanted: list[list[bytes]] = field(init=False, repr=False)
     undefined: set[int] = field(init=False, default_factory=set)
     """Blocks that may hold anything: those of chunks that could not be loaded."""
 
@@ -102,6 +102,14 @@ class SmallKV:
         """The blocks of chunk number ``index`` of a request, without SKIP."""
         per = self.cache.geometry.chunk_blocks
         return tuple(block for block in request.blocks[index * per : (index + 1) * per] if block != SKIP)
+
+    def settle(self) -> None:
+        """What stands in undefined blocks now is what has to stay there."""
+        for layer in range(self.cache.geometry.layers) if self.undefined else ():
+            found = self.contents(layer)
+            for block in self.undefined:
+                self.wanted[layer][block] = found[block]
+        self.undefined.clear()
 
     def expect(self, request: LoadRequest, lost: Iterable[ChunkKey] = ()) -> None:
         """From now on the request's blocks must hold its chunks; those of ``lost`` chunks may hold anything."""
@@ -136,6 +144,7 @@ class SmallKV:
     def step(self, engine: Engine, batch: Sequence[LoadRequest], lost: Iterable[ChunkKey] = ()) -> frozenset[int]:
         """One whole step, each layer checked as soon as its wait is over; returns what ``end_load`` returned."""
         lost = set(lost)
+        self.settle()
         for request in batch:
             self.expect(request, lost)
         engine.begin_load(batch)
@@ -145,8 +154,3 @@ class SmallKV:
         failed = engine.end_load()
         self.check_all()
         return failed
-
-
-def of_another_model(geometry: KVGeometry) -> KVGeometry:
-    """A geometry with the same sizes that belongs to another kind of numbers."""
-    return replace(geometry, dtype="uint16" if geometry.dtype != "uint16" else "int16")

@@ -105,24 +105,24 @@ def test_rank_sum_distribution_is_symmetric_and_whole() -> None:
 
 
 def test_pocock_and_obrien_fleming_of_the_books() -> None:
-    # Nominal levels of five equal looks at 0.05 (Jennison and Turnbull 2000, tables 2.1 and 2.3; spending
+    # Nominal levels of five equal looks at 0.05, two-sided (Jennison and Turnbull 2000, tables 2.1 and 2.3; spending
     # functions come close to, not onto, the original bounds).
-    pocock = Plan((10, 20, 30, 40, 50)).levels()
-    assert pocock == pytest.approx([0.0158] * 5, abs=0.0015)
-    fleming = Plan((10, 20, 30, 40, 50), spending="obrien-fleming").levels()
-    assert fleming[0] < 1e-5 and fleming[-1] == pytest.approx(0.0413, abs=0.002)
+    pocock = Plan((10, 20, 30, 40, 50), alpha=0.025).levels()
+    assert pocock == pytest.approx([0.0158 / 2] * 5, abs=0.0008)
+    fleming = Plan((10, 20, 30, 40, 50), alpha=0.025, spending="obrien-fleming").levels()
+    assert fleming[0] < 1e-5 and fleming[-1] == pytest.approx(0.0413 / 2, abs=0.001)
     assert list(fleming) == sorted(fleming)
     assert Plan((8,)).levels() == pytest.approx((0.05,))
 
 
 def test_a_plan_keeps_its_error_rate() -> None:
-    plan = Plan((6, 12, 18), alpha=0.10)
+    plan = Plan((6, 12, 18), alpha=0.05)
     walks = np.cumsum(np.random.default_rng(0).standard_normal((100_000, 18)), axis=1)
     from scipy.stats import norm
 
     crossed = np.zeros(len(walks), dtype=bool)
     for look, level in zip(plan.looks, plan.levels(), strict=True):
-        crossed |= walks[:, look - 1] / np.sqrt(look) > norm.isf(level / 2)
+        crossed |= walks[:, look - 1] / np.sqrt(look) > norm.isf(level)
     assert crossed.mean() == pytest.approx(0.05, abs=0.003)
 
 

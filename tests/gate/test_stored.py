@@ -1,0 +1,206 @@
+"""Stored runs to verdicts, and every reason to refuse one."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from harness.errors import UsageError
+from harness.gate import Outcome, judge_against_ratio, judge_run, judge_runs, load_ratios, ratios_json
+from harness.results import Run, load
+from harness.stats import compare
+from harness.testing.frames import make_frame
+from harness.testing.runs import write_synthetic_run
+
+MARGINS = {"p50": 0.05}
+META: dict[str, Any] = {
+    "machine": {"cpu": "C", "cores": 2},
+    "versions": {"vllm": "0.32.0", "ttft": "0.1.0"},
+    "data": {"fingerprint": "f"},
+    "config": {"store": "mem://kv", "model": "builtin"},
+}
+
+
+def run_of(frame: pd.DataFrame, meta: dict[str, Any] | None = None, name: str = "run") -> Run:
+    return Run(Path(name), META if meta is None else meta, frame, pd.DataFrame())
+
+
+def test_a_stored_run_is_judged(tmp_path: Path) -> None:
+    path = write_synthetic_run(
+        tmp_path / "r", ["chunkwise:pool=8", "layerwise", "floor"], rounds=8, mean_s={"layerwise": 0.3, "chunkwise:pool=8": 0.3}
+    )
+    verdict = judge_run(load(path), "layerwise", "chunkwise:pool=8", MARGINS)
+    assert verdict.outcome is Outcome.PASS and verdict.refusals == ()
+    assert any("no calibration" in text for text in verdict.warnings)
+    assert judge_run(load(path), "layerwise", "floor", MARGINS).refusals == ()
+
+
+@pytest.mark.parametrize(("change", "outcome"), [(1.0, Outcome.PASS), (1.2, Outcome.FAIL), (1.05, Outcome.INCONCLUSIVE)])
+def test_three_states_of_a_run(change: float, outcome: Outcome) -> None:
+    assert judge_run(run_of(make_frame({"a": 1, "b": change})), "b", "a", MARGINS).outcome is outcome
+
+
+def spoil(column: str, value: Any, where: Callable[[pd.DataFrame], "pd.Series[bool]"]) -> pd.DataFrame:
+    frame = make_frame({"a": 1, "b": 1})
+    frame.loc[where(frame), column] = value
+    return frame
+
+
+def one(frame: pd.DataFrame) -> "pd.Series[bool]":
+    return (frame["run"] == 6) & (frame["position"] == 3)
+
+
+def arm_b(frame: pd.DataFrame) -> "pd.Series[bool]":
+    return frame["arm"] == "b"
+
+
+REFUSED = [
+    ("error", "store gone", one, "1 of 96 requests of 'b' failed, the first in run 6 (prompt p3): store gone"),
+    ("void", "KV differs", one, "1 of 16 runs are void, the first, run 6, since: KV differs"),
+    ("ttft_s", float("nan"), one, "1 requests have no TTFT above 0, the first in run 6 of 'b' (prompt p3: nan s)"),
+    ("ttft_s", -0.2, one, "(prompt p3: -0.2 s)"),
+    ("ttft_s", 0.0, one, "(prompt p3: 0 s)"),
+    (
+        "hit_tokens",
+        512,
+        one,
+        "1 requests did not hit what the workload implies, the first in run 6 of 'b' (prompt p3: 512 tokens, not 768)",
+    ),
+    ("prompt_tokens", 999, one, "1 prompts had different lengths"),
+    ("output_digest", "other", one, "1 prompts gave different tokens ('a' and 'b', the first is prompt p3)"),
+    ("kv_digest", "other", arm_b, "12 prompts had different KV in the paged cache"),
+    ("sent_s", 60.0, arm_b, "the schedule lagged: a twentieth of the requests of 'b' left over"),
+]
+
+
+@pytest.mark.parametrize(("column", "value", "where", "text"), REFUSED)
+def test_rows_that_must_not_be_judged(column: str, value: object, where: Any, text: str) -> None:
+    verdict = judge_run(run_of(spoil(column, value, where)), "b", "a", MARGINS)
+    assert verdict.outcome is Outcome.REFUSED and verdict.exit_code == 2
+    assert any(text in reason for reason in verdict.refusals), verdict.refusals
+
+
+def test_hits_without_an_expectation_must_agree() -> None:
+    frame = spoil("hit_tokens", 512, arm_b)
+    frame["expected_hit_tokens"] = pd.NA
+    (reason,) = judge_run(run_of(frame), "b", "a", MARGINS).refusals
+    assert "12 prompts hit different numbers of tokens" in reason
+
+
+def test_an_arm_that_is_meant_to_hit_nothing_may_be_judged() -> None:
+    frame = make_frame({"recompute": 1, "b": 1})
+    frame.loc[frame["arm"] == "recompute", ["hit_tokens", "expected_hit_tokens"]] = 0
+    frame.loc[frame["arm"] == "recompute", "output_digest"] = "another path"
+    assert judge_run(run_of(frame), "b", "recompute", MARGINS).outcome is Outcome.PASS
+
+
+def test_run_json_says_which_arms_load() -> None:
+    frame = spoil("output_digest", "other", arm_b)
+    arms = [{"name": "a", "loads_kv": True}, {"name": "b", "loads_kv": False}]
+    assert judge_run(run_of(frame, {**META, "arms": arms}), "b", "a", MARGINS).refusals == ()
+
+
+def test_a_short_run_is_refused() -> None:
+    frame = make_frame({"a": 1, "b": 1})
+    verdict = judge_run(run_of(frame[~one(frame)]), "b", "a", MARGINS)
+    assert "1 of 16 runs differ in size, the first, run 6 of 'b', has 11 requests where others have 12" in verdict.refusals[0]
+
+
+def test_a_run_that_was_cut_off_and_measured_again_is_left_out() -> None:
+    frame = make_frame({"a": 1, "b": 1}, run_noise=0.005)
+    frame = frame[~((frame["run"] == 6) & (frame["position"] > 3))]
+    meta = {**META, "void_runs": [{"run": 6, "reason": "interrupted"}]}
+    verdict = judge_run(run_of(frame, meta), "b", "a", MARGINS)
+    assert verdict.outcome is Outcome.PASS and verdict.n_pairs == 7
+    assert "runs that were cut off are left out: 6" in verdict.warnings
+
+
+def test_void_runs_of_run_json_and_a_failed_proof() -> None:
+    meta = {
+        **META,
+        "void_runs": [{"run": 2, "reason": "bytes differ"}],
+        "correctness": {"status": "failed", "detail": "tokens differ"},
+    }
+    reasons = judge_run(run_of(make_frame({"a": 1, "b": 1}), meta), "b", "a", MARGINS).refusals
+    assert any("the correctness pass failed (tokens differ)" in text for text in reasons)
+    assert any("run 2, since: bytes differ" in text for text in reasons)
+
+
+def test_void_runs_of_other_arms_do_not_matter() -> None:
+    frame = make_frame({"a": 1, "b": 1, "c": 1})
+    frame.loc[frame["arm"] == "c", "error"] = "gone"
+    assert judge_run(run_of(frame), "b", "a", MARGINS).outcome is Outcome.PASS
+
+
+def test_no_round_in_common() -> None:
+    frame = make_frame({"a": 1, "b": 1})
+    verdict = judge_run(run_of(frame[(frame["arm"] == "a") == (frame["pair"] < 4)]), "b", "a", MARGINS)
+    assert verdict.outcome is Outcome.REFUSED and "no round has a run of both" in verdict.refusals[0]
+
+
+def test_arms_that_are_not_there() -> None:
+    run = run_of(make_frame({"alpha": 1, "beta": 1}))
+    with pytest.raises(UsageError, match=r"unknown arm of run 'bet' \(did you mean 'beta'\?\)"):
+        judge_run(run, "bet", "alpha", MARGINS)
+    with pytest.raises(UsageError, match="named twice"):
+        judge_run(run, "alpha", "alpha", MARGINS)
+    with pytest.raises(UsageError, match="known: none"):
+        judge_run(run_of(make_frame({"a": 1})[:0]), "a", "b", MARGINS)
+
+
+def test_two_stored_runs() -> None:
+    old, new = run_of(make_frame({"a": 1.0}, seed=1)), run_of(make_frame({"a": 1.2}, seed=2), name="new")
+    verdict = judge_runs(old, new, MARGINS)
+    assert verdict.outcome is Outcome.FAIL and verdict.base == verdict.candidate == "a"
+    assert any("share no rounds" in text for text in verdict.warnings)
+
+
+@pytest.mark.parametrize(
+    ("part", "name"), [("machine", "cpu"), ("versions", "vllm"), ("data", "fingerprint"), ("config", "store")]
+)
+def test_two_environments_are_refused(part: str, name: str) -> None:
+    other = {**META, part: {**META[part], name: "other"}}
+    verdict = judge_runs(run_of(make_frame({"a": 1})), run_of(make_frame({"a": 1}), other), MARGINS)
+    assert verdict.outcome is Outcome.REFUSED
+    assert "the environments differ" in verdict.refusals[0] and "'other'" in verdict.refusals[0]
+
+
+def test_our_own_version_may_differ_and_unknown_parts_are_named() -> None:
+    other = {**META, "versions": {**META["versions"], "ttft": "0.2.0"}}
+    assert judge_runs(run_of(make_frame({"a": 1})), run_of(make_frame({"a": 1}), other), MARGINS).refusals == ()
+    bare = judge_runs(run_of(make_frame({"a": 1}), {}), run_of(make_frame({"a": 1}), {}), MARGINS)
+    assert any("does not tell the machine" in text for text in bare.warnings)
+
+
+def test_two_runs_with_other_prompts_or_tokens() -> None:
+    frame = make_frame({"a": 1})
+    assert "different prompts" in judge_runs(run_of(frame), run_of(make_frame({"a": 1}, prompts=9)), MARGINS).refusals[0]
+    changed = frame.assign(output_digest="other")
+    assert any("gave different tokens" in text for text in judge_runs(run_of(frame), run_of(changed), MARGINS).refusals)
+
+
+def test_relative_to_a_control_the_machine_cancels() -> None:
+    slow = {**META, "machine": {"cpu": "slower"}}
+    old = run_of(make_frame({"floor": 1.0, "a": 1.5}, seed=1))
+    new = run_of(make_frame({"floor": 1.0, "a": 1.5}, seed=2, base_s=0.5), slow)
+    assert judge_runs(old, new, MARGINS).outcome is Outcome.REFUSED
+    verdict = judge_runs(old, new, {"p50": 0.10}, relative_to="floor")
+    assert verdict.outcome is Outcome.PASS
+    worse = run_of(make_frame({"floor": 1.0, "a": 1.9}, seed=3, base_s=0.5), slow)
+    assert judge_runs(old, worse, {"p50": 0.10}, relative_to="floor").outcome is Outcome.FAIL
+
+
+def test_a_stored_ratio() -> None:
+    stored = load_ratios(ratios_json(compare(make_frame({"floor": 1.0, "a": 1.5}, seed=1), "floor", "a", ["p50"])))
+    run = run_of(make_frame({"floor": 1.0, "a": 1.9}, seed=3))
+    assert judge_against_ratio(run, "a", "floor", stored, {"p50": 0.10}).outcome is Outcome.FAIL
+
+
+def test_which_arm_is_meant() -> None:
+    both = run_of(make_frame({"a": 1, "b": 1, "floor": 1}))
+    with pytest.raises(UsageError, match="share these arms that load: a, b; say which"):
+        judge_runs(both, both, MARGINS)
+    assert judge_runs(both, both, MARGINS, candidate="b").base == "b"
+    assert judge_runs(both, both, MARGINS, base="a", candidate="b").base == "a"
