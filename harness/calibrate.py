@@ -84,9 +84,10 @@ def calibrate(
 ) -> Calibration:
     """Noise floors from an A/A run: ``base`` and ``again`` are two arms that do the same.
 
-    ``alpha`` is the gate's one-sided error rate; ``meta`` is the run's, of which machine, versions and config are kept. Raises UsageError for fewer than 8 pairs.
+    ``alpha`` is the gate's one-sided error rate; ``meta`` is the run's, of which machine, versions and
+    config are kept. Raises UsageError for fewer than 8 pairs.
     """
-    comparisons = compare(frame, base, again, metrics, alpha)
+    comparisons = compare(frame, base, again, metrics)
     if comparisons[0].n_pairs < 8:
         raise UsageError(f"{comparisons[0].n_pairs} pairs are too few to calibrate with; measure at least 8, better 20")
     floors = []
@@ -125,7 +126,7 @@ def false_alarms(frame: pd.DataFrame, base: str, again: str, metric: str, margin
     Both ways round, since A against B and B against A are alike; the two are not independent, so the interval
     counts each stretch once. Raises UsageError where the run is shorter than one gate.
     """
-    logs = np.array(compare(frame, base, again, [metric], alpha)[0].log_ratios)
+    logs = np.array(compare(frame, base, again, [metric])[0].log_ratios)
     gates = len(logs) // pairs
     if gates == 0:
         raise UsageError(f"the run has {len(logs)} pairs, fewer than one gate of {pairs}; measure more or judge smaller gates")

@@ -83,10 +83,10 @@ def _row(summary: Summary, arm: ArmSummary) -> dict[str, object]:
         "requests": arm.requests,
         "warnings": "; ".join(arm.warnings),
     }
-    for metric, time in arm.ttft.items():
-        row |= _three(metric, "_s", time.value, time.low, time.high)
+    for metric, time in arm.ttft.items():  # a time or ratio above 0 is known beforehand: no bound
+        row |= _three(metric, "_s", time.value, time.low or None, time.high)
     for metric, found in arm.ratios.items():
-        row |= _three(f"{metric}_ratio", "", found.ratio, found.low, found.high)
+        row |= _three(f"{metric}_ratio", "", found.ratio, found.low or None, found.high)
     if arm is summary.first:
         row |= {f"{metric}_ratio": 1.0 for metric in arm.ttft}
     if arm.share is not None:

@@ -42,7 +42,7 @@ REQUEST_COLUMNS: Mapping[str, str] = {
     "lookup_s": "float64",  # asking the store what it holds, hashing included
     "load_s": "float64",  # from the first fetch to the last byte in place
     "stall_s": "float64",  # what the forward waited for loads
-    "compute_s": "float64",  # from scheduled to first token, minus stall_s
+    "compute_s": "float64",  # from scheduled to first token, minus lookup_s and stall_s
     "e2e_s": "float64",  # to the last token
     "output_tokens": "Int64",
     "operations": "Int64",  # store calls of the retrieval

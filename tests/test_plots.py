@@ -1,7 +1,6 @@
 """Pictures: what they show is what was measured, and everything in them can be read."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -9,9 +8,8 @@ from xml.etree import ElementTree
 
 import matplotlib as mpl
 import numpy as np
-import pandas as pd
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.collections import PathCollection
@@ -20,8 +18,8 @@ from matplotlib.text import Text
 
 from harness import plots, results
 from harness.evidence import Arm, Evidence, gather
-from harness.plots import drift, ecdf, pairs, parts, spread, timeline
-from harness.plots.style import drawable, looks, paper, plain_number, scale_axis, unit_of
+from harness.plots import drift, ecdf, pairs, parts, spread
+from harness.plots.style import drawable, looks, paper, plain_number, scale_axis, squeezed, three_digits, unit_of
 from harness.testing.runs import write_synthetic_run
 
 BOTH = ("chunkwise:pool=8", "layerwise:depth=4,layers_per_fetch=1")
@@ -51,7 +49,7 @@ def five(tmp_path_factory: pytest.TempPathFactory) -> Evidence:
 
 def texts(picture: Figure) -> list[Text]:
     """Everything written in the picture. Ticks beyond an axis' limits exist as objects, but are not drawn."""
-    FigureCanvasAgg(picture).draw()
+    FigureCanvasAgg(picture).draw()  # type: ignore[no-untyped-call]
     hidden: set[Text] = set()
     for axes in picture.axes:
         for axis in (axes.xaxis, axes.yaxis):
@@ -61,7 +59,7 @@ def texts(picture: Figure) -> list[Text]:
                 if not axes.get_visible() or not low - slack <= tick.get_loc() <= high + slack:
                     hidden |= {tick.label1, tick.label2}
         if not axes.get_visible():
-            hidden |= set(axes.findobj(Text))  # type: ignore[arg-type]
+            hidden |= set(axes.findobj(Text))
     found = [text for text in picture.findobj(Text) if isinstance(text, Text) and text not in hidden]
     return [text for text in found if text.get_text().strip() and text.get_visible()]
 
@@ -117,7 +115,10 @@ def test_draw_all_writes_a_png_and_an_svg_of_each(five: Evidence, tmp_path: Path
             assert ElementTree.parse(file).getroot().tag == "{http://www.w3.org/2000/svg}svg"
 
 
-def test_drawing_again_gives_the_same_files_and_leaves_the_settings_alone(five: Evidence, tmp_path: Path) -> None:
+def test_drawing_again_gives_the_same_files_and_leaves_the_settings_alone(
+    five: Evidence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(plots, "PICTURES", {"ecdf": ecdf.draw, "spread": spread.draw})
     before = dict(mpl.rcParams)
     first = [file.read_bytes() for file in plots.draw_all(five, tmp_path / "a")]
     second = [file.read_bytes() for file in plots.draw_all(five, tmp_path / "b")]
@@ -208,66 +209,6 @@ def test_drift_marks_the_runs_that_are_left_out(tmp_path: Path, style: None) -> 
     assert [list(np.asarray(line.get_xdata())) for line in crosses] == [[2]]
 
 
-def test_the_timeline_tells_of_the_request_of_median_ttft(tmp_path: Path) -> None:
-    evidence = evidence_of(tmp_path, BOTH, rounds=3, prompts=5)
-    story = timeline.median_story(evidence, evidence.arms[1])
-    assert story is not None
-    times = evidence.of(evidence.arms[1])["ttft_s"]
-    assert abs(story.ttft_s - times.median()) == (times - times.median()).abs().min()
-    assert story.spans["start_s"].min() == 0
-    assert set(story.spans["request"]) == {story.prompt}
-    assert story.spans["run"].nunique() == 1
-    assert sorted(story.spans.loc[story.spans["kind"] == "fetch", "layer"]) == list(range(24))
-
-
-def test_the_timeline_takes_waits_that_name_no_request_from_within_its_time(tmp_path: Path) -> None:
-    evidence = evidence_of(tmp_path, BOTH, rounds=1, prompts=3)
-    spans = evidence.run.spans
-    spans.loc[spans["kind"] == "wait", "request"] = ""
-    story = timeline.median_story(evidence, evidence.arms[1])
-    assert story is not None
-    waits = story.spans[story.spans["kind"] == "wait"]
-    assert sorted(waits["layer"]) == list(range(24))
-
-
-def test_a_fetch_of_several_layers_is_as_tall_as_they_are(tmp_path: Path, style: None) -> None:
-    evidence = evidence_of(tmp_path, ("layerwise:layers_per_fetch=4",), rounds=1, prompts=1)
-    spans = evidence.run.spans
-    grouped = spans[(spans["kind"] != "fetch") | (spans["layer"] % 4 == 0)]
-    evidence = replace(evidence, run=replace(evidence.run, spans=grouped))
-    picture = timeline.draw(evidence)
-    assert picture is not None
-    rows = timeline.rows_of(timeline.median_story(evidence, evidence.arms[0]).spans)  # type: ignore[union-attr]
-    blue = mpl.colors.to_rgba(timeline.KINDS["fetch"].colour)
-    fetches = [item for item in picture.axes[0].collections if tuple(np.asarray(item.get_facecolor())[0]) == blue]
-    boxes = sorted((box.y0, box.y1) for item in fetches for box in (path.get_extents() for path in item.get_paths()))
-    assert len(boxes) == 6
-    for number, (top, bottom) in enumerate(boxes):
-        assert int(top) == rows.first("") + 4 * number
-        assert int(bottom) == rows.first("") + 4 * number + 3
-
-
-@given(st.lists(st.tuples(st.floats(0, 10), st.floats(0.01, 5)), min_size=1, max_size=30))
-@settings(deadline=None)
-def test_reads_in_one_lane_never_overlap(times: list[tuple[float, float]]) -> None:
-    frame = pd.DataFrame(
-        {
-            "run": 0,
-            "request": "p",
-            "kind": "fetch",
-            "layer": -1,
-            "start_s": [start for start, _ in times],
-            "end_s": [start + length for start, length in times],
-        }
-    ).sort_values("start_s", kind="stable")
-    frame["lane"] = timeline._lanes(frame)
-    for _, lane in frame.groupby("lane"):
-        assert (lane["start_s"].to_numpy()[1:] >= lane["end_s"].to_numpy()[:-1]).all()
-    most = max(((frame["start_s"] <= at) & (frame["end_s"] > at)).sum() for at in frame["start_s"])
-    assert frame["lane"].max() + 1 == most
-    assert timeline.rows_of(frame).lanes == most
-
-
 def test_arms_can_be_told_apart_without_colour() -> None:
     arms = [Arm(f"chunkwise:pool={n}", "chunkwise", {}, n) for n in range(10)]
     arms += [Arm("floor", "floor", {}, 10), Arm("recompute", "recompute", {}, 11)]
@@ -275,9 +216,7 @@ def test_arms_can_be_told_apart_without_colour() -> None:
     assert len({look.marker for look in found.values()}) == len(arms)
 
 
-@pytest.mark.parametrize(
-    ("largest", "name", "scale"), [(4.0, "s", 1.0), (2.9, "ms", 1e3), (0.0005, "µs", 1e6), (0.0, "ms", 1e3)]
-)
+@pytest.mark.parametrize(("largest", "name", "scale"), [(4.0, "s", 1.0), (2.9, "ms", 1e3), (0.0005, "µs", 1e6), (0.0, "ms", 1e3)])
 def test_the_unit_fits_the_largest_value(largest: float, name: str, scale: float) -> None:
     unit = unit_of(np.array([0.0, largest]))
     assert (unit.name, unit.scale) == (name, scale)
@@ -291,7 +230,27 @@ def test_an_axis_is_logarithmic_from_a_ratio_of_20_on(style: None, largest: floa
     assert axes.get_xscale() == scale
 
 
+def test_an_axis_is_logarithmic_where_a_bound_would_squeeze_the_candidates() -> None:
+    candidates = np.array([1.0, 1.2])
+    assert squeezed(np.append(candidates, 9.0), candidates)
+    assert not squeezed(np.append(candidates, 1.5), candidates)
+    assert not squeezed(np.array([1.0, 9.0]), np.array([1.0, 9.0]))
+
+
+def test_a_bound_far_longer_than_the_candidates_is_cut_off_and_says_so(tmp_path: Path, style: None) -> None:
+    evidence = evidence_of(
+        tmp_path, ("chunkwise:pool=8", "recompute"), rounds=1, mean_s={"chunkwise:pool=8": 0.3, "recompute": 3}
+    )
+    picture = parts.draw(evidence)
+    assert picture is not None
+    (label,) = (text.get_text() for text in texts(picture) if "cut off" in text.get_text())
+    mean = evidence.of(evidence.arms[1])["ttft_s"].mean()
+    assert label.split() == [f"{1e3 * mean:,.0f}", "ms", "(cut", "off)"]
+    assert picture.axes[0].get_xlim()[1] < 1e3 * mean
+
+
 def test_numbers_on_axes_are_plain() -> None:
+    assert [three_digits(value) for value in (1234.5, 12.34, 0.1234)] == ["1,234", "12.3", "0.123"]
     assert [plain_number(value) for value in (1234.0, 0.5, 10_000.0, 0.0)] == ["1,234", "0.5", "10,000", "0"]
 
 

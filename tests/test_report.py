@@ -2,6 +2,7 @@
 
 import csv
 import io
+import re
 import subprocess
 import sys
 from collections import defaultdict
@@ -122,57 +123,14 @@ def test_the_terminal_table_is_as_it_was(tmp_path: Path) -> None:
     assert shown(run) == GOLDEN.read_text(encoding="utf-8")
 
 
-def test_the_headline_names_the_faster_arm_the_interval_the_store_and_the_workload(tmp_path: Path) -> None:
-    run = run_of(tmp_path, mean_s={TWO[0]: 0.4, TWO[1]: 0.2})
-    text = report.headline(run)
-    assert text.startswith("layerwise:depth=4 gives the first token sooner than chunkwise:pool=8: its median TTFT is 0.5")
-    assert "95% interval 0." in text
-    assert "6 pairs of runs" in text
-    assert "(store shaped+file:///var/tmp/kv?latency_ms=2&stream_mbps=300, workload shared_prefix:" in text
-
-
-def test_the_headline_says_so_where_the_first_arm_is_faster(tmp_path: Path) -> None:
-    run = run_of(tmp_path, mean_s={TWO[0]: 0.2, TWO[1]: 0.4})
-    assert report.headline(run).startswith("chunkwise:pool=8 gives the first token sooner than layerwise:depth=4, whose median")
-
-
-def test_equal_arms_are_not_called_different(tmp_path: Path) -> None:
-    run = run_of(tmp_path, mean_s={TWO[0]: 0.3, TWO[1]: 0.3}, noise=0.05)
-    assert report.headline(run).startswith("no difference could be shown between layerwise:depth=4 and chunkwise:pool=8")
-    assert "~" in shown(run)
-
-
-def test_the_headline_holds_the_fastest_against_the_runner_up(tmp_path: Path) -> None:
-    arms = ("chunkwise:pool=0", *TWO)
-    means = {"chunkwise:pool=0": 0.9, TWO[0]: 0.3}
-    apart = report.headline(run_of(tmp_path / "apart", arms, mean_s={**means, TWO[1]: 0.2}))
-    assert "; next comes chunkwise:pool=8 at 1." in apart
-    alike = report.headline(run_of(tmp_path / "alike", arms, mean_s={**means, TWO[1]: 0.3}, noise=0.05))
-    assert "no difference could be shown (" in alike
-    assert "sooner than chunkwise:pool=0" in alike
-
-
-def test_a_bound_never_wins(tmp_path: Path) -> None:
-    text = report.headline(run_of(tmp_path, ("layerwise:depth=4", "floor"), mean_s={"floor": 0.01}))
-    assert text.startswith("only layerwise:depth=4 was measured, so there is nothing to compare: median TTFT")
-
-
 def test_one_arm_and_one_request_give_a_report(tmp_path: Path) -> None:
     run = run_of(tmp_path, TWO[:1], rounds=1, prompts=1, spans=True)
     report.render(tmp_path)
-    assert report.headline(run).startswith("only chunkwise:pool=8 was measured")
+    assert report.headline(run).startswith("Only chunkwise:pool=8 was measured")
     assert "over 1 request in 1 run " in report.headline(run)
     row = rows_of_csv(tmp_path / "summary.csv")[0]
     assert float(row["mean_s"]) == pytest.approx(run.requests["ttft_s"][0])
     assert row["p50_s"] == row["mean_low_s"] == row["mean_high_s"] == ""
-
-
-def test_one_request_an_arm_is_compared_by_its_mean_and_called_chance(tmp_path: Path) -> None:
-    run = run_of(tmp_path, rounds=1, prompts=1)
-    text = report.headline(run)
-    assert "the ratio of their mean TTFTs is" in text
-    assert "1 pair of runs says nothing about chance" in text
-    assert "(unknown)" in shown(run)
 
 
 def test_a_void_measurement_is_called_void_and_tells_no_number(tmp_path: Path) -> None:
@@ -184,51 +142,9 @@ def test_a_void_measurement_is_called_void_and_tells_no_number(tmp_path: Path) -
     assert "VOID: 2 of 2 runs (0, 1) do not count" in shown(run)
 
 
-def test_void_runs_are_shouted_and_left_out(tmp_path: Path) -> None:
-    run = run_of(tmp_path, void={3: "other KV than was saved"})
-    assert report.headline(run).startswith("VOID RUNS LEFT OUT (1 of 12): ")
-    assert "5 pairs of runs" in report.headline(run)
-
-
-def test_a_run_that_was_cut_off_says_so(tmp_path: Path) -> None:
-    run = run_of(tmp_path, stop_after=12 * 4 + 5)
-    assert report.headline(run).startswith("PARTIAL, the measurement was cut off: ")
-    assert "2 pairs of runs" in report.headline(run)
-    assert "run 4 (chunkwise:pool=8) is left out: interrupted" in shown(run).replace("\n", " ")
-
-
-def test_failed_requests_are_counted_in_the_headline(tmp_path: Path) -> None:
-    run = run_of(tmp_path, failed={(0, 2): "the store is gone"})
-    assert report.headline(run).startswith("RUNS WITH FAILED REQUESTS LEFT OUT (1 of 12): ")
-    assert "the store is gone" in shown(run)
-
-
-def test_an_arm_whose_every_run_failed_gives_no_verdict(tmp_path: Path) -> None:
-    run = run_of(tmp_path, rounds=1, prompts=2, failed={(0, 0): "boom"})
-    assert "only layerwise:depth=4 was measured" in report.headline(run)
-    assert "chunkwise:pool=8 has no request that counts" in shown(run)
-
-
-def test_a_first_arm_that_is_lost_gives_no_verdict(tmp_path: Path) -> None:
-    arms = (*TWO, "layerwise:depth=1")
-    run = run_of(tmp_path, arms, rounds=1, failed={(0, 0): "boom"})
-    assert "no verdict, since no request of chunkwise:pool=8, which the others are compared with, counts" in report.headline(run)
-
-
-def test_arms_that_share_no_round_give_no_verdict(tmp_path: Path) -> None:
-    run = run_of(tmp_path, rounds=2, void={0: "x", 2: "x"})
-    assert "no verdict, since no other arm ran in one round with chunkwise:pool=8" in report.headline(run)
-
-
-def test_wrong_tokens_give_no_verdict(tmp_path: Path) -> None:
-    run = run_of(tmp_path, meta={"correctness": {"status": "failed", "detail": "prompt p001 differs"}})
-    assert report.headline(run).startswith("NO VERDICT: the correctness pass failed")
-    assert "CORRECTNESS FAILED: prompt p001 differs" in shown(run)
-
-
 def test_a_run_without_a_row_gives_a_report(tmp_path: Path) -> None:
     run = run_of(tmp_path, rounds=0)
-    assert report.headline(run).startswith("no verdict, since no request")
+    assert report.headline(run).startswith("No verdict, since no request")
     assert {file.name for file in report.render(tmp_path)} == {"summary.csv", "report.md"}
 
 
@@ -239,19 +155,19 @@ def test_p99_of_few_requests_is_a_dash_with_a_warning(tmp_path: Path) -> None:
     assert "p99 (100); the shortest run has 12" in text
 
 
-def test_odd_names_are_text_everywhere(tmp_path: Path) -> None:
+def test_odd_names_are_text_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "PICTURES", {})  # tests/test_plots.py draws such names
     arms = ("chunkwise:[bold]x[/bold] |y|", "layerwise:<script>alert(1)</script>", "layerwise:\x1b[31m漢字")
     run = run_of(tmp_path, arms, rounds=2, prompts=3)
-    files = report.render(tmp_path)
+    report.render(tmp_path)
     assert "[bold]x[/bold] |y|" in shown(run, 200)
     assert "\x1b" not in shown(run, 200) + report.headline(run)
     assert {row["arm"] for row in rows_of_csv(tmp_path / "summary.csv")} == set(arms)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
-    assert "<script" not in text.replace("ttft compare --arm", "", 1).split("## To reproduce it")[0]
     assert "\x1b" not in text
-    cells = [line.count("|") - line.count("\\|") for line in text.splitlines() if line.startswith("| chunkwise")]
-    assert len(set(cells[:1])) == 1
-    assert len(files) > 2
+    outside_code = re.sub(r"^(```+)\n.*?\n\1$", "", text, flags=re.MULTILINE | re.DOTALL)
+    assert "<" not in outside_code
+    assert "&lt;script&gt;" in outside_code
 
 
 def test_secrets_are_in_no_file(tmp_path: Path) -> None:
@@ -261,33 +177,6 @@ def test_secrets_are_in_no_file(tmp_path: Path) -> None:
     for file in report.render(tmp_path):
         assert b"hunter2" not in file.read_bytes()
     assert "redis://user:***@host:6379/0" in (tmp_path / "report.md").read_text(encoding="utf-8")
-
-
-def test_the_markdown_tells_how_to_reproduce_the_run(folder: Path) -> None:
-    text = (folder / "report.md").read_text(encoding="utf-8")
-    for piece in (
-        "ttft compare --arm chunkwise:pool=0",
-        "0123456789abcdef",
-        "vllm 0.32.0",
-        "Synthetic CPU",
-        "VLLM_CPU_OMP_THREADS_BIND auto",
-        "status passed",
-    ):
-        assert piece in text
-    for file in (folder / "pictures").glob("*.png"):
-        assert f"](pictures/{file.name})" in text
-    assert text.splitlines()[2].startswith("**layerwise:depth=4 gives the first token sooner than chunkwise:pool=0")
-
-
-def test_every_table_of_the_markdown_has_as_many_cells_in_each_row(tmp_path: Path) -> None:
-    summary = summary_of(tmp_path, ("chunkwise:a|b", *FIVE[2:]))
-    widths: list[set[int]] = [set()]
-    for line in markdown_of(summary, []).splitlines():
-        if line.startswith("|"):
-            widths[-1].add(line.replace("\\|", "").count("|"))
-        elif widths[-1]:
-            widths.append(set())
-    assert [len(width) for width in widths if width] == [1, 1, 1, 1]
 
 
 def test_what_is_no_run_is_refused_with_a_sentence(tmp_path: Path) -> None:
@@ -318,3 +207,30 @@ def test_made_up_runs_repeat_and_read_back(tmp_path: Path) -> None:
     assert ((run.requests["ttft_s"] - parts) > 0).all()
     assert (run.spans["end_s"] >= run.spans["start_s"]).all()
     assert pd.Series(run.spans["kind"]).isin(["lookup", "fetch", "wait", "forward"]).all()
+
+
+def test_the_markdown_tells_how_to_reproduce_the_run(folder: Path) -> None:
+    text = (folder / "report.md").read_text(encoding="utf-8")
+    for piece in (
+        "ttft compare --arm chunkwise:pool=0",
+        "0123456789abcdef",
+        "vllm 0.32.0",
+        "Synthetic CPU",
+        "VLLM_CPU_OMP_THREADS_BIND auto",
+        "status passed",
+    ):
+        assert piece in text
+    for file in (folder / "pictures").glob("*.png"):
+        assert f"](pictures/{file.name})" in text
+    assert text.splitlines()[2].startswith("**layerwise:depth=4 gives the first token sooner than chunkwise:pool=0")
+
+
+def test_every_table_of_the_markdown_has_as_many_cells_in_each_row(tmp_path: Path) -> None:
+    summary = summary_of(tmp_path, ("chunkwise:a|b", *FIVE[2:]))
+    widths: list[set[int]] = [set()]
+    for line in markdown_of(summary, []).splitlines():
+        if line.startswith("|"):
+            widths[-1].add(line.replace("\\|", "").count("|"))
+        elif widths[-1]:
+            widths.append(set())
+    assert [len(width) for width in widths if width] == [1, 1, 1, 1]

@@ -5,7 +5,7 @@
 
 import time
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Annotated, Literal
 
 import torch
@@ -55,13 +55,21 @@ class Chunkwise(Engine):
         start = time.perf_counter()
         self._fetcher.begin_step()
         calls = [call for request in batch for call in self._calls(request)]
-        run = map if self._executor is None else self._executor.map
-        for failed in run(self._fetcher.fetch, calls):
+        self._failed.clear()
+        for failed in self._fetch(calls):
             for piece in failed:
                 self._failed.update(block for block in self._fetcher.blocks(piece) if block != SKIP)
         if self._fetcher.stream is not None:
             torch.cuda.current_stream(self.cache.device).wait_stream(self._fetcher.stream)
         self.recorder.add(Span("wait", -1, start, time.perf_counter()))
+
+    def _fetch(self, calls: Sequence[list[Piece]]) -> list[list[Piece]]:
+        """Carry out all calls; the pieces of each that failed."""
+        if self._executor is None:
+            return [self._fetcher.fetch(call) for call in calls]
+        futures = [self._executor.submit(self._fetcher.fetch, call) for call in calls]
+        wait(futures)  # all, so that where one breaks no other still writes to blocks after that
+        return [future.result() for future in futures]
 
     def _calls(self, request: LoadRequest) -> list[list[Piece]]:
         layers = self.cache.geometry.layers

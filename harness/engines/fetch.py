@@ -68,8 +68,8 @@ class Fetcher:
         try:
             self.store.read([landing.read for landing in landings])
             failures: dict[int, StoreError] = {}
-        except ReadFailures as error:
-            failures = error.failures
+        except StoreError as error:
+            failures = _failures(error, len(pieces))
         return self._finish(pieces, landings, start, failures)
 
     async def afetch(self, pieces: Sequence[Piece]) -> list[Piece]:
@@ -79,8 +79,8 @@ class Fetcher:
         try:
             await self.store.aread([landing.read for landing in landings])
             failures: dict[int, StoreError] = {}
-        except ReadFailures as error:
-            failures = error.failures
+        except StoreError as error:
+            failures = _failures(error, len(pieces))
         return self._finish(pieces, landings, start, failures)
 
     def _land(self, piece: Piece) -> _Landing:
@@ -88,7 +88,8 @@ class Fetcher:
         header = bytearray(layout.header_bytes) if piece.first == 0 else None
         out = [memoryview(header)] if header is not None else []
         staged = None
-        if self.staged:
+        # A checksum needs the bytes of skipped blocks as well; read straight, they all end in one scratch block.
+        if self.staged or (self.verify and SKIP in self.blocks(piece)):
             staged = staging(piece.count * layout.layer_stride, self.cache.device)
             out.append(memoryview(staged.numpy()))
         else:
@@ -126,7 +127,7 @@ class Fetcher:
         size = sum(landing.read.length for landing in landings)
         request = first.request.request
         self.recorder.add(Span("fetch", layer, start, read_end, size, len(pieces), request))
-        if self.staged:
+        if any(landing.staged is not None for landing in landings):
             self.recorder.add(Span("copy", layer, read_end, time.perf_counter(), size, len(pieces), request))
         return failed
 
@@ -167,3 +168,8 @@ class Fetcher:
             for position in range(piece.count):
                 begin = position * self.layout.layer_stride
                 self.cache.scatter(piece.first + position, blocks, staged[begin : begin + width])
+
+
+def _failures(error: StoreError, count: int) -> dict[int, StoreError]:
+    """Why each read of a call of ``count`` failed; all of them, where the store does not say which."""
+    return error.failures if isinstance(error, ReadFailures) else dict.fromkeys(range(count), error)

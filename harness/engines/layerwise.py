@@ -65,6 +65,8 @@ class Layerwise(Engine):
 
     def begin_load(self, batch: Sequence[LoadRequest]) -> None:
         """Let the readers start on the first ``depth`` layers and return."""
+        self._finish_calls()  # of a step whose forward broke off
+        self._crash = None
         self._calls = [
             (request, start, min(start + self._batch, len(request.chunks)))
             for request in batch
@@ -86,7 +88,8 @@ class Layerwise(Engine):
         request, start, stop = self._calls[position]
         first = group * self._width
         count = min(self._width, self.cache.geometry.layers - first)
-        wanted = [index for index in range(start, stop) if (request, index) not in self._failed]
+        failed = self._failed  # asked first, since hashing a request takes microseconds
+        wanted = [index for index in range(start, stop) if not failed or (request, index) not in failed]
         return group, [Piece(request, index, first, count) for index in wanted]
 
     def _carry_out(self, number: int) -> None:
@@ -94,26 +97,31 @@ class Layerwise(Engine):
         try:
             self._done(group, self._fetcher.fetch(pieces) if pieces else [])
         except BaseException as error:  # noqa: BLE001  a dead reader would hang the forward: hand it over
-            self._abort(group, error)
+            self._abort(group, pieces, error)
 
     async def _acarry_out(self, number: int) -> None:
         group, pieces = self._pieces(number)
         try:
             self._done(group, await self._fetcher.afetch(pieces) if pieces else [])
         except BaseException as error:  # noqa: BLE001  as above
-            self._abort(group, error)
+            self._abort(group, pieces, error)
 
-    def _abort(self, group: int, error: BaseException) -> None:
+    def _abort(self, group: int, pieces: Sequence[Piece], error: BaseException) -> None:
         self._crash = error
-        self._done(group, [])
+        self._count_down(group, pieces)
 
     def _done(self, group: int, failed: Sequence[Piece]) -> None:
+        with self._arrived:
+            # Before the countdown, which the forward reads without the lock.
+            if self._remaining[group] == 1 and self._fetcher.stream is not None:
+                self._events[group] = self._fetcher.stream.record_event()
+            self._count_down(group, failed)
+
+    def _count_down(self, group: int, failed: Sequence[Piece]) -> None:
         with self._arrived:
             self._failed.update((piece.request, piece.index) for piece in failed)
             self._remaining[group] -= 1
             if self._remaining[group] == 0:
-                if self._fetcher.stream is not None:
-                    self._events[group] = self._fetcher.stream.record_event()
                 self._arrived.notify_all()
 
     def wait_layer(self, layer: int) -> None:
@@ -123,6 +131,7 @@ class Layerwise(Engine):
         self._numbers.allow(self._limit(layer))
         group = layer // self._width
         self._wait_group(group, layer)
+        self._raise_crash()
         event = self._events[group]
         if event is not None and layer == group * self._width:
             torch.cuda.current_stream(self.cache.device).wait_event(event)
@@ -134,26 +143,35 @@ class Layerwise(Engine):
                 while self._remaining[group]:
                     self._arrived.wait()
             self.recorder.add(Span("wait", layer, start, time.perf_counter()))
-        if self._crash is not None:
-            crash, self._crash = self._crash, None
+
+    def _raise_crash(self) -> None:
+        """What broke a reader, unless it was raised before; the blocks it was to fill count as failed."""
+        crash, self._crash = self._crash, None
+        if crash is not None:
             raise crash
 
     def end_load(self) -> frozenset[int]:
         """Wait for what is still under way; the blocks of chunks that failed in any layer."""
         if not self._calls:
             return frozenset()
-        self._numbers.allow(self._limit(self.cache.geometry.layers))
-        for group in range(self._groups):
-            self._wait_group(group, group * self._width)
-        self._calls = []
+        self._finish_calls()
         if self._fetcher.stream is not None:
             torch.cuda.current_stream(self.cache.device).wait_stream(self._fetcher.stream)
+        self._raise_crash()
         return frozenset(
             block
             for request, index in self._failed
             for block in self._fetcher.blocks(Piece(request, index, 0, 1))
             if block != SKIP
         )
+
+    def _finish_calls(self) -> None:
+        if not self._calls:
+            return
+        self._numbers.allow(self._limit(self.cache.geometry.layers))
+        for group in range(self._groups):
+            self._wait_group(group, group * self._width)
+        self._calls = []
 
     def close(self) -> None:
         """End the readers."""

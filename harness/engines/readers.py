@@ -7,6 +7,7 @@ the forward has to do, so the work of planning a call is done by the reader that
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 
@@ -48,12 +49,15 @@ class CallNumbers:
             return self._claim()
 
     def take_or(self, wake: Callable[[], object]) -> int | None:
-        """The next number if there is one; else None, and ``wake`` is called once when there may be one."""
+        """The next number if there is one; else None, and ``wake`` is called once when there may be one or all is over."""
         with self.lock:
-            if not self._closed and self._next >= self._limit:
+            if not self._closed:
+                if self._next < self._limit:
+                    return self._claim()
                 self._sleepers.append(wake)
                 return None
-            return self._claim()
+        wake()
+        return None
 
     def _claim(self) -> int | None:
         if self._closed:
@@ -113,6 +117,8 @@ class LoopReaders:
             thread.start()
 
     async def _loop(self, count: int) -> None:
+        # An ``aread`` that is a read in the loop's executor would be held to its default size, cores + 4.
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(count, thread_name_prefix="layerwise-aread"))
         await asyncio.gather(*(self._reader() for _ in range(count)))
 
     async def _reader(self) -> None:
@@ -122,8 +128,8 @@ class LoopReaders:
             number = self._numbers.take_or(partial(loop.call_soon_threadsafe, ready.set))
             if number is not None:
                 await self._run(number)
-            elif not self._numbers.closed:
-                await ready.wait()
+            else:
+                await ready.wait()  # also when closed, or the wake could come after the loop's end
 
     def close(self) -> None:
         """End the loops after their current calls."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from harness.calibrate import Calibration
 from harness.errors import UsageError
@@ -35,6 +36,7 @@ def judge(
     of pairs at which the plan has no look.
     """
     check_margins(margins)
+    check_rate(alpha)
     chosen = [_of(comparisons, metric) for metric in margins]
     pairs = min(comparison.n_pairs for comparison in chosen)
     declared = plan.alpha if plan else alpha
@@ -50,6 +52,8 @@ def judge(
     metrics = tuple(
         _metric(comparison, margins[comparison.metric], level, used) for comparison, level in zip(chosen, levels, strict=True)
     )
+    if why_not:
+        metrics = tuple(replace(metric, outcome=Outcome.REFUSED, further_pairs=None) for metric in metrics)
     base, candidate = chosen[0].base, chosen[0].candidate
     shared = _shared_warnings(metrics)
     outcome = Outcome.REFUSED if why_not else _overall([metric.outcome for metric in metrics])
@@ -64,6 +68,12 @@ def judge(
         refusals=tuple(why_not),
         warnings=tuple(dict.fromkeys([*said, *shared])),
     )
+
+
+def check_rate(alpha: float) -> None:
+    """Raise UsageError where ``alpha`` is no one-sided error rate."""
+    if not 0 < alpha < 0.25:
+        raise UsageError(f"alpha is {alpha:g}; give an error rate above 0 and below 0.25, as 0.05")
 
 
 def refused(base: str, candidate: str, reasons: Sequence[str], alpha: float = 0.05, warnings: Sequence[str] = ()) -> Verdict:

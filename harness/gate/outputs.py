@@ -31,8 +31,8 @@ def markdown(verdict: Verdict) -> str:
         lines += [_row(metric) for metric in verdict.metrics]
         rate = f"error rate {100 * verdict.alpha:g}% (one-sided, corrected for {len(verdict.metrics)} metrics)"
         lines += ["", f"{verdict.n_pairs} pairs of runs, {rate}. A ratio above 1 means a later first token.", ""]
-    if verdict.warnings:
-        lines += ["To be read beside it:", "", *(f"- {plain(text)}" for text in verdict.warnings), ""]
+    if verdict.all_warnings:
+        lines += ["To be read beside it:", "", *(f"- {plain(text)}" for text in verdict.all_warnings), ""]
     return "\n".join(lines)
 
 
@@ -96,7 +96,9 @@ def annotations(verdict: Verdict) -> list[str]:
     level = {Outcome.PASS: "notice", Outcome.INCONCLUSIVE: "warning"}.get(verdict.outcome, "error")
     title = f"TTFT gate: {verdict.outcome}"
     texts = list(verdict.refusals) or [metric.sentence for metric in verdict.metrics if metric.outcome is verdict.outcome]
-    return [_command(level, title, text) for text in texts] + [_command("notice", "TTFT gate", text) for text in verdict.warnings]
+    return [_command(level, title, text) for text in texts] + [
+        _command("notice", "TTFT gate", text) for text in verdict.all_warnings
+    ]
 
 
 def _command(level: str, title: str, text: str) -> str:

@@ -8,7 +8,7 @@ from harness.calibrate import Calibration
 from harness.errors import UsageError, known
 from harness.gate.checks import refusals, usable, without_real_kv
 from harness.gate.environments import differences, unknown_parts
-from harness.gate.judge import judge, refused
+from harness.gate.judge import check_rate, judge, refused
 from harness.gate.margins import check_margins
 from harness.gate.verdict import Verdict
 from harness.results import Run
@@ -31,13 +31,14 @@ def judge_run(
     metric, or a margin that cannot be meant.
     """
     check_margins(margins)
+    check_rate(alpha)
     _require(run, base, candidate)
     rows, notes = usable(run)
     reasons = refusals(run, rows, (base, candidate))
     if reasons or not _rounds_in_common(rows, base, candidate):
         return refused(base, candidate, reasons or [_no_rounds(base, candidate)], alpha, notes)
     calibration, doubts = _fitting(calibration, run)
-    found = compare(_sound(rows), base, candidate, list(margins), plan.alpha if plan else alpha)
+    found = compare(_sound(rows), base, candidate, list(margins), 2 * (plan.alpha if plan else alpha))
     skipped = (run.meta.get("correctness") or {}).get("status") == "skipped"
     notes += ["the correctness pass was skipped, so nothing shows that the arms load the right KV"] if skipped else []
     return judge(found, margins, alpha, warnings=[*notes, *doubts], calibration=calibration, force=force, plan=plan)
@@ -59,6 +60,7 @@ def judge_runs(
     and the machines may differ. REFUSED and errors as for ``judge_run``.
     """
     check_margins(margins)
+    check_rate(alpha)
     base, candidate = _arms(base_run, candidate_run, base, candidate, relative_to)
     control = [relative_to] if relative_to else []
     _require(base_run, base, *control)
@@ -73,10 +75,10 @@ def judge_runs(
         return refused(base, candidate, list(dict.fromkeys(reasons)), alpha, notes)
     ours, theirs = (_sound(rows) for _, _, rows, _ in sides)
     if relative_to is None:
-        found = compare_unpaired(ours, base, theirs, candidate, list(margins), alpha)
+        found = compare_unpaired(ours, base, theirs, candidate, list(margins), 2 * alpha)
     else:
-        now = compare(theirs, relative_to, candidate, list(margins), alpha)
-        found = ratio_of_ratios(now, compare(ours, relative_to, base, list(margins), alpha))
+        now = compare(theirs, relative_to, candidate, list(margins), 2 * alpha)
+        found = ratio_of_ratios(now, compare(ours, relative_to, base, list(margins), 2 * alpha))
     return judge(found, margins, alpha, warnings=notes)
 
 
@@ -85,12 +87,13 @@ def judge_against_ratio(
 ) -> Verdict:
     """Judge candidate over control of this run against the same ratio stored earlier, perhaps on another machine."""
     check_margins(margins)
+    check_rate(alpha)
     _require(run, control, candidate)
     rows, notes = usable(run)
     reasons = refusals(run, rows, (control, candidate))
     if reasons or not _rounds_in_common(rows, control, candidate):
         return refused(control, candidate, reasons or [_no_rounds(control, candidate)], alpha, notes)
-    found = compare(_sound(rows), control, candidate, list(margins), alpha)
+    found = compare(_sound(rows), control, candidate, list(margins), 2 * alpha)
     return judge(ratio_of_ratios(found, stored), margins, alpha, warnings=notes)
 
 

@@ -49,6 +49,8 @@ class MetricVerdict:
     def sentence(self) -> str:
         """The verdict in words."""
         numbers = f"ratio {self.ratio:.3f}, {self.low:.3f} to {self.high:.3f}; margin {_percent(self.margin)}"
+        if self.outcome is Outcome.REFUSED:
+            return f"{self.metric} is not judged ({numbers})"
         if self.outcome is Outcome.FAIL:
             return f"{self.metric} fails: at least {_percent(self.low - 1)} slower ({numbers})"
         if self.outcome is Outcome.PASS:
@@ -88,6 +90,17 @@ class Verdict:
         """Pairs still needed at least, over all undecided metrics; None where none are or none would do."""
         wanted = [metric.further_pairs for metric in self.metrics if metric.outcome is Outcome.INCONCLUSIVE]
         return max((pairs for pairs in wanted if pairs is not None), default=None) if None not in wanted else None
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """The warnings, and after them those of single metrics with the metric's name in front."""
+        own = [
+            text if text.startswith(metric.metric) else f"{metric.metric}: {text}"
+            for metric in self.metrics
+            for text in metric.warnings
+            if text not in self.warnings
+        ]
+        return (*self.warnings, *own)
 
     @property
     def sentence(self) -> str:

@@ -6,7 +6,7 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.evidence import Evidence
 from harness.plots.spread import RASTER_FROM
-from harness.plots.style import arm_label, figure, looks, scale_axis, unit_of
+from harness.plots.style import arm_label, candidates, figure, looks, scale_axis, unit_of
 
 
 def draw(evidence: Evidence) -> Figure | None:
@@ -46,7 +46,7 @@ def draw(evidence: Evidence) -> Figure | None:
             markersize=6,
             label=f"{arm_label(arm)}\n{len(medians)} run{'s' if len(medians) > 1 else ''}",
         )
-    scale_axis(axes.yaxis, everything * unit.scale, zero=True)
+    scale_axis(axes.yaxis, everything * unit.scale, zero=True, heart=candidates(evidence) * unit.scale)
     if lost:
         bottom = np.full(len(lost), 0.02)
         axes.plot(lost, bottom, "kx", transform=axes.get_xaxis_transform(), label="left out")

@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from harness.evidence import Evidence
-from harness.plots.style import arm_label, figure, looks, scale_axis, unit_of
+from harness.plots.style import arm_label, candidates, figure, looks, scale_axis, unit_of
 
 
 def draw(evidence: Evidence) -> Figure | None:
@@ -35,7 +35,7 @@ def draw(evidence: Evidence) -> Figure | None:
             markevery=sorted({int(np.ceil(len(values) * at)) for at in (0.1, 0.3, 0.5, 0.7, 0.9)}),
             label=f"{arm_label(arm)}\nn = {len(values):,}",
         )
-    scale_axis(axes.xaxis, everything * unit.scale)
+    scale_axis(axes.xaxis, everything * unit.scale, heart=candidates(evidence) * unit.scale)
     axes.set_xlabel(f"TTFT at the client ({unit.name})")
     axes.set_ylabel("share of requests")
     axes.set_yticks([0, 0.25, 0.5, 0.75, 0.9, 1.0], ["0", "25%", "50%", "75%", "90%", "100%"])

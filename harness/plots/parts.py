@@ -1,5 +1,6 @@
 """Where the time went: the mean TTFT of an arm, cut into its parts."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,8 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from harness.evidence import Evidence
-from harness.plots.style import BLUE, INK, PURPLE, SKY, VERMILLION, Unit, arm_label, figure, plain_number, unit_of
+from harness.evidence import Arm, Evidence
+from harness.plots.style import BLUE, INK, PURPLE, SKY, VERMILLION, Unit, arm_label, figure, plain_number, three_digits, unit_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,10 @@ PARTS = (
     Part("compute", SKY, ""),
     Part("other (client, processes)", "#ffffff", "xx"),
 )
+
+
+CUT_FROM = 2.5
+"""A bound's bar is cut off where it is more than this many times the longest of a candidate."""
 
 
 def split(rows: pd.DataFrame) -> dict[str, float]:
@@ -49,17 +54,18 @@ def draw(evidence: Evidence) -> Figure | None:
         return None
     splits = {arm: split(frame) for arm, frame in rows.items()}
     loads = {arm: float(frame["load_s"].fillna(0.0).mean()) for arm, frame in rows.items()}
-    totals = [sum(parts.values()) for parts in splits.values()]
-    unit = unit_of(np.array([*totals, *loads.values()]))
+    lengths = {arm: max(sum(parts.values()), loads[arm]) for arm, parts in splits.items()}
+    unit = unit_of(np.array([_edge(lengths)]))
+    edge = _edge(lengths) * unit.scale
     note = "Means over the requests. The load runs beside the computing where it is not a stall, so it is no part of the sum."
     picture = figure(evidence, "Where the time to first token went", 8, 2.1 + 0.75 * len(rows), note)
     axes = picture.subplots()
     for row, (arm, parts) in enumerate(splits.items()):
-        _bar(axes, row, parts, unit)
+        _bar(axes, row, parts, unit, edge)
         _load(axes, row, loads[arm], unit)
     axes.set_yticks(range(len(rows)), [f"{arm_label(arm)}\nn = {len(frame):,}" for arm, frame in rows.items()])
     axes.set_ylim(len(rows) - 0.4, -0.5)
-    axes.set_xlim(0, max([*totals, *loads.values()]) * unit.scale * 1.14 or 1.0)
+    axes.set_xlim(0, edge * 1.16 or 1.0)
     axes.xaxis.set_major_formatter(plain_number)
     axes.set_xlabel(f"mean time a request ({unit.name})")
     handles, labels = axes.get_legend_handles_labels()
@@ -70,7 +76,14 @@ def draw(evidence: Evidence) -> Figure | None:
     return picture
 
 
-def _bar(axes: Axes, row: int, parts: dict[str, float], unit: Unit) -> None:
+def _edge(lengths: Mapping[Arm, float]) -> float:
+    """How long a bar may be, in seconds: a bound far longer than every candidate is cut off, or it would squeeze them."""
+    longest = max(lengths.values())
+    measured = max((length for arm, length in lengths.items() if not arm.bound), default=longest)
+    return measured * 1.15 if longest > CUT_FROM * measured else longest
+
+
+def _bar(axes: Axes, row: int, parts: dict[str, float], unit: Unit, edge: float) -> None:
     left = 0.0
     for part in PARTS:
         width = parts[part.name] * unit.scale
@@ -86,7 +99,11 @@ def _bar(axes: Axes, row: int, parts: dict[str, float], unit: Unit) -> None:
             label=part.name,
         )
         left += width
-    axes.text(left, row - 0.08, f"  {left:,.3g} {unit.name}", va="center", fontsize=8.5, fontweight="bold")
+    words = f"  {three_digits(left)} {unit.name}"
+    if left > edge * 1.001:
+        axes.barh(row - 0.08, left, 0.5, left=edge, color="white", zorder=3)  # covers what is beyond
+        words += " (cut off)"
+    axes.text(min(left, edge), row - 0.08, words, va="center", fontsize=8.5, fontweight="bold", zorder=4)
 
 
 def _load(axes: Axes, row: int, load: float, unit: Unit) -> None:
@@ -95,4 +112,4 @@ def _load(axes: Axes, row: int, load: float, unit: Unit) -> None:
     width = load * unit.scale
     label = "load: first fetch to last byte in place"
     axes.barh(row + 0.24, width, 0.14, color="white", hatch="-----", edgecolor=BLUE, linewidth=0.8, label=label)
-    axes.text(width, row + 0.24, f"  load {width:,.3g} {unit.name}", va="center", fontsize=7.5, color=BLUE)
+    axes.text(width, row + 0.24, f"  load {three_digits(width)} {unit.name}", va="center", fontsize=7.5, color=BLUE)

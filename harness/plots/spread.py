@@ -4,7 +4,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from harness.evidence import Evidence
-from harness.plots.style import INK, arm_label, figure, looks, scale_axis, unit_of
+from harness.plots.style import INK, arm_label, candidates, figure, looks, scale_axis, unit_of
 
 RASTER_FROM = 2000
 """From so many points on, an SVG holds the points as an image: as vectors the file would be tens of MB."""
@@ -48,7 +48,7 @@ def draw(evidence: Evidence) -> Figure | None:
         box.set(facecolor="white", edgecolor=look[arm.name].colour, linewidth=1.4)
     axes.set_yticks(range(len(times)), [f"{arm_label(arm)}\nn = {len(values):,}" for arm, values in times.items()])
     axes.set_ylim(len(times) - 0.4, -0.5)
-    scale_axis(axes.xaxis, everything * unit.scale)
+    scale_axis(axes.xaxis, everything * unit.scale, heart=candidates(evidence) * unit.scale)
     axes.set_xlabel(f"TTFT at the client ({unit.name})")
     axes.grid(True, axis="x")
     axes.set_axisbelow(True)

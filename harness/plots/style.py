@@ -111,6 +111,12 @@ def unit_of(seconds: "np.ndarray[Any, Any]") -> Unit:
     return Unit(1e6, "µs") if 0 < largest < 1e-3 else Unit(1e3, "ms")
 
 
+def candidates(evidence: Evidence) -> "np.ndarray[Any, Any]":
+    """TTFTs, in seconds, of the arms that are no bounds."""
+    bounds = [arm.name for arm in evidence.arms if arm.bound]
+    return evidence.rows.loc[~evidence.rows["arm"].isin(bounds), "ttft_s"].to_numpy(float)
+
+
 def figure(evidence: Evidence, title: str, width: float, height: float, note: str = "") -> Figure:
     """An empty figure with the title and, below it, what was measured where; sizes in inches."""
     figure = Figure(figsize=(width, height))
@@ -145,18 +151,30 @@ def arm_label(arm: Arm, width: int = 26) -> str:
     return f"{name}\n({'nothing loaded' if arm.engine == 'floor' else 'no hit'})" if arm.bound else name
 
 
-def scale_axis(axis: Axis, values: "np.ndarray[Any, Any]", zero: bool = False) -> None:
-    """Logarithmic where the values span more than LOG_FROM, with plain numbers at 1, 2 and 5; else linear.
+def squeezed(values: "np.ndarray[Any, Any]", heart: "np.ndarray[Any, Any]") -> bool:
+    """Whether a linear axis over ``values`` would leave less than a fifth of it for ``heart``, and a logarithmic one more."""
+    positive = values[values > 0]
+    if not len(positive) or positive.max() < 3 * positive.min():
+        return False
+    return len(heart) > 0 and float(np.ptp(heart)) < 0.2 * float(np.ptp(values))
 
-    ``zero``: a linear axis begins at 0.
+
+def scale_axis(
+    axis: Axis, values: "np.ndarray[Any, Any]", zero: bool = False, heart: "np.ndarray[Any, Any] | None" = None
+) -> None:
+    """Logarithmic where the values span more than LOG_FROM, with plain numbers at round places; else linear.
+
+    ``zero``: a linear axis begins at 0. ``heart``: the values that matter most; logarithmic as well where
+    a linear axis would squeeze them (``squeezed``).
     """
     positive = values[values > 0]
     axes: Axes = axis.axes
     which = axis.axis_name  # type: ignore[attr-defined]
-    if len(positive) and positive.max() / positive.min() > LOG_FROM:
+    if len(positive) and (positive.max() > LOG_FROM * positive.min() or (heart is not None and squeezed(values, heart))):
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
         decades = np.log10(positive.max() / positive.min())
-        axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if decades < 3 else (1.0,)))
+        steps = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 1.3 else (1.0, 2.0, 5.0) if decades < 3 else (1.0,)
+        axis.set_major_locator(LogLocator(subs=steps))
         axis.set_major_formatter(FuncFormatter(plain_number))
         axis.set_minor_formatter(NullFormatter())
         axis.set_minor_locator(NullLocator())
@@ -169,3 +187,10 @@ def scale_axis(axis: Axis, values: "np.ndarray[Any, Any]", zero: bool = False) -
 def plain_number(value: float, _position: object = None) -> str:
     """1234.0 as 1,234 and 0.5 as 0.5."""
     return f"{value:,.10g}" if abs(value) >= 1 else f"{value:.6g}"
+
+
+def three_digits(value: float) -> str:
+    """1234.5 as 1,234, 12.34 as 12.3 and 0.1234 as 0.123."""
+    if abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.3g}"

@@ -93,7 +93,9 @@ def draw(evidence: Evidence) -> Figure | None:
         return None
     rows = [rows_of(story.spans) for story in stories]
     heights = [min(max(0.8, 0.12 * panel.total), 4.0) for panel in rows]
-    note = "For each arm its request of median TTFT. A wait as thin as a line took no time: there a layer's attention began."
+    note = "For each arm its request of median TTFT."
+    if any(((story.spans["kind"] == "wait") & (story.spans["layer"] >= 0)).any() for story in stories):
+        note += " A wait as thin as a line took no time: there a layer's attention began."
     title = "Inside the median request: fetches and waits"
     # One scale shows who is done first; where it would squeeze an arm to nothing, each panel gets its own.
     ends = [float(story.spans["end_s"].max()) for story in stories]

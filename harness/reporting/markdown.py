@@ -129,5 +129,7 @@ def _reproduce(evidence: Evidence) -> list[str]:
 
 def _fact(value: object) -> str:
     if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_fact(item)}" for key, item in value.items() if item is not None)
+        return ", ".join(f"{key} {_fact(item)}" for key, item in value.items() if item not in (None, "", [], {}))
+    if isinstance(value, list | tuple):
+        return " and ".join(_fact(item) for item in value)
     return without_secrets(value)

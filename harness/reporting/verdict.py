@@ -16,7 +16,9 @@ def headline(summary: Summary) -> str:
         return printable(f"VOID: the numbers of this measurement do not count ({reason}).")
     if (evidence.run.meta.get("correctness") or {}).get("status") == "failed":
         return printable("NO VERDICT: the correctness pass failed, so the times are those of arms that load wrong KV.")
-    return printable(_state(evidence) + _sentence(summary) + _place(evidence))
+    text = _state(evidence) + _sentence(summary) + _place(evidence)
+    # A sentence begins with a capital letter, but an arm's name stays as the user wrote it.
+    return printable(text[0].upper() + text[1:] if text.startswith(("no ", "only ")) else text)
 
 
 def _state(evidence: Evidence) -> str:

@@ -16,7 +16,7 @@ seconds asked for (``ttft_s`` unless ``column`` says otherwise).
 How intervals are made, and why so: docs/decisions/0003-interval.md.
 """
 
-from harness.stats.bootstrap import hierarchical_bootstrap
+from harness.stats.bootstrap import hierarchical_bootstrap, hierarchical_interval
 from harness.stats.compare import Comparison, compare, few_requests
 from harness.stats.holm import holm
 from harness.stats.location import Interval, interval, lower_bound, pseudomedian, upper_bound
@@ -46,6 +46,7 @@ __all__ = [
     "few_requests",
     "harrell_davis",
     "hierarchical_bootstrap",
+    "hierarchical_interval",
     "holm",
     "interval",
     "lower_bound",

@@ -88,8 +88,8 @@ def compare(
     """One Comparison a metric, in the given order.
 
     The intervals are one at a time, not for all metrics together; the gate corrects, a table does not.
-    ``method`` "hierarchical" takes the hierarchical bootstrap instead, which is too narrow below about
-    20 pairs (docs/decisions/0003-interval.md). Raises UsageError for an unknown arm, metric or column,
+    ``method`` "hierarchical" takes the hierarchical bootstrap instead, whose coverage is off with few pairs
+    (docs/decisions/0003-interval.md). Raises UsageError for an unknown arm, metric or column,
     ResultsError for rows that cannot be compared.
     """
     check_alpha(alpha)
@@ -140,10 +140,10 @@ def _doubts(metric: str, pairs: Pairs, logs: Floats, alpha: float) -> list[str]:
     too_few = few_requests(metric, pairs.smallest)
     if too_few:
         doubts.append(too_few)
+    least = int(np.ceil(-np.log2(alpha / 2)))
     if len(logs) == 1:
-        doubts.append("1 pair of runs says nothing about chance; at least 6 pairs are needed")
+        doubts.append(f"1 pair of runs says nothing about chance; at least {least} pairs are needed")
     elif not distribution_free(len(logs), alpha / 2):
-        least = int(np.ceil(-np.log2(alpha / 2)))
         doubts.append(f"{len(logs)} pairs: the interval assumes normal noise; with at least {least} pairs it needs not")
     if len(logs) > 1 and len(set(pairs.base_first)) == 1:
         first = "the base" if pairs.base_first[0] else "the candidate"

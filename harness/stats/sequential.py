@@ -32,8 +32,8 @@ class Plan:
     def __post_init__(self) -> None:
         if not self.looks or min(self.looks) < 2 or any(b <= a for a, b in zip(self.looks, self.looks[1:], strict=False)):
             raise UsageError(f"looks {list(self.looks)} must be growing numbers of pairs, each at least 2, as 8, 12, 16")
-        if not 0 < self.alpha < 0.5:
-            raise UsageError(f"alpha is {self.alpha:g}; it is an error rate between 0 and 0.5, as 0.05")
+        if not 0 < self.alpha < 0.25:
+            raise UsageError(f"alpha is {self.alpha:g}; give an error rate above 0 and below 0.25, as 0.05")
         if self.spending not in ("obrien-fleming", "pocock"):
             raise UsageError(f"unknown spending '{self.spending}'; known: obrien-fleming, pocock")
 

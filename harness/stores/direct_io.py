@@ -12,6 +12,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -29,6 +30,7 @@ from harness.stores.page_cache import drop, resident_pages
 PIECE = 4 << 20
 """Bytes read at a time into a thread's buffer."""
 
+_HUGE_PAGE = 2 << 20
 _Bytes = npt.NDArray[np.uint8]
 _WITHOUT = "leave out direct=1, or name a path on a file system with direct reads (ext4 and xfs have them)"
 
@@ -92,9 +94,24 @@ class DirectReader:
     def _buffer(self) -> _Bytes:
         buffer: _Bytes | None = getattr(self._local, "buffer", None)
         if buffer is None:
-            buffer = np.frombuffer(mmap.mmap(-1, PIECE), np.uint8)  # anonymous mappings begin on a page
+            buffer = _huge_pages(PIECE)
             self._local.buffer = buffer
         return buffer
+
+
+def _huge_pages(size: int) -> _Bytes:
+    """``size`` bytes on huge pages where the kernel gives them.
+
+    A disk takes only so many pieces of memory in one request, so that small pages make many small
+    requests: 0.7 instead of 1.3 GB/s on a virtio disk.
+    """
+    # Private: shared mappings, Python's default, stay on small pages.
+    mapping = mmap.mmap(-1, size + _HUGE_PAGE, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with suppress(OSError):  # a kernel without them
+        mapping.madvise(mmap.MADV_HUGEPAGE)
+    memory = np.frombuffer(mapping, np.uint8)
+    begin = -_address(memory.data) % _HUGE_PAGE
+    return memory[begin : begin + size]
 
 
 def _scatter(source: _Bytes, targets: deque[_Bytes]) -> None:

@@ -29,7 +29,7 @@ from harness.recorder import Recorder
 from harness.specs import describe_options, parse_options
 from harness.stores.base import open_store
 from harness.testing.faults import FAULTS, flip_a_bit, spoil
-from harness.testing.small_kv import INTERLEAVED, PADDED, WHOLE_PAGES, Shape, SmallKV, chunk_key
+from harness.testing.small_kv import PADDED, WHOLE_PAGES, Shape, SmallKV, chunk_key
 from harness.testing.watched_store import Call, WatchedStore
 from harness.types import SKIP, LoadRequest
 
@@ -38,13 +38,12 @@ T = TypeVar("T")
 PLACES: Mapping[str, tuple[str, Shape]] = {
     "mem, whole pages": ("mem", WHOLE_PAGES),
     "file, padded layers": ("file", PADDED),
-    "mem, interleaved layers": ("mem", INTERLEAVED),
 }
 """Where the suite's chunks lie, and what cache they are loaded into."""
 
 _PROPERTY = settings(
     deadline=None,
-    max_examples=25,
+    max_examples=20,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
 )
 
@@ -173,7 +172,11 @@ class EngineTests:
         failed = kv.step(engine, batch, lost)
         engine.close()
         assert failed == {
-            block for request in batch for i, key in enumerate(request.chunks) if key in lost for block in kv.blocks_of(request, i)
+            block
+            for request in batch
+            for i, key in enumerate(request.chunks)
+            if key in lost
+            for block in kv.blocks_of(request, i)
         }
 
     # -- what cannot be loaded ----------------------------------------------------------------------

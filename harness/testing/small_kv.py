@@ -42,12 +42,10 @@ class Shape:
         return PagedKV(layers, self.chunk_blocks, self.block_tokens)
 
 
-WHOLE_PAGES = Shape()
-"""A layer of a chunk is 4,096 bytes: no padding in the chunk file."""
+WHOLE_PAGES = Shape(interleaved=True)
+"""A layer of a chunk is 4,096 bytes: no padding in the chunk file. Blocks of neighbouring layers lie side by side."""
 PADDED = Shape(width=21, dtype=torch.float32)
-"""A layer of a chunk is 5,376 bytes, which the chunk file pads to 8,192."""
-INTERLEAVED = Shape(interleaved=True)
-"""Blocks of neighbouring layers lie side by side."""
+"""A layer of a chunk is 5,376 bytes, which the chunk file pads to 8,192. Each layer is a tensor of its own."""
 
 
 def chunk_key(name: str) -> ChunkKey:
@@ -82,9 +80,9 @@ class SmallKV:
         self.wanted = [self.contents(layer) for layer in range(self.cache.geometry.layers)]
 
     def contents(self, layer: int) -> list[bytes]:
-        """What stands in each block of a layer now."""
+        """What stands in each block of a layer now, read from the tensors themselves."""
         size = self.cache.geometry.block_bytes
-        data = self.cache.gather(layer, range(self.cache.blocks))
+        data = self.cache.layers[layer].cpu().contiguous().view(torch.uint8).numpy().tobytes()
         return [data[block * size : (block + 1) * size] for block in range(self.cache.blocks)]
 
     def put(self, *names: str) -> tuple[ChunkKey, ...]:

@@ -8,12 +8,7 @@
 The URL has to name an empty store. Each test opens it, and some open it again in another process.
 """
 
-import asyncio
-import subprocess
-import sys
-import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
@@ -23,6 +18,9 @@ from hypothesis import strategies as st
 
 from harness.errors import ChunkMissing, ChunkTruncated, ReadFailures, StoreError
 from harness.stores.base import Read, Store, open_store
+from harness.testing.sharing import SharingTests, fetch, pattern
+
+__all__ = ["StoreTests", "fetch", "pattern"]
 
 # A store is a fixture of the function, and one property serves all subclasses.
 _PROPERTY = settings(
@@ -31,34 +29,8 @@ _PROPERTY = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.differing_executors],
 )
 
-_READ_IN_CHILD = """
-import sys
-from harness.stores.base import Read, open_store
-url, key, size = sys.argv[1], sys.argv[2], int(sys.argv[3])
-with open_store(url) as store:
-    out = bytearray(size)
-    store.read([Read(key, 0, (memoryview(out),))])
-    store.write("from-child", [bytes(reversed(out))])
-print(out.hex())
-"""
 
-
-def pattern(size: int, seed: int = 0) -> bytes:
-    """``size`` bytes that look random and are the same each time."""
-    return np.random.default_rng(seed).bytes(size)
-
-
-def fetch(store: Store, key: str, offset: int, *sizes: int) -> list[bytes]:
-    """Read from ``offset`` on into new buffers of these ``sizes``. Raises the read's own error."""
-    out = [bytearray(size) for size in sizes]
-    try:
-        store.read([Read(key, offset, tuple(map(memoryview, out)))])
-    except ReadFailures as error:
-        raise error.failures[0] from None
-    return [bytes(part) for part in out]
-
-
-class StoreTests:
+class StoreTests(SharingTests):
     """What every store promises. Subclass it with a fixture ``url``."""
 
     @pytest.fixture
@@ -207,74 +179,6 @@ class StoreTests:
         with pytest.raises(ChunkTruncated):
             fetch(store, "twice", 0, 4)
 
-    def test_readers_see_whole_objects_while_writers_replace_them(self, store: Store) -> None:
-        """Publishing is atomic, with three writers and two readers of one key."""
-        size = 40_000
-        store.write("busy", [b"\0" * size])
-        stop = threading.Event()
-
-        def write(value: int) -> None:
-            for _ in range(15):
-                store.write("busy", [bytes([value]) * 1000] * (size // 1000))
-
-        def read() -> set[int]:
-            kinds = set()
-            while not stop.is_set():
-                kinds.add(len(set(fetch(store, "busy", 0, size)[0])))
-            return kinds
-
-        with ThreadPoolExecutor(5) as pool:
-            readers = [pool.submit(read) for _ in range(2)]
-            writers = [pool.submit(write, value) for value in (1, 2, 3)]
-            try:
-                for writer in writers:
-                    writer.result()
-            finally:
-                stop.set()
-            assert [reader.result() for reader in readers] == [{1}, {1}]
-        assert list(store.keys()) == ["busy"]
-
-    def test_many_threads_write_and_read(self, store: Store) -> None:
-        """A store is shared by threads without a lock."""
-
-        def turn(number: int) -> list[bytes]:
-            store.write(f"thread-{number}", [pattern(30_000, number)])
-            return fetch(store, f"thread-{number}", 0, 10_000, 20_000)
-
-        with ThreadPoolExecutor(8) as pool:
-            got = list(pool.map(turn, range(24)))
-        assert [b"".join(parts) for parts in got] == [pattern(30_000, number) for number in range(24)]
-        assert store.exists([f"thread-{number}" for number in range(24)]) == 24
-
-    def test_aread_runs_concurrently_and_fails_like_read(self, store: Store) -> None:
-        """Many in flight on one event loop."""
-        for number in range(8):
-            store.write(f"async-{number}", [pattern(10_000, number)])
-        out = [bytearray(10_000) for _ in range(9)]
-
-        async def read(number: int) -> None:
-            await store.aread([Read(f"async-{number}", 0, (memoryview(out[number]),))])
-
-        async def all_of_them() -> list[BaseException | None]:
-            return await asyncio.gather(*(read(number) for number in range(9)), return_exceptions=True)
-
-        results = asyncio.run(all_of_them())
-        assert results[:8] == [None] * 8
-        failure = results[8]
-        assert isinstance(failure, ReadFailures)
-        assert isinstance(failure.failures[0], ChunkMissing)
-        assert out[:8] == [pattern(10_000, number) for number in range(8)]
-
-    def test_another_process_sees_the_objects(self, store: Store, url: str) -> None:
-        """And the first process sees what the other one wrote."""
-        data = pattern(5000)
-        store.write("shared", [data])
-        command = [sys.executable, "-c", _READ_IN_CHILD, url, "shared", "5000"]
-        child = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
-        assert (child.returncode, child.stderr) == (0, "")
-        assert bytes.fromhex(child.stdout) == data
-        assert fetch(store, "from-child", 0, 5000) == [data[::-1]]
-
     def test_evicting_loses_nothing_and_says_the_truth(self, store: Store) -> None:
         """True means that nothing is left in the page cache."""
         store.write("cold", [pattern(50_000)])
@@ -283,13 +187,6 @@ class StoreTests:
         assert fetch(store, "cold", 0, 50_000) == [pattern(50_000)]
         fraction = store.cached_fraction(["cold"])
         assert fraction is None or 0 <= fraction <= 1
-
-    def test_data_outlives_the_store_and_closing_twice_is_safe(self, store: Store, url: str) -> None:
-        """Objects stay when a store is closed."""
-        with open_store(url) as first:
-            first.write("outlives", [b"data"])
-            first.close()
-        assert fetch(store, "outlives", 0, 4) == [b"data"]
 
     def test_errors_are_one_sentence_with_the_key(self, store: Store) -> None:
         """Users see these messages as they are."""

@@ -137,6 +137,12 @@ def test_a_quantile_beyond_the_run_is_refused() -> None:
     assert "p99 cannot be gated on: it needs at least 100 requests a run, the shortest has 12" in verdict.sentence
 
 
+@pytest.mark.parametrize("alpha", [0.0, -0.1, 0.25, float("nan")])
+def test_error_rates_that_are_none(alpha: float) -> None:
+    with pytest.raises(UsageError, match=r"alpha is .*; give an error rate above 0 and below 0\.25"):
+        judge([of(spread(0))], {"p50": 0.05}, alpha)
+
+
 def test_a_metric_that_was_not_compared() -> None:
     with pytest.raises(UsageError, match="'p90' has a margin but was not compared"):
         judge([of(spread(0))], {"p90": 0.05})
@@ -164,3 +170,4 @@ def test_a_plan_takes_its_share() -> None:
 def test_reasons_against_win_over_everything() -> None:
     verdict = judge([of(spread(0.5))], {"p50": 0.05}, refusals=["the hits differ"])
     assert verdict.outcome is Outcome.REFUSED and verdict.sentence == "REFUSED: b against a: the hits differ"
+    assert verdict.metrics[0].outcome is Outcome.REFUSED and "is not judged" in verdict.metrics[0].sentence

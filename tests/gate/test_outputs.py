@@ -80,6 +80,13 @@ def test_markdown(outcome: Outcome) -> None:
         assert warning in text
 
 
+def test_warnings_of_one_metric_are_not_lost() -> None:
+    frame = make_frame({"a": 1, "b": 1}, prompts=24)
+    verdict = judge(compare(frame, "a", "b", ["p50", "p90"]), {"p50": 0.05, "p90": 0.05})
+    sentence = "p90 needs at least 50 requests a run, the shortest has 24"
+    assert sentence in markdown(verdict) and any(line.endswith(sentence) for line in annotations(verdict))
+
+
 def test_markdown_of_nasty_names() -> None:
     text = markdown(VERDICTS[Outcome.REFUSED])
     assert "<b>" not in text and "\x1b" not in text and "a\\|" in text

@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.stats import Plan, compare, compare_unpaired, ratio_of_ratios, share_hidden, shift_function
 from harness.stats.sequential import first_verdict
-from harness.stats.twosample import _rank_sum_cdf, shift_interval
+from harness.stats.twosample import _rank_sum_cdf, shift_interval, shift_lower
 from harness.testing.frames import make_frame
 
+values = st.lists(st.floats(-5, 5), min_size=2, max_size=12)
 ARMS = {"chunkwise": 4.0, "layerwise": 1.15, "floor": 1.0}  # hides 2.85 / 3 = 0.95
 
 
@@ -96,6 +99,14 @@ def test_shift_interval_covers() -> None:
         found = shift_interval(generator.standard_t(3, 7), 0.5 + generator.standard_t(3, 9), 0.05)
         inside.append(found.low <= 0.5 <= found.high)
     assert 0.935 <= np.mean(inside) <= 0.965
+
+
+@settings(deadline=None)
+@given(values, values, st.floats(1e-5, 0.4), st.floats(1e-5, 0.4))
+def test_more_certainty_is_never_narrower(ours: list[float], theirs: list[float], one: float, other: float) -> None:
+    strict, loose = sorted((one, other))
+    sides = np.array(ours), np.array(theirs)
+    assert shift_lower(*sides, strict) <= shift_lower(*sides, loose) + 1e-9
 
 
 def test_rank_sum_distribution_is_symmetric_and_whole() -> None:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import numpy as np
@@ -147,6 +148,15 @@ class TestOverlap:
         begin = time.perf_counter()
         asyncio.run(all_of_them())
         assert 0.04 <= time.perf_counter() - begin < 16 * 0.04 / 2
+
+    def test_an_aread_never_blocks_the_event_loop(
+        self, shape: Callable[[str], ShapedStore], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        store = shape("latency_ms=5")
+        monkeypatch.setattr("harness.stores.shaped.time", SimpleNamespace(perf_counter=time.perf_counter))
+        begin = time.perf_counter()
+        asyncio.run(store.aread([Read("one", 0, into(10))]))  # time.sleep would not be there
+        assert time.perf_counter() - begin >= 0.005
 
     def test_the_total_is_shared_by_threads(self, shape: Callable[[str], ShapedStore]) -> None:
         store = shape("total_mbps=20")

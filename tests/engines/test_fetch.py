@@ -1,0 +1,124 @@
+"""One call: what is read, what is checked, what is recorded; blocking and asynchronous alike."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from harness.chunkfile import Layout
+from harness.engines.fetch import Fetcher, Piece
+from harness.errors import ChunkMissing, ReadFailures, StoreUnavailable
+from harness.recorder import Recorder
+from harness.testing.faults import flip_a_bit, spoil
+from harness.testing.small_kv import SmallKV, layer_data
+from harness.testing.watched_store import Call, WatchedStore
+from harness.types import SKIP
+
+Fetch = Callable[[Fetcher, Sequence[Piece]], list[Piece]]
+
+FETCHES: dict[str, Fetch] = {
+    "fetch": lambda fetcher, pieces: fetcher.fetch(pieces),
+    "afetch": lambda fetcher, pieces: asyncio.run(fetcher.afetch(pieces)),
+}
+
+
+@pytest.fixture(params=sorted(FETCHES))
+def fetch(request: pytest.FixtureRequest) -> Fetch:
+    return FETCHES[request.param]
+
+
+@pytest.fixture(params=[False, True], ids=["direct", "staged"])
+def staged(request: pytest.FixtureRequest) -> bool:
+    return bool(request.param)
+
+
+def fetcher(kv: SmallKV, staged: bool, verify: bool = False) -> Fetcher:
+    return Fetcher(kv.store, kv.cache, Recorder(), staged=staged, verify=verify)
+
+
+def test_a_run_of_layers_lands_in_these_layers_only(kv: SmallKV, fetch: Fetch, staged: bool) -> None:
+    request = kv.request("a", 2, (9, 3, 7, 1))
+    before = {layer: kv.contents(layer) for layer in (0, 1, 4, 5)}
+    assert fetch(fetcher(kv, staged), [Piece(request, 1, 2, 2)]) == []
+    for layer in (2, 3):
+        found = kv.contents(layer)
+        assert found[7] + found[1] == layer_data(kv.cache.geometry, request.chunks[1], layer)
+    assert {layer: kv.contents(layer) for layer in (0, 1, 4, 5)} == before
+
+
+def test_only_the_first_layer_brings_the_header(kv: SmallKV, fetch: Fetch, staged: bool) -> None:
+    request = kv.request("a", 1, (9, 3))
+    watched = WatchedStore(kv.store)
+    layout = Layout(kv.cache.geometry)
+    target = Fetcher(watched, kv.cache, Recorder(), staged=staged, verify=False)
+    for first, count in ((0, 1), (1, 2), (5, 1)):
+        fetch(target, [Piece(request, 0, first, count)])
+    assert [(call.reads[0].offset, call.reads[0].length) for call in watched.calls] == [
+        (0, layout.offset(1)),
+        (layout.offset(1), 2 * layout.layer_stride),
+        (layout.offset(5), layout.layer_stride),
+    ]
+
+
+@pytest.mark.parametrize("blocks", [(9, 3), (SKIP, 3), (SKIP, SKIP)])
+def test_checksums_of_later_layers_are_those_of_the_header(
+    kv: SmallKV, fetch: Fetch, staged: bool, blocks: tuple[int, int]
+) -> None:
+    """Which is read for the purpose."""
+    request = kv.request("a", 1, blocks)
+    flip_a_bit(kv, request.chunks[0], 4)
+    assert fetch(fetcher(kv, staged, verify=True), [Piece(request, 0, 1, 3)]) == []
+    bad = Piece(request, 0, 3, 2)
+    assert fetch(fetcher(kv, staged, verify=True), [bad]) == [bad]
+    assert fetch(fetcher(kv, staged, verify=False), [bad]) == []
+
+
+def test_checking_needs_the_header(kv: SmallKV, fetch: Fetch, staged: bool) -> None:
+    request = kv.request("a", 1, (9, 3))
+    spoil(kv, request.chunks[0], "header damaged")
+    piece = Piece(request, 0, 3, 2)
+    assert fetch(fetcher(kv, staged, verify=True), [piece]) == [piece]
+
+
+def test_failed_pieces_are_those_that_the_store_names(kv: SmallKV, fetch: Fetch, staged: bool) -> None:
+    request = kv.request("a", 3, range(6))
+    kv.store.delete(request.chunks[1:2])
+    pieces = [Piece(request, index, 0, 6) for index in range(3)]
+    target = fetcher(kv, staged)
+    assert fetch(target, pieces) == pieces[1:2]
+    kv.expect(request, request.chunks[1:2])
+    kv.check_all()
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("gone"), ReadFailures({0: ChunkMissing("a"), 1: ChunkMissing("b")})])
+def test_an_error_of_the_whole_call_fails_all_pieces(kv: SmallKV, fetch: Fetch, staged: bool, error: Exception) -> None:
+    def refuse(call: Call) -> None:
+        raise error
+
+    request = kv.request("a", 2, range(4))
+    target = Fetcher(WatchedStore(kv.store, refuse), kv.cache, Recorder(), staged=staged, verify=False)
+    pieces = [Piece(request, index, 0, 6) for index in range(2)]
+    assert fetch(target, pieces) == pieces
+    kv.check_all()
+
+
+def test_a_refused_chunk_is_not_copied_from_staging(kv: SmallKV, fetch: Fetch) -> None:
+    """Where there is a copy, it comes after the checks, so the blocks keep what they held."""
+    request = kv.request("a", 1, (9, 3))
+    spoil(kv, request.chunks[0], "of another chunk")
+    piece = Piece(request, 0, 0, 6)
+    assert fetch(fetcher(kv, staged=True), [piece]) == [piece]
+    kv.check_all()
+
+
+def test_spans_hold_bytes_keys_layer_and_request(kv: SmallKV, fetch: Fetch, staged: bool) -> None:
+    request = kv.request("a", 3, range(6))
+    layout = Layout(kv.cache.geometry)
+    target = fetcher(kv, staged)
+    fetch(target, [Piece(request, index, 0, 6) for index in range(3)])
+    fetch(target, [Piece(request, index, 2, 1) for index in range(2)])
+    kinds = ["fetch", "copy"] if staged else ["fetch"]
+    assert [(s.kind, s.layer, s.bytes, s.keys, s.request) for s in target.recorder.take()] == [
+        *((kind, -1, 3 * layout.total_bytes, 3, "a") for kind in kinds),
+        *((kind, 2, 2 * layout.layer_stride, 2, "a") for kind in kinds),
+    ]
