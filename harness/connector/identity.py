@@ -2,8 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from harness import models
 from harness.chunkfile import VERSION
+from harness.models import fingerprint, instruction_set
 from harness.types import KVGeometry
 
 if TYPE_CHECKING:
@@ -20,13 +20,13 @@ def identity(config: "VllmConfig", geometry: KVGeometry) -> dict[str, object]:
 
     return {
         "format": VERSION,
-        "model": models.fingerprint(config.model_config.model),
+        "model": fingerprint(config.model_config.model),
         "revision": config.model_config.revision or "",
         "dtype": str(config.model_config.dtype),
         "cache_dtype": str(config.cache_config.cache_dtype),
         "geometry": geometry.digest().hex(),
         "device": config.device_config.device_type,
-        "instruction_set": models.instruction_set(),
+        "instruction_set": instruction_set(),
         "vllm": vllm.__version__,
         "world": config.parallel_config.world_size,
     }

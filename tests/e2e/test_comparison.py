@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import SMALL_MODEL
+from running import SMALL_MODEL
 
 from harness.results import load
 
@@ -84,7 +84,11 @@ def test_the_report_is_written(primed: tuple[Path, "subprocess.CompletedProcess[
 def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = subprocess.Popen(
-        command(tmp_path, "--pairs", "4", "--no-bounds"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        command(tmp_path, "--pairs", "4", "--no-bounds"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     )
     deadline = time.monotonic() + 400
     while time.monotonic() < deadline and process.poll() is None:
@@ -100,7 +104,9 @@ def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path) -> No
     assert before.meta["status"] == "partial"
     assert chunks_in(tmp_path) == []
 
-    ended = subprocess.run([sys.executable, "-m", "harness", "compare", "--resume", str(folder)], capture_output=True, text=True, timeout=600)
+    ended = subprocess.run(
+        [sys.executable, "-m", "harness", "compare", "--resume", str(folder)], capture_output=True, text=True, timeout=600
+    )
     assert ended.returncode == 0, ended.stdout + ended.stderr
     after = load(folder)
     assert after.meta["status"] == "complete"

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import CHUNK, Running, start, tokens
+from running import CHUNK, Running, start, tokens
 
 from harness.chunkfile import Layout, check_header, checksum, encode_header
 from harness.connector.settings import parse_arm
@@ -108,7 +108,9 @@ def test_chunked_prefill_saves_each_chunk_whole(vllm: Running) -> None:
     assert saved.tokens == truth.tokens == half.tokens == vllm.send(ARMS[0], prompt, 8).tokens
 
 
-@pytest.mark.parametrize("arm", ["chunkwise:pool=0", "chunkwise:pool=4,batch=2", "layerwise:depth=2", "layerwise:depth=3,loops=1,readers=4"])
+@pytest.mark.parametrize(
+    "arm", ["chunkwise:pool=0", "chunkwise:pool=4,batch=2", "layerwise:depth=2", "layerwise:depth=3,loops=1,readers=4"]
+)
 @pytest.mark.parametrize("damage", ["missing layer data", "not ours", "another chunk"])
 def test_a_bad_object_counts_as_a_miss_and_is_computed(vllm: Running, arm: str, damage: str) -> None:
     prompt = tokens(f"bad {damage} {arm}", 3 * CHUNK + 30)

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from conftest import CHUNK, Running, start, tokens
+from running import CHUNK, Running, start, tokens
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 

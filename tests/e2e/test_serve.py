@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import CHUNK, SMALL_MODEL, tokens
+from running import CHUNK, SMALL_MODEL, tokens
 
 from harness import models
 

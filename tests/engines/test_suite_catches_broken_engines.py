@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 BROKEN: Mapping[str, set[str]] = {
-    "SkipsALayer": {"each_layer_is_in_place_after_its_wait", "end_waits_for_what_nobody_waited_for", "any_batch"},
-    "IgnoresFailures": {"a_chunk_that_cannot_be_had_is_named", "all_chunks_are_missing", "any_batch"},
+    "SkipsALayer": {"each_layer_is_in_place_after_its_wait", "end_waits_for_what_nobody_waited_for"},
+    "IgnoresFailures": {"a_chunk_that_cannot_be_had_is_named", "all_chunks_are_missing"},
     "FailsWholeRequests": {"a_chunk_that_cannot_be_had_is_named"},
     "FailsSkippedBlocks": {"skipped_blocks_do_not_fail"},
     "RemembersFailures": {"a_chunk_that_cannot_be_had_is_named", "failures_are_told_once"},
@@ -35,7 +35,8 @@ def failed(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, set[str]]:
     """The tests that failed, by engine, without their parameters."""
     report = tmp_path_factory.mktemp("broken") / "report.xml"
     command = [sys.executable, "-m", "pytest", str(Path(__file__).with_name("broken_engines.py")), "-q", "--no-header", "--tb=no"]
-    options = ["-p", "no:cacheprovider", f"--junitxml={report}", "--hypothesis-seed=0"]
+    # One store will do; and the property would also fail, but shrinks its example for seconds before it does.
+    options = ["-p", "no:cacheprovider", f"--junitxml={report}", "-k", "TestPlain or (mem and not any_batch)"]
     done = subprocess.run([*command, *options], cwd=Path(__file__).parents[2], capture_output=True, text=True, check=False)
     assert done.returncode == 1, done.stdout + done.stderr
     found: dict[str, set[str]] = defaultdict(set)

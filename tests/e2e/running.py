@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,6 +15,8 @@ from harness.replay.in_process import EngineSettings
 from harness.replay.outcome import Outcome
 from harness.stores import Store, open_store
 from harness.workloads.base import token_block
+
+pytest.importorskip("vllm", reason="vLLM is not installed; make test installs it")
 
 T = TypeVar("T")
 
@@ -83,7 +85,12 @@ def start(folder: Path, arms: Sequence[str], **engine: Any) -> Iterator[Running]
     thread.start()
     url = f"file://{folder / 'store'}"
     store = open_store(url)
-    connector = {"store": url, "arms": [*arms, PRIMER, "recompute", "floor"], "save": False, "trace": str(folder / "run" / "trace")}
+    connector = {
+        "store": url,
+        "arms": [*arms, PRIMER, "recompute", "floor"],
+        "save": False,
+        "trace": str(folder / "run" / "trace"),
+    }
     settings: dict[str, Any] = {
         "model": models.resolve(SMALL_MODEL, "float32").path,
         "dtype": "float32",
@@ -108,12 +115,3 @@ def start(folder: Path, arms: Sequence[str], **engine: Any) -> Iterator[Running]
         loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=20)
         loop.close()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _vllm_is_there() -> None:
-    """Skip with the reason where vLLM is not installed."""
-    pytest.importorskip("vllm", reason="vLLM is not installed; make test installs it")
-
-
-Starter = Callable[..., Iterator[Running]]
