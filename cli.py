@@ -1,5 +1,7 @@
 """The command line: parse, call, print. The work is in harness/."""
 
+import json
+import os
 import shlex
 import sys
 from datetime import datetime
@@ -186,14 +188,54 @@ def list_(kind: Annotated[str, typer.Argument(help="engines, stores, workloads, 
     """List what can be named, with options and defaults."""
     from harness.catalogue import catalogue
 
-    for table in catalogue(kind):
-        _console().print(table)
+    for item in catalogue(kind):
+        _console().print(item, markup=False)
 
 
 @app.command()
 def report(run: Annotated[Path, typer.Argument(help="a run's folder")]) -> None:
     """Render a run's report again; needs no vLLM."""
     _report(run)
+
+
+@app.command()
+def gate(
+    run: Annotated[Path, typer.Argument(help="a run's folder; with a second one, the base")],
+    other: Annotated[Path | None, typer.Argument(help="a second run's folder, of the same environment: the candidate")] = None,
+    margin: Annotated[
+        list[str] | None, typer.Option("--max", help="METRIC:PERCENT that it may be slower by, e.g. p50:5%")
+    ] = None,
+    candidate: Annotated[str | None, typer.Option(help="the arm to judge")] = None,
+    base: Annotated[str | None, typer.Option(help="the arm it is held against")] = None,
+    relative_to: Annotated[
+        str | None, typer.Option(help="with two runs: a control arm that both have, so that machines may differ")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="error rate of each bound")] = 0.05,
+    out: Annotated[Path | None, typer.Option(help="folder for verdict.json, verdict.md and junit.xml")] = None,
+) -> None:
+    """Judge stored results: PASS (exit 0), FAIL (1), no verdict possible (2), INCONCLUSIVE (3)."""
+    from harness import gate as gates
+    from harness.results import load
+
+    margins = gates.parse_margins(margin or [])
+    if other is not None:
+        verdict = gates.judge_runs(load(run), load(other), margins, base, candidate, alpha, relative_to)
+    elif candidate is None or base is None:
+        raise UsageError("to judge one run name its arms: --candidate ARM --base ARM")
+    elif relative_to is not None:
+        raise UsageError("--relative-to needs two runs; give the candidate's folder as well")
+    else:
+        verdict = gates.judge_run(load(run), candidate, base, margins, alpha)
+    typer.echo(gates.markdown(verdict))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in gates.annotations(verdict):
+            typer.echo(line)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=2) + "\n", encoding="utf-8")
+        (out / "verdict.md").write_text(gates.markdown(verdict), encoding="utf-8")
+        (out / "junit.xml").write_text(gates.junit(verdict), encoding="utf-8")
+    raise typer.Exit(verdict.exit_code)
 
 
 @app.command()

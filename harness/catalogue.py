@@ -16,29 +16,31 @@ from harness.workloads import WORKLOADS
 KINDS = ("engines", "stores", "workloads", "experiments", "settings")
 
 
-def catalogue(kind: str) -> Iterator[Table]:
-    """Tables of all names of a kind. Raises UsageError for an unknown kind."""
+def catalogue(kind: str) -> Iterator[Table | str]:
+    """Tables, and lines of plain text, for all names of a kind. Raises UsageError for an unknown kind."""
     if kind in ("engines", "stores", "workloads"):
         registry = {"engines": ENGINES, "stores": STORES, "workloads": WORKLOADS}[kind]
         for name, cls in sorted(registry.all().items()):  # type: ignore[attr-defined]
-            yield _options(name, inspect.getdoc(cls) or "", cls.Options)
+            yield from _options(name, inspect.getdoc(cls) or "", cls.Options)
     elif kind == "experiments":
         yield _experiments()
     elif kind == "settings":
-        yield _options("settings", "Keys of an experiment's TOML file, and of --set.", Experiment)
+        yield from _options("settings", "Keys of an experiment's TOML file, and of --set.", Experiment)
     else:
         raise known("kind of list", kind, list(KINDS))
 
 
-def _options(name: str, text: str, options: type[Options]) -> Table:
-    table = Table(title=f"{escape(name)}: {escape(text.splitlines()[0])}", title_justify="left", box=None, pad_edge=False)
+def _options(name: str, text: str, options: type[Options]) -> Iterator[Table | str]:
+    yield f"{name}: {text.splitlines()[0]}"
+    table = Table(box=None, pad_edge=False)
     for column in ("option", "default", "meaning"):
         table.add_column(column, overflow="fold")
     for option, default, meaning in describe_options(options):
         table.add_row(escape(option), escape(default), escape(meaning))
     if not options.model_fields:
         table.add_row("(none)", "", "")
-    return table
+    yield table
+    yield ""
 
 
 def _experiments() -> Table:

@@ -49,12 +49,13 @@ class InProcessEngine:
                 from vllm.v1.engine.async_llm import AsyncLLM
             except ImportError as error:
                 raise SetupError(f"vLLM does not import ({error}); install it with make, and see ttft doctor") from error
-            _log_to(log)
             try:
-                return cls(AsyncLLM.from_engine_args(_engine_args(settings)))
+                engine = AsyncLLM.from_engine_args(_engine_args(settings))
             except Exception as error:
                 reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
                 raise SetupError(f"vLLM did not start with model {settings.model}: {reason}; its log is {log}") from error
+            _log_to(log)  # not earlier: vLLM sets its logging up while it starts
+        return cls(engine)
 
     async def generate(self, request_id: str, tokens: Sequence[int], output_tokens: int, params: Mapping[str, Any]) -> Outcome:
         """Send one prompt and read its stream; greedy, always ``output_tokens`` tokens. Never raises for a failed request."""

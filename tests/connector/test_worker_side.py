@@ -1,56 +1,22 @@
 """The worker's half of the connector, with real engines over small tensors and files."""
 
-import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
-from working import LOADING, Bench, Wrapped, bench, load
+from working import LOADING, A, B, C, Maker, Wrapped, lines, load, make, store  # noqa: F401  fixtures among them
 
-from harness.connector.step import Note, Save
+from harness.connector.step import Save
 from harness.errors import StoreUnavailable
-from harness.stores.base import Buffer, Store, open_store
-from harness.testing.small_kv import INTERLEAVED, PADDED, WHOLE_PAGES, Shape, chunk_key
-from harness.types import SKIP
-
-A, B, C, D = (chunk_key(name) for name in "abcd")
-LOAD_FIELDS = {
-    "kind", "label", "rank", "arm", "start_s", "end_s", "stall_s", "operations", "keys", "bytes", "failed_blocks", "spans", "proof",
-}  # fmt: skip
-
-Maker = Callable[..., Bench]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    with open_store(f"file://{tmp_path / 'kv'}") as opened:
-        yield opened
-
-
-@pytest.fixture
-def make(store: Store, tmp_path: Path) -> Iterator[Maker]:
-    made: list[Bench] = []
-    (tmp_path / "trace").mkdir()
-
-    def maker(over: Store | None = None, *, traced: bool = True, **more: Any) -> Bench:
-        made.append(bench(over or store, tmp_path / "trace" if traced else None, **more))
-        return made[-1]
-
-    yield maker
-    for one in made:
-        one.worker.close()
-
-
-def lines(tmp_path: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for path in sorted((tmp_path / "trace").glob("*.jsonl")) for line in path.read_text().splitlines()]
-
+from harness.stores.base import Buffer, Store
+from harness.testing.small_kv import PADDED, WHOLE_PAGES, Shape, chunk_key
+from harness.types import SKIP, LoadRequest
 
 # -- bytes ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("shape", [WHOLE_PAGES, PADDED, INTERLEAVED], ids=["whole pages", "padded", "interleaved"])
+@pytest.mark.parametrize("shape", [WHOLE_PAGES, PADDED], ids=["whole pages", "padded"])
 @pytest.mark.parametrize("arm", LOADING)
 def test_what_is_saved_comes_back(make: Maker, arm: str, shape: Shape) -> None:
     one = make(shape=shape)
@@ -90,9 +56,17 @@ def test_engines_that_return_at_once_begin_before_those_that_block(make: Maker, 
     one = make()
     one.save((A, (0, 1)))
     begun: list[str] = []
+
+    def noting(name: str, begin: Callable[[Sequence[LoadRequest]], None]) -> Callable[[Sequence[LoadRequest]], None]:
+        def begin_load(batch: Sequence[LoadRequest]) -> None:
+            begun.append(name)
+            begin(batch)
+
+        return begin_load
+
     for name, engine in one.worker._engines.items():
         begin = engine.begin_load
-        monkeypatch.setattr(engine, "begin_load", lambda batch, name=name, begin=begin: (begun.append(name), begin(batch)))
+        monkeypatch.setattr(engine, "begin_load", noting(name, begin))
     one.step([load(arm, arm, (A,), (10, 11)) for arm in (LOADING[0], LOADING[3], LOADING[1], LOADING[5])])
     assert begun == [LOADING[3], LOADING[5], LOADING[0], LOADING[1]]
 
@@ -195,112 +169,3 @@ def test_a_save_that_fails_is_traced_and_the_others_go_on(
     ]
     assert one.trace.save_errors == [reason]
     assert reason in caplog.text
-
-
-# -- trace ---------------------------------------------------------------------------------------
-
-
-def test_records_have_the_documented_fields(make: Maker, tmp_path: Path) -> None:
-    one = make()
-    one.save((A, (0, 1)))
-    one.step([load(LOADING[3], "r", (A,), (8, 9), "run/1")], notes=[Note("run/1", 1.5, 2.5, 32)])
-    one.step(prove=["r"])
-    save, lookup, loaded = lines(tmp_path)
-    assert set(save) == {"kind", "key", "start_s", "end_s", "checksums"}
-    assert lookup == {"kind": "lookup", "label": "run/1", "start_s": 1.5, "end_s": 2.5, "hit_tokens": 32}
-    assert set(loaded) == LOAD_FIELDS
-    assert (save["key"], len(save["checksums"])) == (A, one.cache.geometry.layers)
-    assert save["start_s"] <= save["end_s"]
-    layers = one.cache.geometry.layers
-    assert (loaded["operations"], loaded["keys"]) == (layers, layers)
-    assert loaded["bytes"] == one.cache.geometry.chunk_bytes + one.layout.header_bytes
-    kinds = [span[0] for span in loaded["spans"]]
-    assert (kinds.count("fetch"), kinds.count("forward")) == (layers, 1)
-    fetches = [span for span in loaded["spans"] if span[0] == "fetch"]
-    assert {span[1] for span in fetches} == set(range(layers))
-    assert loaded["start_s"] == min(span[2] for span in fetches)
-    assert loaded["end_s"] == max(span[3] for span in fetches)
-    assert loaded["stall_s"] == pytest.approx(sum(span[3] - span[2] for span in loaded["spans"] if span[0] == "wait"))
-
-
-def test_chunkwise_stalls_for_as_long_as_it_fetches(make: Maker) -> None:
-    one = make()
-    one.save((A, (0, 1)), (B, (2, 3)))
-    one.step([load("chunkwise:pool=0", "r", (A, B), (8, 9, 10, 11), "x")])
-    one.step(prove=["r"])
-    (record,) = one.trace.loads("x")
-    assert (record["operations"], record["keys"]) == (2, 2)
-    assert record["stall_s"] >= record["end_s"] - record["start_s"] > 0
-
-
-def test_every_chunk_and_every_layer_is_sampled(make: Maker) -> None:
-    one = make()
-    keys = [chunk_key(str(i)) for i in range(8)]
-    one.save(*((key, (2 * i, 2 * i + 1)) for i, key in enumerate(keys)))
-    for count in (1, 4, 8):  # fewer chunks than layers, and more
-        one.step([load(LOADING[0], "r", keys[:count], range(16, 16 + 2 * count), "x")])
-        one.step(prove=["r"])
-        proof = one.trace.loads("x")[0]["proof"]
-        assert {key for key, _, _ in proof} == set(keys[:count])
-        assert {layer for _, layer, _ in proof} == set(range(one.cache.geometry.layers))
-        assert all(digest == one.trace.saved[key][layer] for key, layer, digest in proof)
-
-
-def test_a_failed_load_is_written_at_once_and_has_no_proof(make: Maker) -> None:
-    one = make()
-    one.step([load(LOADING[0], "r", (A,), (8, 9), "x")])
-    (record,) = one.trace.loads("x")
-    assert (record["failed_blocks"], record["proof"]) == (2, None)
-    one.step(prove=["r"], forget=["r"])
-    assert one.trace.loads("x") == []
-
-
-def test_a_forgotten_load_is_written_without_a_proof(make: Maker) -> None:
-    one = make()
-    one.save((A, (0, 1)))
-    one.step([load(LOADING[0], "r", (A,), (8, 9), "x")])
-    one.step(forget=["r", "somebody else"])
-    (record,) = one.trace.loads("x")
-    assert (record["failed_blocks"], record["proof"]) == (0, None)
-    assert one.worker._pending == {}
-
-
-def test_floor_is_traced_as_moving_nothing(make: Maker) -> None:
-    one = make()
-    before = one.contents((8, 9))
-    assert one.step([load("floor", "r", (A,), (8, 9), "x")]) == set()
-    one.step(forget=["r"])
-    (record,) = one.trace.loads("x")
-    assert one.contents((8, 9)) == before
-    assert (record["operations"], record["bytes"], record["stall_s"], record["start_s"]) == (0, 0, 0, None)
-
-
-def test_without_a_trace_nothing_is_written_or_kept(make: Maker, tmp_path: Path) -> None:
-    one = make(traced=False)
-    one.save((A, (0, 1)))
-    for number in range(5):
-        one.step([load(arm, f"{arm}{number}", (A, B), (8, 9, 10, 11), "x") for arm in LOADING], notes=[Note("x", 0, 1, 8)])
-        one.step(prove=[f"{arm}{number}" for arm in LOADING])
-    assert lines(tmp_path) == []
-    assert (one.worker._recorder.spans, one.worker._pending, one.worker._loads) == ([], {}, [])
-
-
-def test_with_a_trace_only_labelled_requests_are_kept(make: Maker, tmp_path: Path) -> None:
-    one = make()
-    one.save((A, (0, 1)))
-    for number in range(5):
-        one.step([load(LOADING[3], f"r{number}", (A,), (8, 9)), load(LOADING[0], f"s{number}", (A,), (10, 11), "x")])
-        one.step(prove=[f"s{number}"])
-    assert [record["kind"] for record in lines(tmp_path)] == ["save"] + ["load"] * 5
-    assert (one.worker._recorder.spans, one.worker._pending) == ([], {})
-
-
-def test_closing_ends_engines_trace_and_store(make: Maker, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    closed: list[str] = []
-    monkeypatch.setattr(store, "close", lambda: closed.append("store"))
-    one = make()
-    one.worker.close()
-    one.worker.close()
-    assert closed == ["store", "store"]
-    with pytest.raises(ValueError, match="closed"):
-        one.worker._trace.write({"kind": "late"})

@@ -1,9 +1,12 @@
 """A worker's side over small CPU tensors and a file store, with what its trace says."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from harness.chunkfile import Layout
 from harness.connector.settings import Arm, parse_arm
@@ -12,8 +15,8 @@ from harness.connector.trace import Trace
 from harness.connector.worker_side import WorkerSide
 from harness.engines.paged import PagedKV
 from harness.experiment.trace_reader import TraceReader
-from harness.stores.base import Buffer, Read, Store, StoreOptions
-from harness.testing.small_kv import WHOLE_PAGES, Shape
+from harness.stores.base import Buffer, Read, Store, StoreOptions, open_store
+from harness.testing.small_kv import WHOLE_PAGES, Shape, chunk_key
 from harness.types import ChunkKey, LoadRequest
 
 LOADING = (
@@ -95,3 +98,31 @@ def bench(
 
 def load(arm: str, request: str, keys: Sequence[ChunkKey], blocks: Sequence[int], label: str = "") -> Load:
     return Load(arm, LoadRequest(request, tuple(keys), tuple(blocks)), label)
+
+
+A, B, C, D = (chunk_key(name) for name in "abcd")
+Maker = Callable[..., Bench]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    with open_store(f"file://{tmp_path / 'kv'}") as opened:
+        yield opened
+
+
+@pytest.fixture
+def make(store: Store, tmp_path: Path) -> Iterator[Maker]:
+    made: list[Bench] = []
+    (tmp_path / "trace").mkdir()
+
+    def maker(over: Store | None = None, *, traced: bool = True, **more: Any) -> Bench:
+        made.append(bench(over or store, tmp_path / "trace" if traced else None, **more))
+        return made[-1]
+
+    yield maker
+    for one in made:
+        one.worker.close()
+
+
+def lines(tmp_path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for path in sorted((tmp_path / "trace").glob("*.jsonl")) for line in path.read_text().splitlines()]
