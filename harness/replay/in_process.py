@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import sys
@@ -92,9 +91,8 @@ class InProcessEngine:
         engine, self._engine = self._engine, None
         if engine is not None:
             engine.shutdown()
-            # vLLM shuts down once more when the object dies: let that be now, not while Python goes down.
-            del engine
-            gc.collect()
+            # vLLM shuts down once more when the object dies, which fails while Python itself goes down.
+            engine.shutdown = lambda *_, **__: None
 
 
 def _outcome(item: Any, sent: float, first: float | None, last: float, received: list[int], wanted: int) -> Outcome:
