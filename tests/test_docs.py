@@ -1,0 +1,66 @@
+"""The commands of the README and the docs: each `ttft` one is understood, and what needs no vLLM is run."""
+
+import re
+import shlex
+import sys
+from pathlib import Path
+
+import pytest
+
+import cli
+from harness.config import merge
+from harness.testing.runs import write_synthetic_run
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def commands() -> list[str]:
+    """Lines of sh blocks that call ttft, without comments."""
+    blocks = [block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
+    lines = [re.split(r"\s+#\s", line)[0].strip() for block in blocks for line in block.splitlines()]
+    return [line for line in lines if re.match(r"(\S*/)?ttft ", line)]
+
+
+TRACE = '{"timestamp": 0, "input_length": 2048, "output_length": 5, "hash_ids": [0, 1, 2, 3]}\n'
+
+
+@pytest.mark.parametrize("command", commands())
+def test_a_command_of_the_docs_works(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "trace.jsonl").write_text(TRACE * 3)
+    arms = ["chunkwise:pool=8", "layerwise:depth=4"]
+    write_synthetic_run(tmp_path / "results" / "RUN", arms=arms, rounds=8, prompts=12, mean_s={arms[0]: 0.5, arms[1]: 0.4})
+    words = shlex.split(command)[1:]
+    if "--resume" in words:
+        pytest.skip("needs vLLM; tests/e2e/test_comparison.py resumes a run")
+    if words[0] == "compare":
+        words.append("--dry-run")
+        if "--model" in words:  # a hub's model needs the hub; the rest of the command is still read
+            words[words.index("--model") + 1] = "builtin"
+    monkeypatch.setattr(sys, "argv", ["ttft", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code in (0, None), capsys.readouterr()
+
+
+def test_links_lead_somewhere() -> None:
+    for page in PAGES:
+        for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
+            assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def test_the_makefile_has_the_two_commands_of_the_readme() -> None:
+    readme, makefile = (ROOT / "README.md").read_text(), (ROOT / "Makefile").read_text()
+    for target in ("compare", "test"):
+        assert f"make {target}" in readme
+        assert f"\n{target}:" in makefile
+
+
+def test_the_default_experiment_has_six_pairs_at_least() -> None:
+    from harness.config import read_experiment
+
+    assert merge(read_experiment("default")).pairs >= 6
