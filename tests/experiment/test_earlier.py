@@ -1,0 +1,154 @@
+"""An interrupted experiment taken up again: what is left, numbered on, and never on another machine or other data."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from fake_engine import CHUNKWISE, LAYERWISE, SHORT, Lab, Served, lab
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.errors import UsageError
+from harness.experiment import environment
+from harness.experiment.earlier import NOTHING, Earlier, earlier_of
+from harness.experiment.order import schedule
+from harness.results import Run
+
+__all__ = ["lab"]
+
+PLAN = schedule(["a", "b", "c"], 4, ["c"], 2)
+
+
+def stop_at(label: str) -> Callable[[Served], None]:
+    def tamper(served: Served) -> None:
+        if served.label == label:
+            raise KeyboardInterrupt
+
+    return tamper
+
+
+def interrupted(lab: Lab, label: str) -> Run:
+    lab.vllm.tamper = stop_at(label)
+    with pytest.raises(KeyboardInterrupt):
+        lab.measure()
+    lab.vllm.tamper = lambda served: None
+    return lab.run()
+
+
+@settings(deadline=None)
+@given(st.sets(st.sampled_from(PLAN)), st.integers(0, 50))
+def test_what_is_left_is_what_is_not_finished_numbered_on(done: set[Any], next_run: int) -> None:
+    finished = frozenset((planned.pair, planned.arm) for planned in done)
+    left = Earlier(finished, next_run).left_of(PLAN)
+    assert [(one.pair, one.arm) for one in left] == [(one.pair, one.arm) for one in PLAN if one not in done]
+    assert [one.run for one in left] == list(range(next_run, next_run + len(left)))
+
+
+def test_nothing_done_leaves_the_plan() -> None:
+    assert NOTHING.left_of(PLAN) == PLAN
+
+
+def test_the_interrupted_run_is_done_again_under_a_new_number(lab: Lab) -> None:
+    earlier = earlier_of(interrupted(lab, "3/2"), lab.setting())
+    assert earlier.next_run == 4
+    run = lab.measure(earlier)
+    assert run.meta["status"] == "complete"
+    assert run.void_runs == {3: "interrupted"}
+    counted = run.counted[["run", "pair", "arm"]].drop_duplicates()
+    assert sorted(counted["run"]) == [0, 1, 2, *range(4, 12)]
+    planned = {(one.pair, one.arm) for one in schedule([CHUNKWISE, LAYERWISE, "recompute", "floor"], 3, ["recompute"], 2)}
+    assert set(zip(counted["pair"], counted["arm"], strict=True)) == planned
+    assert len(counted) == len(planned)
+    assert (run.counted.groupby("run")["position"].count() == 4).all()
+    assert len(run.meta["resumed"]) == 1
+    assert lab.left() == set()
+
+
+def test_a_second_interruption_is_taken_up_too(lab: Lab) -> None:
+    first = earlier_of(interrupted(lab, "1/0"), lab.setting())
+    assert first.next_run == 2  # run 1 has begun, though it has no row
+    lab.vllm.tamper = stop_at("5/1")
+    with pytest.raises(KeyboardInterrupt):
+        lab.measure(first)
+    lab.vllm.tamper = lambda served: None
+    run = lab.measure(earlier_of(lab.run(), lab.setting()))
+    assert run.meta["status"] == "complete"
+    assert run.void_runs == {1: "interrupted", 5: "interrupted"}
+    assert len(run.meta["resumed"]) == 2
+    assert len(run.counted) == 44
+
+
+def test_a_complete_run_leaves_nothing(lab: Lab) -> None:
+    earlier = earlier_of(lab.measure(), lab.setting())
+    assert earlier.left_of(schedule(list(lab.setting().arms), 3, ["recompute"], 2)) == []
+    assert earlier.next_run == 11
+
+
+def test_more_rounds_may_be_added(lab: Lab) -> None:
+    run = lab.measure(earlier_of(lab.measure(pairs=2), lab.setting()))
+    assert sorted(run.counted["pair"].unique()) == [0, 1, 2]
+
+
+def test_tokens_are_held_against_those_from_before_the_interruption(lab: Lab) -> None:
+    earlier = earlier_of(interrupted(lab, "3/2"), lab.setting())
+    assert {arm for _, arm in earlier.tokens.values()} == {CHUNKWISE}
+    assert len(earlier.tokens) == 4
+
+    def other(served: Served) -> None:
+        if served.timed and served.arm in (CHUNKWISE, LAYERWISE):
+            served.tokens[0] ^= 1
+
+    lab.vllm.tamper = other
+    run = lab.measure(earlier)
+    assert run.meta["status"] == "void"
+    reasons = run.requests["void"].dropna()
+    assert set(reasons) == {f"other tokens than {CHUNKWISE} gave for the same prompt"}
+    assert set(run.requests[run.requests["void"].notna()]["arm"]) == {CHUNKWISE, LAYERWISE}
+
+
+def test_a_void_run_stays_void_and_is_no_witness(lab: Lab) -> None:
+    def lie(served: Served) -> None:
+        if served.label == "0/0":
+            served.cached_tokens = 0
+            served.tokens[0] ^= 1
+        stop_at("2/0")(served)
+
+    lab.vllm.tamper = lie
+    with pytest.raises(KeyboardInterrupt):
+        lab.measure()
+    lab.vllm.tamper = lambda served: None
+    earlier = earlier_of(lab.run(), lab.setting())
+    assert earlier.tokens["g0p0"][1] == LAYERWISE
+    run = lab.measure(earlier)
+    assert run.meta["status"] == "void"
+    assert [entry["run"] for entry in run.meta["void_runs"]] == [0]
+    assert list(run.void_runs) == [2, 0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"workload": f"{SHORT},seed=1"}, "its data fingerprint is"),
+        ({"store": "mem://elsewhere"}, "its store is"),
+    ],
+)
+def test_another_experiment_is_refused(lab: Lab, changes: dict[str, Any], message: str) -> None:
+    run = lab.measure(pairs=1)
+    with pytest.raises(UsageError, match=f"cannot be resumed: {message}.*begin a new run"):
+        earlier_of(run, lab.setting(**changes))
+
+
+@pytest.mark.parametrize("name", ["machine", "versions"])
+def test_another_machine_or_version_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    run = lab.measure(pairs=1)
+    monkeypatch.setattr(environment, name, lambda: {"cpu": "another"})
+    with pytest.raises(UsageError, match=f"cannot be resumed: its {name} is .*another.*begin a new run"):
+        earlier_of(run, lab.setting())
+
+
+def test_a_folder_without_rows_is_begun_at_the_first_run(lab: Lab) -> None:
+    run = lab.measure(pairs=1)
+    empty = replace(run, requests=run.requests.iloc[:0], meta={**run.meta, "runs": []})
+    earlier = earlier_of(empty, lab.setting())
+    assert (earlier.next_run, earlier.finished, dict(earlier.tokens)) == (0, frozenset(), {})

@@ -1,0 +1,181 @@
+"""The timed runs: a proof that fails voids its run and says why, and each cache state is what it is called."""
+
+from collections.abc import Callable, Iterable
+
+import pandas as pd
+import pytest
+from fake_engine import CHUNKWISE, LAYERWISE, Lab, Served, lab
+
+from harness.stores.disk import DiskStore
+
+__all__ = ["lab"]
+
+
+def wrong_hit(served: Served) -> None:
+    served.cached_tokens = 16
+
+
+def no_hit_told(served: Served) -> None:
+    served.cached_tokens = None
+
+
+def wrong_kv(served: Served) -> None:
+    key, layer, digest = served.proof[-1]
+    served.proof[-1] = (key, layer, digest ^ 1)
+
+
+def unknown_chunk(served: Served) -> None:
+    served.proof[0] = ("e" * 32, *served.proof[0][1:])
+
+
+def no_sample(served: Served) -> None:
+    served.proof.clear()
+
+
+def too_few_samples(served: Served) -> None:
+    served.proof = [piece for piece in served.proof if piece[0] == served.proof[0][0]]
+
+
+def no_load(served: Served) -> None:
+    served.loads = False
+
+
+def failed_blocks(served: Served) -> None:
+    served.failed_blocks = 2
+
+
+def other_tokens(served: Served) -> None:
+    served.tokens[-1] ^= 1
+
+
+VOIDED: list[tuple[Callable[[Served], None], str]] = [
+    (wrong_hit, "hit 16 tokens where the workload implies 32"),
+    (no_hit_told, "hit None tokens where the workload implies 32"),
+    (wrong_kv, "the KV in the paged cache is not what was saved: layer 1 of chunk"),
+    (unknown_chunk, "this experiment never saved it"),
+    (no_sample, "no KV was sampled"),
+    (too_few_samples, "1 chunks were loaded and sampled, not the 2 of the hit"),
+    (no_load, "the connector recorded no load"),
+    (failed_blocks, "2 blocks could not be loaded and were computed"),
+    (other_tokens, f"other tokens than {CHUNKWISE} gave for the same prompt"),
+]
+
+
+def only(label: str, change: Callable[[Served], None]) -> Callable[[Served], None]:
+    """``change`` for one request."""
+    return lambda served: change(served) if served.label == label else None
+
+
+@pytest.mark.parametrize(("change", "reason"), VOIDED, ids=[change.__name__ for change, _ in VOIDED])
+def test_a_proof_that_fails_voids_its_run_and_says_why(lab: Lab, change: Callable[[Served], None], reason: str) -> None:
+    lab.vllm.tamper = only("1/2", change)  # run 1 is layerwise: the first to answer after chunkwise
+    run = lab.measure(pairs=2)
+    assert run.meta["status"] == "void"
+    bad = run.requests[run.requests["void"].notna()]
+    assert bad[["run", "position", "arm"]].to_numpy().tolist() == [[1, 2, LAYERWISE]]
+    assert reason in bad["void"].iloc[0]
+    assert run.requests["error"].isna().all()
+    assert [(entry["run"], entry["arm"], entry["prompt"]) for entry in run.meta["void_runs"]] == [(1, LAYERWISE, "g0p1")]
+    assert reason in run.void_runs[1]
+    assert list(run.void_runs) == [1]
+    assert 1 not in set(run.counted["run"])
+    assert len(run.counted) == len(run.requests) - 4
+    assert lab.left() == set()
+
+
+def test_a_request_that_fails_is_an_error_not_a_proof_that_failed(lab: Lab) -> None:
+    lab.vllm.tamper = only("0/3", lambda served: setattr(served, "error", "ValueError: too long"))
+    run = lab.measure(pairs=2)
+    row = run.requests.iloc[3]
+    assert row["error"] == "ValueError: too long"
+    assert pd.isna(row["void"])
+    assert pd.isna(row["ttft_s"])
+    assert run.meta["status"] == "void"
+    assert run.void_runs == {0: "ValueError: too long"}
+    assert len(run.requests) == 8 * 4  # the experiment goes on
+
+
+def test_a_failed_first_answer_is_no_witness(lab: Lab) -> None:
+    """Tokens on wrong KV must not become what the honest arms are held against."""
+
+    def lie(served: Served) -> None:
+        wrong_kv(served)
+        other_tokens(served)
+
+    lab.vllm.tamper = only("0/0", lie)
+    assert list(lab.measure(pairs=2).void_runs) == [0]
+
+
+@pytest.mark.parametrize("arm", ["recompute", "floor"])
+def test_the_bounds_are_not_held_against_the_other_arms_tokens(lab: Lab, arm: str) -> None:
+    lab.vllm.tamper = lambda served: other_tokens(served) if served.arm == arm and served.timed else None
+    assert lab.measure(pairs=2).meta["status"] == "complete"
+
+
+def test_tokens_of_a_batch_are_not_compared(lab: Lab) -> None:
+    lab.vllm.tamper = only("1/2", other_tokens)
+    assert lab.measure(pairs=2, concurrency=2).meta["status"] == "complete"
+
+
+def test_natural_runs_fill_a_namespace_each_and_delete_it(lab: Lab) -> None:
+    at_start: dict[str, int] = {}
+
+    def look(served: Served) -> None:
+        if served.label.endswith("/0") and served.timed:
+            at_start[served.label] = len(lab.left())
+
+    lab.vllm.tamper = look
+    run = lab.measure(pairs=2, cache_state="natural")
+    assert run.meta["status"] == "complete"
+    assert set(run.requests["arm"]) == {CHUNKWISE, LAYERWISE, "recompute"}
+    assert run.requests[run.requests["run"] == 0]["hit_tokens"].tolist() == [0, 0, 32, 32]
+    assert run.requests["cache_state"].unique().tolist() == ["natural"]
+    namespaces = {one.label.partition("/")[0]: one.namespace for one in lab.vllm.timed}
+    assert len(set(namespaces.values())) == 6
+    assert at_start == {f"{run}/0": 0 for run in range(6)}
+    assert lab.left() == set()
+
+
+def test_a_natural_run_that_hits_what_it_should_not_is_void(lab: Lab) -> None:
+    lab.vllm.tamper = only("0/0", lambda served: setattr(served, "cached_tokens", 32))
+    run = lab.measure(pairs=2, cache_state="natural")
+    assert run.void_runs == {0: "hit 32 tokens where the workload implies 0"}
+
+
+def test_primed_hits_are_capped_where_other_prompts_stored_more(lab: Lab) -> None:
+    workload = "multi_turn:conversations=2,turns=3,system=32,user=16,answer=16,output=2"
+    run = lab.measure(pairs=2, workload=workload)
+    assert run.meta["status"] == "complete"
+    hits = run.requests[run.requests["run"] == 0].set_index("prompt")["hit_tokens"].to_dict()
+    assert hits == {"c0t0": 0, "c1t0": 32, "c0t1": 48, "c1t1": 48, "c0t2": 80, "c1t2": 80}
+
+
+@pytest.mark.parametrize(("verified", "written"), [(True, "dropped"), (False, "unknown")])
+def test_dropping_the_page_cache_is_written_as_far_as_it_was_verified(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, verified: bool, written: str
+) -> None:
+    dropped: list[list[str]] = []
+
+    def evict(store: DiskStore, keys: Iterable[str]) -> bool:
+        dropped.append(sorted(keys))
+        return verified
+
+    monkeypatch.setattr(DiskStore, "evict_from_os_cache", evict)
+    before: dict[str, int] = {}
+    lab.vllm.tamper = lambda served: before.update({served.label: len(dropped)}) if served.timed else None
+    rows = lab.measure(pairs=2, page_cache="dropped").requests
+    loading = rows["arm"].isin([CHUNKWISE, LAYERWISE])
+    assert set(rows[loading]["page_cache"]) == {written}
+    # Before each request that loads, the very chunks that it will load.
+    loaded = [one for one in lab.vllm.timed if one.arm in (CHUNKWISE, LAYERWISE)]
+    assert dropped == [sorted({key for key, _, _ in one.proof}) for one in loaded]
+    assert [before[one.label] for one in loaded] == list(range(1, len(loaded) + 1))
+
+
+@pytest.mark.parametrize(("fraction", "written"), [(1.0, "warm"), (0.5, "unknown"), (None, "unknown")])
+def test_warm_is_claimed_only_where_the_store_says_so(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, fraction: float | None, written: str
+) -> None:
+    monkeypatch.setattr(DiskStore, "cached_fraction", lambda store, keys: fraction)
+    rows = lab.measure(pairs=2).requests
+    assert set(rows[rows["arm"] != "recompute"]["page_cache"]) == {written}

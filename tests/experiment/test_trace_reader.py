@@ -1,0 +1,118 @@
+"""Reading the connector's trace while it grows."""
+
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from harness.connector.trace import Trace
+from harness.experiment.trace_reader import TraceReader
+
+
+def record(kind: str, **more: Any) -> bytes:
+    return json.dumps({"kind": kind, **more}).encode() + b"\n"
+
+
+def append(folder: Path, data: bytes, rank: int = 0) -> None:
+    with (folder / f"worker-{rank}.jsonl").open("ab") as file:
+        file.write(data)
+
+
+def test_a_lookup_and_the_loads_are_given_once(tmp_path: Path) -> None:
+    append(tmp_path, record("lookup", label="0/0", hit_tokens=32) + record("load", label="0/0", rank=0))
+    reader = TraceReader(tmp_path)
+    assert reader.lookup("0/0") is None  # nothing before the first poll
+    reader.poll()
+    assert (reader.lookup("0/0") or {})["hit_tokens"] == 32
+    assert [load["rank"] for load in reader.loads("0/0")] == [0]
+    reader.poll()
+    assert reader.lookup("0/0") is None
+    assert reader.loads("0/0") == []
+    assert reader.loads("unheard of") == []
+
+
+def test_a_line_that_is_still_being_written_waits(tmp_path: Path) -> None:
+    line = record("save", key="aa", checksums=[1, 2])
+    reader = TraceReader(tmp_path)
+    append(tmp_path, record("start", blocks=3) + line[:20])
+    reader.poll()
+    assert (reader.start["blocks"], reader.saved) == (3, {})
+    append(tmp_path, line[20:-1])
+    reader.poll()
+    assert reader.saved == {}
+    append(tmp_path, line[-1:])
+    reader.poll()
+    assert reader.saved == {"aa": [1, 2]}
+
+
+@settings(deadline=None, max_examples=50)
+@given(st.lists(st.integers(0, 400), max_size=6))
+def test_it_does_not_matter_where_the_writes_are_cut(tmp_path_factory: pytest.TempPathFactory, cuts: list[int]) -> None:
+    folder = tmp_path_factory.mktemp("trace")
+    lines = [record("save", key=f"k{i}", checksums=[i]) for i in range(5)] + [record("load", label="ü", rank=i) for i in range(3)]
+    data = b"".join(lines)
+    reader = TraceReader(folder)
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    for begin, end in pairwise(places):
+        append(folder, data[begin:end])
+        reader.poll()
+    assert reader.saved == {f"k{i}": [i] for i in range(5)}
+    assert [load["rank"] for load in reader.loads("ü")] == [0, 1, 2]
+
+
+def test_all_ranks_are_followed_also_those_that_come_late(tmp_path: Path) -> None:
+    reader = TraceReader(tmp_path)
+    append(tmp_path, record("load", label="0/0", rank=0))
+    reader.poll()
+    append(tmp_path, record("load", label="0/0", rank=1) + record("save", key="b", checksums=[2]), rank=1)
+    (tmp_path / "scheduler.jsonl").write_bytes(record("load", label="0/0", rank=7))
+    reader.poll()
+    assert [load["rank"] for load in reader.loads("0/0")] == [0, 1]
+    assert reader.saved == {"b": [2]}
+
+
+def test_loads_of_one_request_add_up_across_polls(tmp_path: Path) -> None:
+    reader = TraceReader(tmp_path)
+    for number in range(2):  # the second one after a preemption
+        append(tmp_path, record("load", label="0/0", rank=0, operations=number))
+        reader.poll()
+    assert [load["operations"] for load in reader.loads("0/0")] == [0, 1]
+
+
+def test_deleted_chunks_are_forgotten_and_may_come_back(tmp_path: Path) -> None:
+    append(tmp_path, record("save", key="a", checksums=[1]) + record("save", key="b", checksums=[2]))
+    reader = TraceReader(tmp_path)
+    reader.poll()
+    reader.forget(["a", "never there"])
+    reader.poll()
+    assert reader.saved == {"b": [2]}
+    append(tmp_path, record("save", key="a", checksums=[3]))
+    reader.poll()
+    assert reader.saved == {"a": [3], "b": [2]}
+
+
+def test_failed_saves_are_kept(tmp_path: Path) -> None:
+    append(tmp_path, record("save_error", key="a", error="disk full"))
+    reader = TraceReader(tmp_path)
+    reader.poll()
+    assert reader.save_errors == ["disk full"]
+    assert reader.saved == {}
+
+
+def test_a_folder_without_a_trace_says_nothing(tmp_path: Path) -> None:
+    reader = TraceReader(tmp_path / "nowhere")
+    reader.poll()
+    assert (reader.start, reader.saved, reader.save_errors) == ({}, {}, [])
+
+
+def test_what_the_connector_writes_is_what_is_read(tmp_path: Path) -> None:
+    trace = Trace(str(tmp_path), "worker-0")
+    trace.write({"kind": "save", "key": "a", "checksums": [2**64 - 1]})
+    reader = TraceReader(tmp_path)
+    reader.poll()  # before the file is closed
+    trace.close()
+    assert reader.saved == {"a": [2**64 - 1]}
