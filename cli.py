@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+import signal
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -110,9 +111,24 @@ def _resume(folder: Path, flags: dict[str, Any], out: Path | None) -> None:
     if given or out is not None:
         raise UsageError(f"--resume takes its settings from {folder / 'run.json'}; leave out {', '.join(given) or '--out'}")
     run = load(folder)
-    config = {key: value for key, value in run.meta["config"].items() if key in Experiment.model_fields}
-    settled = settle(merge(config, {"store": flags["store"]}))
-    _measure(settled, folder, earlier_of(run, settled))
+    config = run.meta.get("config")
+    if not isinstance(config, dict):
+        raise UsageError(f"{folder / 'run.json'} holds no settings, so the run cannot be resumed; begin a new one")
+    known = {key: value for key, value in config.items() if key in Experiment.model_fields}
+    settled = settle(merge(known, {"store": flags["store"]}))
+    earlier = earlier_of(run, settled)
+    if not earlier.left_of(_plan(settled)):
+        raise UsageError(f"{folder} has all of its runs, so nothing is left to measure; read it with: ttft report {folder}")
+    _measure(settled, folder, earlier)
+
+
+def _plan(settled: Any) -> Any:
+    """The runs of an experiment in their order."""
+    from harness.experiment.order import schedule
+    from harness.experiment.setting import RECOMPUTE
+
+    experiment = settled.experiment
+    return schedule(list(settled.arms), experiment.pairs, [RECOMPUTE], experiment.recompute_rounds)
 
 
 def _measure(settled: Any, folder: Path, earlier: Any = None) -> None:
@@ -123,6 +139,8 @@ def _measure(settled: Any, folder: Path, earlier: Any = None) -> None:
     from harness.stores.base import redact
 
     command = " ".join(shlex.quote(redact(word) if "://" in word else word) for word in ["ttft", *sys.argv[1:]])
+    # A job that is ended from outside (a time limit, a shutdown) cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     console = _console()
     console.print(f"Measuring into {escape(str(folder))}", soft_wrap=True)
     try:
@@ -164,11 +182,7 @@ def _report(folder: Path) -> None:
 
 
 def _print_plan(settled: Any, folder: Path) -> None:
-    from harness.experiment.order import schedule
-    from harness.experiment.setting import RECOMPUTE
-
-    experiment = settled.experiment
-    plan = schedule(list(settled.arms), experiment.pairs, [RECOMPUTE], experiment.recompute_rounds)
+    experiment, plan = settled.experiment, _plan(settled)
     lengths = sorted(len(prompt.tokens) for prompt in settled.data.prompts)
     lines = [
         f"folder    {folder}",
@@ -231,10 +245,19 @@ def gate(
         for line in gates.annotations(verdict):
             typer.echo(line)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "verdict.json").write_text(json.dumps(verdict.to_json(), indent=2) + "\n", encoding="utf-8")
-        (out / "verdict.md").write_text(gates.markdown(verdict), encoding="utf-8")
-        (out / "junit.xml").write_text(gates.junit(verdict), encoding="utf-8")
+        files = {
+            "verdict.json": json.dumps(verdict.to_json(), indent=2) + "\n",
+            "verdict.md": gates.markdown(verdict),
+            "junit.xml": gates.junit(verdict),
+        }
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                (out / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"the verdict cannot be written to {out}: {error.strerror}; give another folder with --out"
+            ) from error
     raise typer.Exit(verdict.exit_code)
 
 

@@ -3,8 +3,8 @@
 import inspect
 from collections.abc import Iterator
 
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from harness.config import Experiment, named_experiments, read_experiment
 from harness.engines import ENGINES
@@ -36,7 +36,7 @@ def _options(name: str, text: str, options: type[Options]) -> Iterator[Table | s
     for column in ("option", "default", "meaning"):
         table.add_column(column, overflow="fold")
     for option, default, meaning in describe_options(options):
-        table.add_row(escape(option), escape(default), escape(meaning))
+        table.add_row(Text(option), Text(default), Text(meaning))
     if not options.model_fields:
         table.add_row("(none)", "", "")
     yield table
@@ -48,5 +48,5 @@ def _experiments() -> Table:
     for column in ("experiment", "question"):
         table.add_column(column, overflow="fold")
     for name in sorted(named_experiments()):
-        table.add_row(escape(name), escape(str(read_experiment(name).get("question", ""))))
+        table.add_row(Text(name), Text(str(read_experiment(name).get("question", ""))))
     return table

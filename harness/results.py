@@ -7,11 +7,12 @@
 Seconds and bytes are plain numbers; a cell is empty where a thing does not apply.
 """
 
+import contextlib
 import csv
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,10 @@ class Run:
 
 
 class RunWriter:
-    """Appends to one run's folder; what was handed over is on disk when the call returns."""
+    """Appends to one run's folder; what was handed over is on disk when the call returns.
+
+    Every call raises ResultsError where it cannot write, for instance because the disk is full.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open or create the folder; a line that a crash cut off is removed. Raises ResultsError where it cannot be written."""
@@ -116,25 +120,40 @@ class RunWriter:
 
     def append(self, row: Mapping[str, object]) -> None:
         """Add one request; keys are REQUEST_COLUMNS, None and missing ones stay empty."""
-        self._csv.writerow({key: "" if value is None else value for key, value in row.items()})
-        self._rows.flush()
+        with self._writing():
+            self._csv.writerow({key: "" if value is None else value for key, value in row.items()})
+            self._rows.flush()
 
     def append_spans(self, spans: Iterable[Mapping[str, object]]) -> None:
         """Add spans; keys are SPAN_COLUMNS."""
-        self._spans.writelines(json.dumps(span) + "\n" for span in spans)
-        self._spans.flush()
+        with self._writing():
+            self._spans.writelines(json.dumps(span) + "\n" for span in spans)
+            self._spans.flush()
 
     def write_meta(self, meta: Mapping[str, Any]) -> None:
         """Replace run.json atomically; the schema version is added."""
         text = json.dumps({"schema": f"{SCHEMA[0]}.{SCHEMA[1]}", **meta}, indent=2, default=str)
         temporary = self.path / ".run.json.tmp"
-        temporary.write_text(text + "\n", encoding="utf-8")
-        temporary.replace(self.path / "run.json")
+        with self._writing():
+            temporary.write_text(text + "\n", encoding="utf-8")
+            temporary.replace(self.path / "run.json")
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """A full disk is one sentence."""
+        try:
+            yield
+        except OSError as error:
+            reason = f"the results in {self.path} cannot be written: {error.strerror}; make room, then go on with --resume"
+            raise ResultsError(reason) from error
 
     def close(self) -> None:
         """Close the files. Safe to call twice."""
-        self._rows.close()
-        self._spans.close()
+        with self._writing():
+            try:
+                self._rows.close()
+            finally:
+                self._spans.close()
 
 
 def complete_lines(data: bytes) -> int:

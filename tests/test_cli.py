@@ -159,6 +159,26 @@ def test_report_renders_a_stored_run(capsys: pytest.CaptureFixture[str], monkeyp
     assert (folder / "report.md").exists() and (folder / "pictures" / "ecdf.png").exists()
 
 
+def test_resuming_a_run_without_settings_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "run.json").write_text('{"schema": "1.0"}')
+    code, _, err = run(capsys, monkeypatch, "compare", "--resume", str(tmp_path))
+    assert code == 2
+    assert "holds no settings, so the run cannot be resumed" in err and err.count("\n") == 1
+
+
+def test_a_verdict_that_cannot_be_written_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    folder = write_synthetic_run(tmp_path / "run", arms=["a", "b"], rounds=6, prompts=12)
+    (tmp_path / "FILE").write_text("a file where a folder should be")
+    words = ["--base", "a", "--candidate", "b", "--max", "p50:50%", "--out", str(tmp_path / "FILE" / "verdict")]
+    code, _, err = run(capsys, monkeypatch, "gate", str(folder), *words)
+    assert code == 2
+    assert "the verdict cannot be written to" in err and err.count("\n") == 1
+
+
 def test_another_schema_version_is_refused(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

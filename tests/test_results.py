@@ -1,7 +1,10 @@
 """A run's folder: what was measured comes back as it was, and what a crash or another version left is told apart."""
 
+import contextlib
 import json
 import math
+import resource
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -211,3 +214,27 @@ def test_only_runs_without_a_flaw_count(tmp_path: Path) -> None:
         5: "the arms' tokens differ",
     }
     assert run.counted["run"].tolist() == [0]
+
+
+@pytest.mark.parametrize("what", ["row", "spans", "meta"])
+def test_a_full_disk_is_one_sentence_and_keeps_what_was_written(tmp_path: Path, what: str) -> None:
+    writer = RunWriter(tmp_path)
+    writer.write_meta({})
+    writer.append(ROW)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    calls: dict[str, Callable[[], None]] = {
+        "row": lambda: writer.append({**ROW, "error": "x" * 100_000}),
+        "spans": lambda: writer.append_spans([{**SPAN, "request": "x" * 100_000}]),
+        "meta": lambda: writer.write_meta({"notes": "x" * 100_000}),
+    }
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
+    try:
+        with pytest.raises(ResultsError, match=r"cannot be written: .*; make room, then go on with --resume"):
+            calls[what]()
+        with contextlib.suppress(ResultsError):  # what is still in a buffer
+            writer.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    writer.close()
+    run = load(tmp_path)
+    assert (plain(run.requests), len(run.spans)) == ([ROW], 0)

@@ -81,6 +81,27 @@ def test_the_report_is_written(primed: tuple[Path, "subprocess.CompletedProcess[
     assert len(list((folder / "pictures").glob("*.png"))) >= 4
 
 
+def wait_for_rows(process: "subprocess.Popen[str]", folder: Path, rows: int) -> None:
+    """Until more than ``rows`` lines of results are on disk."""
+    deadline = time.monotonic() + 400
+    while time.monotonic() < deadline and process.poll() is None:
+        if (folder / "requests.csv").exists() and len((folder / "requests.csv").read_text().splitlines()) > rows:
+            break
+        time.sleep(0.05)
+
+
+def test_being_ended_from_outside_is_like_ctrl_c(tmp_path: Path) -> None:
+    more = command(tmp_path, "--pairs", "50", "--no-bounds", "--set", "correctness_prompts=0")
+    process = subprocess.Popen(more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_rows(process, tmp_path / "run", 3)
+    process.terminate()
+    output, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, output + errors
+    assert "Traceback" not in output + errors
+    assert load(tmp_path / "run").meta["status"] == "partial"
+    assert chunks_in(tmp_path) == []
+
+
 def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = subprocess.Popen(
@@ -90,11 +111,7 @@ def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path) -> No
         text=True,
         start_new_session=True,
     )
-    deadline = time.monotonic() + 400
-    while time.monotonic() < deadline and process.poll() is None:
-        if (folder / "requests.csv").exists() and len((folder / "requests.csv").read_text().splitlines()) > 6:
-            break
-        time.sleep(0.05)
+    wait_for_rows(process, folder, 6)
     os.killpg(process.pid, signal.SIGINT)  # as a terminal does it: to every process of the group
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 130, output + errors
