@@ -56,7 +56,7 @@ def compare(
     dry_run: Annotated[bool, typer.Option(help="print the plan and stop")] = False,
 ) -> None:
     """Compare engines: prime a store, prove correctness, replay prompts in turns, report TTFT."""
-    from harness.config import merge, read_experiment
+    from harness.config import given_settings, merge, read_experiment
     from harness.experiment.setting import settle
 
     flags: dict[str, Any] = {
@@ -70,7 +70,7 @@ def compare(
         "model": model,
         "dtype": dtype,
         "bounds": bounds,
-        **_settings(setting or []),
+        **given_settings(setting or []),
     }
     if resume is not None:
         _resume(resume, flags, out)
@@ -83,22 +83,6 @@ def compare(
     if (folder / "run.json").exists() or (folder / "requests.csv").exists():
         raise UsageError(f"{folder} already holds a run; give another --out, or go on with it by --resume {folder}")
     _measure(settled, folder)
-
-
-def _settings(items: list[str]) -> dict[str, Any]:
-    """KEY=VALUE, the value as TOML where it is valid TOML, as text otherwise."""
-    import tomllib
-
-    values: dict[str, Any] = {}
-    for item in items:
-        key, equals, text = item.partition("=")
-        if not equals:
-            raise UsageError(f"--set {item} is not KEY=VALUE; write for instance --set chunk_tokens=512")
-        try:
-            values[key] = tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
-            values[key] = text
-    return values
 
 
 def _resume(folder: Path, flags: dict[str, Any], out: Path | None) -> None:

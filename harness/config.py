@@ -108,3 +108,17 @@ def read_experiment(name: str) -> dict[str, Any]:
         if key not in Experiment.model_fields:
             raise known(f"setting in {path}", key, list(Experiment.model_fields))
     return values
+
+
+def given_settings(items: list[str]) -> dict[str, Any]:
+    """Settings as KEY=VALUE, the value as TOML where it is valid TOML, as text otherwise. Raises UsageError."""
+    values: dict[str, Any] = {}
+    for item in items:
+        key, equals, text = item.partition("=")
+        if not equals:
+            raise UsageError(f"--set {item} is not KEY=VALUE; write for instance --set chunk_tokens=512")
+        try:
+            values[key] = tomllib.loads(f"v = {text}")["v"]
+        except tomllib.TOMLDecodeError:
+            values[key] = text
+    return values
