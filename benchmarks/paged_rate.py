@@ -7,13 +7,13 @@ a chunk: 12 MiB. Chunks lie in blocks that are scattered over the cache. The sid
 """
 
 import argparse
-import os
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import torch
-from preadv import MIB, Job, Side, alternate, report, same_bytes
+from preadv import MIB, Job, Side, alternate, bare_preadv, report, same_bytes
 
 from harness.chunkfile import Layout, checksum, encode_header
 from harness.connector.settings import parse_arm
@@ -35,16 +35,6 @@ def load_by(engine: Engine, request: LoadRequest) -> Side:
             raise SystemExit("a chunk could not be loaded")
 
     return Side(engine.name, run)
-
-
-def bare(job: Job) -> None:
-    """The loop of preadv.py, past the header."""
-    for path, parts in zip(job.paths, job.targets, strict=True):
-        descriptor = os.open(path, os.O_RDONLY)
-        done = os.preadv(descriptor, parts, 4096)
-        os.close(descriptor)
-        if done != sum(part.nbytes for part in parts):
-            raise SystemExit(f"{path}: one preadv brought {done} bytes")
 
 
 def prepare(root: Path, chunks: int) -> tuple[Job, PagedKV, LoadRequest]:
@@ -80,7 +70,7 @@ def main() -> None:
         print(f"{options.chunks} chunks, {job.bytes / MIB:.0f} MiB of KV; in the page cache: {cached:.0%}")
         arms = [parse_arm(text) for text in ("chunkwise:pool=0", "chunkwise:pool=8", "layerwise:depth=24")]
         engines = [arm.engine(job.store, paged, arm.options, Recorder(enabled=False)) for arm in arms]
-        sides = [Side("bare preadv", bare)]
+        sides = [Side("bare preadv", partial(bare_preadv, offset=Layout(paged.geometry).header_bytes))]
         sides += [Side(arm.name, load_by(engine, request).run) for arm, engine in zip(arms, engines, strict=True)]
         same_bytes(job, sides)
         report(job, sides, alternate(job, sides, options.repeat))

@@ -43,10 +43,10 @@ class Side:
     run: Callable[[Job], None]
 
 
-def bare_preadv(job: Job) -> None:
+def bare_preadv(job: Job, offset: int = 0) -> None:
     for path, parts in zip(job.paths, job.targets, strict=True):
         descriptor = os.open(path, os.O_RDONLY)
-        done = os.preadv(descriptor, parts, 0)
+        done = os.preadv(descriptor, parts, offset)
         os.close(descriptor)
         if done != sum(part.nbytes for part in parts):
             raise SystemExit(f"{path}: one preadv brought {done} bytes; use smaller chunks")

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from harness.errors import TtftError
+from harness.errors import RunError, TtftError
 from harness.experiment import correctness, environment
 from harness.experiment.earlier import NOTHING, Earlier
 from harness.experiment.order import schedule
@@ -148,8 +148,11 @@ class Conductor:
             await session.prime([tokens[:hit]], namespace)
         for _ in range(self._setting.experiment.warmup):
             for arm in self._setting.arms:
-                if arm != RECOMPUTE:
-                    await session.send(arm, tokens, 2, namespace, hit=hit, save=False)
+                if arm == RECOMPUTE:
+                    continue
+                outcome = await session.send(arm, tokens, 2, namespace, hit=hit, save=False)
+                if outcome.error:
+                    raise RunError(f"warming up failed in arm {arm}: {outcome.error}")
         session.delete(session.keys(tokens, namespace))
 
     async def _timed_runs(self, session: Session) -> None:

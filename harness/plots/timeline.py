@@ -91,7 +91,7 @@ def draw(evidence: Evidence) -> Figure | None:
     stories = [story for arm in evidence.arms if not arm.bound and (story := median_story(evidence, arm))]
     if not stories:
         return None
-    rows = [rows_of(story.spans) for story in stories]
+    rows = [rows_of(story.spans, _model_layers(evidence)) for story in stories]
     heights = [min(max(0.8, 0.12 * panel.total), 4.0) for panel in rows]
     note = "For each arm its request of median TTFT."
     if any(((story.spans["kind"] == "wait") & (story.spans["layer"] >= 0)).any() for story in stories):
@@ -160,12 +160,20 @@ def _lanes(spans: pd.DataFrame) -> list[int]:
     return lanes
 
 
-def rows_of(spans: pd.DataFrame) -> Rows:
-    """The rows that ``spans`` need."""
+def _model_layers(evidence: Evidence) -> int:
+    """As run.json has it; 0 where it does not."""
+    layers = (evidence.run.meta.get("geometry") or {}).get("layers", 0)
+    return layers if isinstance(layers, int) else 0
+
+
+def rows_of(spans: pd.DataFrame, model_layers: int = 0) -> Rows:
+    """The rows that ``spans`` need. A fetch of several layers bears the first one's number, so that the model's
+    ``model_layers`` say how far the last one reaches."""
     overall = spans[spans["layer"] < 0]
     kinds = tuple(kind for kind in KINDS if (overall["kind"] == kind).any())
     lanes = overall.loc[overall["kind"].isin(["fetch", "copy"]), "lane"]
-    return Rows(kinds, int(lanes.max()) + 1 if len(lanes) else 1, max(int(spans["layer"].max()) + 1, 0))
+    seen = int(spans["layer"].max()) + 1
+    return Rows(kinds, int(lanes.max()) + 1 if len(lanes) else 1, max(seen, model_layers) if seen > 0 else 0)
 
 
 def _panel(axes: Axes, story: Story, rows: Rows, unit: Unit) -> None:

@@ -153,6 +153,8 @@ def _log_to(log: Path) -> None:
     logger = logging.getLogger("vllm")
     for handler in list(logger.handlers):
         logger.removeHandler(handler)
+        if isinstance(handler, logging.FileHandler):  # ours, of an engine before this one
+            handler.close()
     logger.addHandler(logging.FileHandler(log))
     logger.propagate = False
 

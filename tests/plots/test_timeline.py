@@ -89,3 +89,10 @@ def test_reads_in_one_lane_never_overlap(times: list[tuple[float, float]]) -> No
     most = max(((frame["start_s"] <= at) & (frame["end_s"] > at)).sum() for at in frame["start_s"])
     assert frame["lane"].max() + 1 == most
     assert timeline.rows_of(frame).lanes == most
+
+
+def test_the_last_fetch_of_several_layers_reaches_to_the_models_last_layer() -> None:
+    spans = pd.DataFrame({"kind": "fetch", "layer": [0, 4, 8], "lane": 0, "start_s": [0.0, 1.0, 2.0], "end_s": [1.0, 2.0, 3.0]})
+    assert timeline.rows_of(spans, 12).layers == 12
+    assert timeline.rows_of(spans).layers == 9  # run.json does not say: what is seen
+    assert timeline.rows_of(spans.assign(layer=-1), 12).layers == 0
