@@ -22,6 +22,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gate", "reporting", "plots", "doctor"),
     ("report",),
     ("testing",),
+    ("commands",),
     ("cli",),
     ("__main__",),
 )

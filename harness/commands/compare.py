@@ -1,0 +1,152 @@
+"""``ttft compare``: measure an experiment, then report whatever was measured."""
+
+import shlex
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from harness.commands.report import show
+from harness.commands.terminal import console
+from harness.errors import TtftError, UsageError, VoidRuns
+
+INTERRUPTED = 130
+
+
+def compare(
+    experiment: Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")] = "default",
+    arm: Annotated[
+        list[str] | None, typer.Option(help="engine spec, e.g. layerwise:depth=4; give several; the first is the base")
+    ] = None,
+    store: Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")] = None,
+    workload: Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")] = None,
+    pairs: Annotated[int | None, typer.Option(help="rounds: one run of each arm makes a round")] = None,
+    cache_state: Annotated[str | None, typer.Option(help="primed or natural")] = None,
+    page_cache: Annotated[str | None, typer.Option(help="warm or dropped")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="requests under way at once")] = None,
+    model: Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, bfloat16, float16 or float32")] = None,
+    bounds: Annotated[bool | None, typer.Option("--bounds/--no-bounds", help="measure floor and recompute as well")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="any other setting, KEY=VALUE (ttft list settings)")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the run; must be new [default: results/<time>-<experiment>]")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="go on with an interrupted run in this folder")] = None,
+    dry_run: Annotated[bool, typer.Option(help="print the plan and stop")] = False,
+) -> None:
+    """Compare engines: prime a store, prove correctness, replay prompts in turns, report TTFT."""
+    from harness.config import given_settings, merge, read_experiment
+    from harness.experiment.setting import settle
+
+    flags: dict[str, Any] = {
+        "arms": arm or None,
+        "store": store,
+        "workload": workload,
+        "pairs": pairs,
+        "cache_state": cache_state,
+        "page_cache": page_cache,
+        "concurrency": concurrency,
+        "model": model,
+        "dtype": dtype,
+        "bounds": bounds,
+        **given_settings(setting or []),
+    }
+    if resume is not None:
+        _resume(resume, flags, out)
+        return
+    settled = settle(merge(read_experiment(experiment), flags))
+    folder = out or Path("results") / f"{datetime.now():%Y%m%d-%H%M%S}-{Path(experiment).stem}"
+    if dry_run:
+        _print_plan(settled, folder)
+        return
+    if (folder / "run.json").exists() or (folder / "requests.csv").exists():
+        raise UsageError(f"{folder} already holds a run; give another --out, or go on with it by --resume {folder}")
+    _measure(settled, folder)
+
+
+def _resume(folder: Path, flags: dict[str, Any], out: Path | None) -> None:
+    from harness.config import Experiment, merge
+    from harness.experiment.earlier import earlier_of
+    from harness.experiment.setting import settle
+    from harness.results import load
+
+    given = [name for name, value in flags.items() if value is not None and name != "store"]
+    if given or out is not None:
+        raise UsageError(f"--resume takes its settings from {folder / 'run.json'}; leave out {', '.join(given) or '--out'}")
+    run = load(folder)
+    config = run.meta.get("config")
+    if not isinstance(config, dict):
+        raise UsageError(f"{folder / 'run.json'} holds no settings, so the run cannot be resumed; begin a new one")
+    known = {key: value for key, value in config.items() if key in Experiment.model_fields}
+    settled = settle(merge(known, {"store": flags["store"]}))
+    earlier = earlier_of(run, settled)
+    if not earlier.left_of(_plan(settled)):
+        raise UsageError(f"{folder} has all of its runs, so nothing is left to measure; read it with: ttft report {folder}")
+    _measure(settled, folder, earlier)
+
+
+def _plan(settled: Any) -> Any:
+    """The runs of an experiment in their order."""
+    from harness.experiment.order import schedule
+    from harness.experiment.setting import RECOMPUTE
+
+    experiment = settled.experiment
+    return schedule(list(settled.arms), experiment.pairs, [RECOMPUTE], experiment.recompute_rounds)
+
+
+def _measure(settled: Any, folder: Path, earlier: Any = None) -> None:
+    """Measure, then report whatever was measured, also after Ctrl-C or a failure."""
+    from harness.experiment.conduct import measure
+    from harness.experiment.earlier import NOTHING
+    from harness.progress_bar import ProgressBar
+    from harness.stores.base import redact
+
+    command = " ".join(shlex.quote(redact(word) if "://" in word else word) for word in ["ttft", *sys.argv[1:]])
+    # A job that is ended from outside (a time limit, a shutdown) cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    terminal = console()
+    terminal.print(f"Measuring into {escape(str(folder))}", soft_wrap=True)
+    try:
+        with ProgressBar(terminal) as progress:
+            meta = measure(settled, folder, command, progress, earlier or NOTHING)
+    except KeyboardInterrupt:
+        _show_if_any(folder)
+        terminal.print(
+            f"Interrupted; what was measured is kept. Go on with: ttft compare --resume {escape(str(folder))}", soft_wrap=True
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    except TtftError:
+        _show_if_any(folder)
+        raise
+    show(folder)
+    if meta["void_runs"]:
+        first = meta["void_runs"][0]
+        raise VoidRuns(f"{len({entry['run'] for entry in meta['void_runs']})} runs are void, the first (run {first['run']}, "
+                       f"arm {first['arm']}): {first['reason']}")  # fmt: skip
+
+
+def _show_if_any(folder: Path) -> None:
+    from harness.results import load
+
+    if (folder / "run.json").exists() and len(load(folder).requests):
+        show(folder)
+
+
+def _print_plan(settled: Any, folder: Path) -> None:
+    experiment, plan = settled.experiment, _plan(settled)
+    lengths = sorted(len(prompt.tokens) for prompt in settled.data.prompts)
+    lines = [
+        f"folder    {folder}",
+        f"model     {settled.model.name} in {settled.dtype}, up to {settled.max_model_len} tokens",
+        f"prompts   {len(lengths)} of {lengths[0]} to {lengths[-1]} tokens, {sum(settled.hits)} of {sum(lengths)} tokens hit",
+        f"priming   {settled.primed_chunks} chunks of {experiment.chunk_tokens} tokens",
+        f"runs      {len(plan)}: " + " ".join(f"{run.pair}:{run.arm}" for run in plan[: 2 * len(settled.arms)]) + " ...",
+        f"requests  {len(plan) * len(lengths)}",
+        *settled.notes,
+    ]
+    for line in lines:
+        typer.echo(line)
