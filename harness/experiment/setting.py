@@ -76,6 +76,7 @@ def settle(experiment: Experiment) -> Setting:
         raise UsageError(
             "no prompt of the workload hits a whole chunk, so there is nothing to load; lengthen prefixes or lower chunk_tokens"
         )
+    notes += _idle(hits, experiment)
     heads = priming_plan(data, hits, experiment.chunk_tokens) if experiment.cache_state == "primed" else []
     warmup = _warmup(data, hits, model.vocabulary, experiment)
     longest = max(len(prompt.tokens) + prompt.output_tokens for prompt in data.prompts)
@@ -87,6 +88,19 @@ def _build(spec: str, limits: Limits) -> DataSet:
     name, options = split_spec(spec)
     cls = WORKLOADS.get(name)
     return cls(parse_options(cls.Options, options, f"workload '{name}'")).build(limits)
+
+
+def _idle(hits: list[int], experiment: Experiment) -> list[str]:
+    """A sentence where some prompts load nothing: no arm can be faster there, and quantiles may lie among them."""
+    none = hits.count(0)
+    if not none:
+        return []
+    among = ", and the p50 lies among them" if 2 * none > len(hits) else ""
+    fix = "; choose longer prompts or lower chunk_tokens" if experiment.cache_state == "primed" else ""
+    return [
+        f"{none} of {len(hits)} prompts hit no whole chunk of {experiment.chunk_tokens} tokens, so no arm loads anything "
+        f"for them{among}{fix}."
+    ]
 
 
 def _provable(data: DataSet, limits: Limits) -> DataSet:

@@ -95,6 +95,22 @@ def test_auto_dtype_is_the_machines(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settled(dtype="bfloat16").dtype == "bfloat16"
 
 
+def idle_prompts(tmp_path: Path, lengths: list[int]) -> list[str]:
+    trace = tmp_path / "idle.jsonl"
+    lines = [json.dumps({"tokens": list(range(length)), "prefix_tokens": length - 1}) for length in lengths]
+    trace.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return [note for note in settled(workload=f"jsonl:path={trace}").notes if "hit no whole chunk" in note]
+
+
+def test_prompts_that_load_nothing_are_told(tmp_path: Path) -> None:
+    """Every arm does the same work there: a median among them would say "no difference" of any engine."""
+    assert idle_prompts(tmp_path, [40, 50]) == []
+    (few,) = idle_prompts(tmp_path, [40, 50, 10])
+    assert few.startswith("1 of 3 prompts hit no whole chunk of 16 tokens") and "p50" not in few
+    (most,) = idle_prompts(tmp_path, [40, 10, 11])
+    assert most.startswith("2 of 3 prompts") and "the p50 lies among them" in most
+
+
 def test_what_a_workload_notes_is_kept() -> None:
     setting = settled(workload="shared_prefix:groups=1,prefix=40,suffix=5,prompts=1")
     assert any("hits for 32" in note for note in setting.notes)
