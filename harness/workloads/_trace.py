@@ -1,62 +1,236 @@
-"""Reading a trace in Mooncake's format.
+"""What all traces have in common: requests with a time and lengths, chosen by window, range and limit, then fitted.
 
-The format (github.com/kvcache-ai/Mooncake, FAST25-release): one object a line, with ``timestamp`` (ms from the
-start of the trace), ``input_length``, ``output_length`` and ``hash_ids``, one id a 512-token block, the last
-block perhaps partial. Equal ids mean equal blocks behind equal prefixes.
+A trace says how long prompts are, not what is in them. So choosing needs no tokens, and the same walk gives
+the prompts (``build``) and their outline (``outline``).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from abc import abstractmethod
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from harness.workloads._lines import bad_line, read_lines
-from harness.workloads.ideal import SeenBlocks
+from harness.errors import UsageError
+from harness.types import DataSet, Prompt
+from harness.workloads._fit import FittedOptions, Fitter
+from harness.workloads._lines import bad_line
+from harness.workloads.base import Limits, Workload
+from harness.workloads.outline import Outline, columns
 
-BLOCK_TOKENS = 512
-"""Tokens behind one hash id, before scaling."""
-
-
-class TraceLine(BaseModel):
-    """One request of a trace. Fields that other traces add are ignored."""
-
-    model_config = ConfigDict(frozen=True)
-
-    timestamp: float = Field(ge=0, allow_inf_nan=False)
-    input_length: int = Field(ge=1)
-    output_length: int = Field(ge=0)
-    hash_ids: tuple[int, ...]
+MOST_TOKENS = 10**9
+"""Longer prompts or outputs are taken for mistakes."""
 
 
 @dataclass(frozen=True, slots=True)
 class TraceRequest:
-    """One line, its number in the file, and its ideal hit in tokens of the trace, before scaling."""
+    """One request as the trace has it, in tokens of the trace, before scaling.
+
+    ``hit``: its ideal hit given all earlier requests of the file. ``skip``: why it cannot be measured; empty if it can.
+    ``remark``: what is peculiar about it, though it can be measured; counted in the notes.
+    """
 
     number: int
-    line: TraceLine
-    hit: int
+    time_s: float
+    input_length: int
+    output_length: int
+    hit: int = 0
+    hash_ids: tuple[int, ...] = ()
+    skip: str = ""
+    remark: str = ""
 
     @property
     def hit_share(self) -> float:
         """Ideal hit as a share of the prompt, 0 to 1."""
-        return self.hit / self.line.input_length
+        return self.hit / max(self.input_length, 1)
 
 
-def read_trace(path: str) -> Iterator[TraceRequest]:
-    """The requests of a trace in order, each with its ideal hit given all earlier ones; reads as far as asked.
+Speak = Callable[[TraceRequest, int], tuple[int, ...]]
+"""The first so many tokens of a request's prompt."""
 
-    Raises UsageError with path and line number where a line is malformed, has another number of ids than
-    its length needs, or goes back in time.
+
+class TraceOptions(FittedOptions):
+    """Options of every trace."""
+
+    path: str = Field(description="the trace")
+    scale: float = Field(1.0, gt=0, le=1024, allow_inf_nan=False, description="multiplies all lengths of the trace; rounded up")
+    limit: int | None = Field(None, ge=1, description="measure at most so many requests, the first that qualify")
+    start_s: float = Field(0.0, ge=0, allow_inf_nan=False, description="measure only requests from this time of the trace on")
+    end_s: float | None = Field(None, gt=0, allow_inf_nan=False, description="measure only requests before this time")
+    min_input: int = Field(1, ge=1, description="measure only requests of at least so many tokens in the trace, before scale")
+    max_input: int | None = Field(None, ge=1, description="measure only requests of at most so many tokens in the trace")
+    output: int = Field(4, ge=1, description="generate at most so many tokens; the trace's own number where that is less")
+    seed: int = Field(0, description="another seed gives other tokens")
+
+    @field_validator("end_s")
+    @classmethod
+    def _after_start(cls, end_s: float | None, info: ValidationInfo) -> float | None:
+        if end_s is not None and end_s <= info.data.get("start_s", 0.0):
+            raise ValueError(f"the window is empty; it must be greater than start_s={info.data['start_s']:g}")
+        return end_s
+
+
+@dataclass(frozen=True, slots=True)
+class _Sized:
+    """A request as it is sent, but for its tokens."""
+
+    request: TraceRequest
+    kept: int
+    prefix: int
+    output: int
+    arrival_s: float
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one walk through the trace came across. ``best``: the highest hit in the window."""
+
+    fitter: Fitter
+    read: int = 0
+    best: float = 0.0
+    skipped: Counter[str] = field(default_factory=Counter)
+    remarks: Counter[str] = field(default_factory=Counter)
+
+
+class TraceWorkload(Workload):
+    """The requests of a trace that lie in the window and in the ranges, until ``limit`` is reached.
+
+    ``over_long`` applies before ``limit``: a skipped request does not use it up. The ranges are judged on the
+    trace's own lengths, so that ``scale`` does not change which requests qualify.
     """
-    seen = SeenBlocks(BLOCK_TOKENS)
-    latest = 0.0
-    for number, line in read_lines(path, TraceLine):
-        blocks = -(-line.input_length // BLOCK_TOKENS)
-        if len(line.hash_ids) != blocks:
-            problem = f"hash_ids has {len(line.hash_ids)} entries, but input_length={line.input_length} makes {blocks} blocks"
-            raise bad_line(path, number, problem, f"give one id for each {BLOCK_TOKENS} tokens begun")
-        if line.timestamp < latest:
-            problem = f"timestamp={line.timestamp:g} lies before the {latest:g} of an earlier line"
-            raise bad_line(path, number, problem, "sort the trace by time")
-        latest = line.timestamp
-        yield TraceRequest(number, line, seen.visit(line.hash_ids, line.input_length))
+
+    options: TraceOptions
+
+    @abstractmethod
+    def _read(self) -> Iterator[TraceRequest]:
+        """All requests of the file, in order, read as far as asked. Raises UsageError with the line's number."""
+
+    @abstractmethod
+    def _speaker(self, limits: Limits) -> Speak:
+        """What makes the tokens of one build."""
+
+    def _qualifies(self, request: TraceRequest) -> bool:
+        o, tokens = self.options, request.input_length
+        return o.min_input <= tokens <= (o.max_input or tokens)
+
+    def _wanted(self) -> str:
+        """What ``_qualifies`` asks for, in words."""
+        o = self.options
+        return f"at least {o.min_input:,} tokens" if o.max_input is None else f"{o.min_input:,} to {o.max_input:,} tokens"
+
+    def _scaled(self, tokens: int) -> int:
+        """``tokens`` of the trace in tokens of the prompts, rounded up; what is not 0 stays so."""
+        if self.options.scale == 1:
+            return tokens
+        # 30 * 0.1 is a little more than 3 in binary; nobody means the 4 that rounding up would make of it.
+        return max(math.ceil(round(tokens * self.options.scale, 6)), min(tokens, 1))
+
+    def _prefix(self, request: TraceRequest) -> int:
+        """Leading tokens of the prompt that the store should hold, in tokens of the prompts, before cutting."""
+        return self._scaled(request.hit)
+
+    def _fitting_scale(self, longest: int, room: int) -> float:
+        """The largest usable scale at which a prompt that is now ``longest`` has ``room`` tokens at most; 0 without."""
+        scale = self.options.scale * room / longest
+        if scale <= 0:
+            return 0.0
+        step = 10.0 ** (math.floor(math.log10(scale)) - 2)  # three digits, rounded down
+        return float(f"{math.floor(scale / step) * step:.6g}")
+
+    @property
+    def _block_tokens(self) -> int:
+        """Tokens of one block of the trace, as sent; 0 without blocks."""
+        return 0
+
+    def _remarks(self) -> tuple[str, ...]:
+        """What the user should know about the format, as sentences."""
+        return ()
+
+    def build(self, limits: Limits) -> DataSet:
+        """The measured requests. Raises UsageError for a bad line, or where nothing qualifies or fits."""
+        tally, speak = _Tally(Fitter(limits, self.options.over_long)), self._speaker(limits)
+        prompts = tuple(
+            Prompt(f"line{one.request.number}", speak(one.request, one.kept), one.prefix, one.output, one.arrival_s)
+            for one in self._sized(limits, tally)
+        )
+        return DataSet(prompts, self._notes(tally))
+
+    def outline(self, limits: Limits) -> Outline:
+        """As ``build``, without making tokens; memory holds five numbers a request."""
+        tally = _Tally(Fitter(limits, self.options.over_long))
+        rows = (
+            (one.kept, one.prefix, one.output, one.request.output_length, one.arrival_s) for one in self._sized(limits, tally)
+        )
+        return Outline(*columns(rows), block_tokens=self._block_tokens, notes=self._notes(tally))
+
+    def _sized(self, limits: Limits, tally: _Tally) -> Iterator[_Sized]:
+        o, count = self.options, 0
+        for request in self._read():
+            if o.end_s is not None and request.time_s >= o.end_s:
+                break
+            if request.time_s < o.start_s:
+                continue
+            tally.read += 1
+            if request.skip:
+                tally.skipped[request.skip] += 1
+                continue
+            tally.best = max(tally.best, request.hit_share)
+            if not self._qualifies(request):
+                continue
+            output = max(min(request.output_length, o.output), 1)  # a first token is what we measure
+            if kept := tally.fitter.kept(self._scaled(request.input_length), output):
+                yield _Sized(request, kept, min(self._prefix(request), kept), output, request.time_s - o.start_s)
+                count += 1
+                tally.remarks.update([request.remark] if request.remark else ())
+            if count == o.limit:
+                break
+        if not tally.fitter.seen:
+            raise self._nothing_qualifies(tally)
+        if not count:
+            raise tally.fitter.nothing_fits(f"{o.path} at scale={o.scale}", self._shorter(tally.fitter.longest, limits))
+
+    def _notes(self, tally: _Tally) -> tuple[str, ...]:
+        notes = [f"Left out {count:,} of {tally.read:,} requests read: {why}." for why, count in tally.skipped.items()]
+        able = tally.read - tally.skipped.total()
+        if tally.fitter.seen < able:
+            notes.append(f"{tally.fitter.seen:,} of {able:,} requests read have {self._wanted()}.")
+        notes += [f"Of {count:,} requests {what}." for what, count in tally.remarks.items()]
+        return (*self._remarks(), *notes, *tally.fitter.notes())
+
+    def _nothing_qualifies(self, tally: _Tally) -> UsageError:
+        o = self.options
+        if not tally.read:
+            end = "" if o.end_s is None else f" and before end_s={o.end_s:g}"
+            return UsageError(f"{o.path} has no request at or after start_s={o.start_s:g}{end}; choose another window")
+        if tally.skipped.total() == tally.read:
+            why = "; ".join(tally.skipped)
+            return UsageError(f"all {tally.read:,} requests of {o.path} in the window are left out: {why}; choose others")
+        return UsageError(
+            f"none of the {tally.read:,} requests of {o.path} in the window has {self._wanted()}{self._hint(tally.best)}"
+        )
+
+    def _hint(self, best: float) -> str:
+        """How to let requests qualify. ``best``: the highest hit among those that were read."""
+        return "; lower min_input or raise max_input"
+
+    def _shorter(self, longest: int, limits: Limits) -> str:
+        """A fix: the largest scale at which the longest request fits."""
+        scale = self._fitting_scale(longest, limits.max_tokens - self.options.output)
+        return f"scale={scale} (then the longest fits too)" if scale else "a model that allows more"
+
+
+class Clock:
+    """Refuses a trace whose time goes back. ``field``: what the trace calls its time."""
+
+    def __init__(self, path: str, field: str) -> None:
+        self._path = path
+        self._field = field
+        self._latest: tuple[float, str] = (-math.inf, "")
+
+    def check(self, number: int, time_s: float, shown: str) -> None:
+        """``shown``: the time as the trace writes it. Raises UsageError where it lies before an earlier one."""
+        if time_s < self._latest[0]:
+            problem = f"{self._field}={shown} lies before the {self._latest[1]} of an earlier line"
+            raise bad_line(self._path, number, problem, "sort the trace by time")
+        self._latest = (time_s, shown)

@@ -9,6 +9,7 @@ import numpy as np
 
 from harness.specs import Options
 from harness.types import DataSet
+from harness.workloads.outline import Outline, outline_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,10 @@ class Workload(ABC):
     def build(self, limits: Limits) -> DataSet:
         """All prompts in sending order. Deterministic: equal options and limits give equal prompts,
         in any process and on any machine. Raises UsageError, with the line number where a file is bad."""
+
+    def outline(self, limits: Limits) -> Outline:
+        """What ``build`` would make, without the tokens. Override where lengths are known before tokens are made."""
+        return outline_of(self.build(limits))
 
 
 def token_block(seed: str, count: int, vocabulary: int) -> np.ndarray:

@@ -1,26 +1,24 @@
 """The user's own prompts: a file of one JSON object a line, as token ids or as text."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.errors import SetupError, UsageError
+from harness.errors import UsageError
 from harness.types import DataSet, Prompt
 from harness.workloads._fit import FittedOptions, fit_prompts
 from harness.workloads._lines import bad_line, read_lines
+from harness.workloads._text import TOKENIZER, Tokenizer, checked, load_tokenizer
 from harness.workloads.base import Limits, Workload, WorkloadOptions
 from harness.workloads.ideal import SeenChunks
-
-Encode = Callable[[str], list[int]]
 
 
 class JsonlOptions(FittedOptions):
     """Options of ``jsonl``."""
 
     path: str = Field(description="the file: one object a line, with tokens (a list of ids) or text")
-    tokenizer: str | None = Field(None, description="for text: a folder or a hub name that transformers.AutoTokenizer takes")
+    tokenizer: str | None = Field(None, description=f"for text: {TOKENIZER}")
     limit: int | None = Field(None, ge=1, description="read at most so many prompts")
     output: int = Field(4, ge=1, description="tokens to generate where the line does not say output_tokens")
 
@@ -57,12 +55,12 @@ class Jsonl(Workload):
 
     def _prompts(self, limits: Limits) -> Iterator[Prompt]:
         o = self.options
-        encode = None if o.tokenizer is None else load_tokenizer(o.tokenizer)
+        tokenizer = None if o.tokenizer is None else load_tokenizer(o.tokenizer)
         seen = SeenChunks(limits.chunk_tokens)
         checks = _Checks(o.path)
         count = 0
         for number, line in read_lines(o.path, PromptLine):
-            tokens = self._tokens(number, line, encode, limits)
+            tokens = self._tokens(number, line, tokenizer, limits)
             hit = seen.visit(tokens)
             if line.prefix_tokens is not None:
                 hit = line.prefix_tokens
@@ -75,22 +73,16 @@ class Jsonl(Workload):
         if not count:
             raise UsageError(f"{o.path} has no prompts; write one JSON object with tokens or text a line")
 
-    def _tokens(self, number: int, line: PromptLine, encode: Encode | None, limits: Limits) -> tuple[int, ...]:
+    def _tokens(self, number: int, line: PromptLine, tokenizer: Tokenizer | None, limits: Limits) -> tuple[int, ...]:
         path = self.options.path
         if (line.tokens is None) == (line.text is None):
             raise bad_line(path, number, "needs exactly one of tokens and text", "give one of them")
         if line.tokens is not None:
-            tokens, fix = line.tokens, "use the tokenizer of the model that is measured"
-        elif encode is None:
+            return checked(line.tokens, limits.vocabulary, path, number, "use the tokenizer of the model that is measured")
+        if tokenizer is None:
             raise bad_line(path, number, "has text, and no tokenizer is named", "give tokenizer=FOLDER or token ids")
-        else:
-            tokens, fix = tuple(encode(line.text or "")), f"tokenizer={self.options.tokenizer} is not the model's"
-        if not tokens:
-            raise bad_line(path, number, "the prompt has no tokens", "leave the line out")
-        wrong = next((token for token in tokens if not 0 <= token < limits.vocabulary), None)
-        if wrong is not None:
-            raise bad_line(path, number, f"token {wrong} is not in the model's vocabulary of {limits.vocabulary:,}", fix)
-        return tokens
+        fix = f"tokenizer={self.options.tokenizer} is not the model's"
+        return checked(tokenizer.encode(line.text or ""), limits.vocabulary, path, number, fix)
 
 
 class _Checks:
@@ -114,23 +106,3 @@ class _Checks:
             raise bad_line(self._path, number, problem, "sort the file by arrival_s")
         self._lines[name] = number
         self._clock = arrival_s
-
-
-def load_tokenizer(name: str) -> Encode:
-    """Text to token ids, special tokens included, as vLLM's own completions endpoint does it.
-
-    ``name`` is a folder, or a name on the hub, which transformers downloads unless HF_HUB_OFFLINE is set.
-    Raises SetupError without transformers, UsageError where there is no such tokenizer.
-    """
-    try:
-        from transformers import AutoTokenizer
-
-        tokenizer = AutoTokenizer.from_pretrained(str(Path(name).expanduser()))
-    except ImportError as error:
-        raise SetupError(f"tokenizer={name} needs a package that does not import: {error}; install it") from error
-    except (OSError, ValueError, LookupError, TypeError) as error:  # what transformers raises for a folder that is not one
-        first = str(error).strip().split("\n")[0]
-        raise UsageError(
-            f"tokenizer={name} cannot be loaded: {first}; name a folder with tokenizer.json, or a hub name"
-        ) from error
-    return lambda text: list(tokenizer.encode(text))

@@ -10,9 +10,9 @@ from harness.cachestate import expected_hits
 from harness.errors import UsageError
 from harness.testing.workloads import WorkloadTests, build
 from harness.types import DataSet
-from harness.workloads._trace import read_trace
+from harness.workloads._blocks import read_trace
 from harness.workloads.base import Limits
-from harness.workloads.mooncake import Mooncake
+from harness.workloads.mooncake import MOONCAKE, Mooncake
 
 LIMITS = Limits(vocabulary=2**31, max_tokens=100_000, chunk_tokens=1)
 SAMPLE = Path(__file__).parents[3] / "shared" / "data" / "mooncake_conversation_4000.jsonl"
@@ -216,13 +216,13 @@ def test_the_shipped_sample_has_the_stated_hits() -> None:
     """The facts that the experiments were chosen by, counted from the file."""
     if not SAMPLE.exists():
         pytest.skip(f"needs the trace {SAMPLE.name}, which is not part of this project")
-    requests = list(read_trace(str(SAMPLE)))
-    blocks = [len(request.line.hash_ids) for request in requests]
+    requests = list(read_trace(str(SAMPLE), MOONCAKE))
+    blocks = [len(request.hash_ids) for request in requests]
     hits = [-(-request.hit // 512) for request in requests]
     assert len(requests) == 4000
     assert sum(hits) / sum(blocks) == pytest.approx(0.326, abs=0.0005)
     assert sum(hits[:60]) / sum(blocks[:60]) == pytest.approx(0.04, abs=0.005)
-    reused = [r.hit_share for r in requests if 8000 <= r.line.input_length <= 40_000 and r.hit_share >= 0.5]
+    reused = [r.hit_share for r in requests if 8000 <= r.input_length <= 40_000 and r.hit_share >= 0.5]
     assert len(reused) == 547
     assert statistics.median(reused) == pytest.approx(0.95, abs=0.006)
     data = build(Mooncake, {"path": str(SAMPLE), "scale": 0.125, "min_hit": 0.5, "limit": 24}, LIMITS)
