@@ -6,11 +6,16 @@ from typing import Annotated
 import typer
 
 from harness import __version__
+from harness.commands.ab import ab
+from harness.commands.calibrate import calibrate
 from harness.commands.compare import compare
 from harness.commands.doctor import doctor
 from harness.commands.gate import gate
 from harness.commands.listing import list_
 from harness.commands.report import report
+from harness.commands.trace import trace
+from harness.commands.trend import trend
+from harness.commands.workload import workload
 from harness.errors import TtftError
 
 app = typer.Typer(
@@ -22,10 +27,15 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command()(compare)
+app.command()(ab)
 app.command("list")(list_)
 app.command()(report)
+app.command()(trace)
 app.command()(gate)
+app.command()(calibrate)
+app.command()(trend)
 app.command()(doctor)
+app.add_typer(workload, name="workload")
 
 
 def _version(wanted: bool) -> None:

@@ -36,6 +36,14 @@ class Experiment(Options):
         "warm", description="state of the operating system's page cache before each request"
     )
     concurrency: int = Field(1, ge=1, le=1024, description="requests under way at once, closed loop")
+    arrivals: str = Field(
+        "closed", description="closed, or an open loop: constant|poisson:rate=2, gamma:rate=2,burstiness=0.5, ramp, trace:speed=2"
+    )
+    neighbours: int = Field(
+        0, ge=0, le=256, description="requests that decode beside every run; the gaps of their tokens are kept"
+    )
+    probe_every_s: float = Field(0.0, ge=0, description="seconds between short prompts beside every run; 0: none")
+    slo: str = Field("", description="objectives that a good request meets, as ttft:300ms,tpot:60ms (also itl, e2e)")
     model: str = Field("builtin", description="builtin[:option=value,...], a local folder, or a hub name")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="auto: what this processor computes fastest"
@@ -44,7 +52,7 @@ class Experiment(Options):
         0, ge=0, description="longest prompt and output together, in tokens; 0: as the longest prompt needs"
     )
     chunk_tokens: int = Field(256, ge=1, description="tokens in a chunk")
-    kv_cache_gib: float = Field(2.0, gt=0, description="memory of vLLM's paged KV cache")
+    kv_cache_gib: float = Field(2.0, gt=0, allow_inf_nan=False, description="memory of vLLM's paged KV cache")
     tensor_parallel: int = Field(1, ge=1, description="vLLM's tensor-parallel size")
     warmup: int = Field(1, ge=0, description="warm-up requests an arm, with prompts outside the measured set")
     correctness_prompts: int = Field(2, ge=0, description="prompts of the float32 correctness pass before timing; 0: no pass")

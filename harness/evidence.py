@@ -92,7 +92,7 @@ def gather(run: Run) -> Evidence:
     rows = rows[~rows["run"].isin([lost.run for lost in left_out]) & rows["ttft_s"].notna()]
     caveats = [
         *_void_caveats(left_out, run),
-        *_status_caveats(run),
+        *_status_caveats(run, left_out),
         *_failed_caveats(left_out, run),
         *(f"run {lost.run} ({lost.arm}) is left out: {lost.reason}" for lost in left_out if lost.kind == "interrupted"),
         *_hit_caveats(rows),
@@ -160,7 +160,7 @@ def _void_caveats(left_out: Iterable[LeftOut], run: Run) -> list[str]:
     ]
 
 
-def _status_caveats(run: Run) -> list[str]:
+def _status_caveats(run: Run, left_out: Iterable[LeftOut]) -> list[str]:
     meta, caveats = run.meta, []
     proof = meta.get("correctness") or {}
     if proof.get("status") == "failed":
@@ -171,17 +171,21 @@ def _status_caveats(run: Run) -> list[str]:
         planned = (meta.get("config") or {}).get("pairs")
         wanted = f" of {planned}" if planned else ""
         why = f" ({meta['ended_by']})" if meta.get("ended_by") else ""
-        caveats.append(f"PARTIAL: the measurement was cut off{why}; {_whole_rounds(run)}{wanted} rounds are complete")
+        caveats.append(f"PARTIAL: the measurement was cut off{why}; {_whole_rounds(run, left_out)}{wanted} rounds are complete")
+    stopped = meta.get("stopped") or {}
+    if stopped:
+        caveats.append(
+            f"a gate ended this after {stopped.get('rounds')} rounds: {stopped.get('reason')}; the intervals here do not "
+            "correct for looking early, the gate's verdict does"
+        )
     return caveats
 
 
-def _whole_rounds(run: Run) -> int:
-    """Rounds with a full run of every arm; bounds may be measured in some rounds only."""
+def _whole_rounds(run: Run, left_out: Iterable[LeftOut]) -> int:
+    """Rounds with a run that counts of every arm; bounds may be measured in some rounds only."""
     rows = run.requests[~run.requests["arm"].map(_engine).isin(list(BOUNDS))]
-    if rows.empty:
-        return 0
-    sizes = rows.groupby(["pair", "arm"]).size().unstack(fill_value=0)
-    return int((sizes == sizes.to_numpy().max()).all(axis=1).sum())
+    counting = rows[~rows["run"].isin([lost.run for lost in left_out])]
+    return int((counting.groupby("pair")["arm"].nunique() == rows["arm"].nunique()).sum())
 
 
 def _failed_caveats(left_out: Iterable[LeftOut], run: Run) -> list[str]:

@@ -1,10 +1,16 @@
 """Noise floors from A against A, and their file."""
 
+import json
+import re
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from harness.calibrate import Calibration, calibrate, false_alarms, load, rate, save
+from harness.calibrate import Alarms, Calibration, NoiseFloor, calibrate, consulted, false_alarms, load, rate, save
 from harness.errors import ResultsError, SchemaMismatch, UsageError
 from harness.gate import Outcome, judge
 from harness.stats import compare
@@ -84,8 +90,8 @@ def test_it_comes_back(tmp_path: Path) -> None:
     [
         (None, ResultsError, "cannot be read: No such file"),
         ("{", ResultsError, "is not JSON"),
-        ("[]", SchemaMismatch, r"is not of schema 1\.0"),
-        ('{"schema": "2.0"}', SchemaMismatch, r"is not of schema 1\.0"),
+        ("[]", SchemaMismatch, r"is not of schema 1\.1"),
+        ('{"schema": "2.0"}', SchemaMismatch, r"is not of schema 1\.1"),
         ('{"schema": "1.0"}', ResultsError, "lacks a part"),
         ('{"schema": "1.0", "floors": [{"margins": 3}]}', ResultsError, "lacks a part"),
     ],
@@ -102,3 +108,60 @@ def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="cannot be written"):
         save(calibrated(), tmp_path / "file" / "c.json")
+
+
+def test_the_false_alarms_and_warnings_come_back(tmp_path: Path) -> None:
+    counted = Alarms("p50", 0.05, 6, rate(1, 3))
+    calibration = replace(calibrated(), arm="a", run="aa", alarms=(counted,), warnings=("read this",))
+    save(calibration, tmp_path / "c.json")
+    assert load(tmp_path / "c.json") == calibration
+
+
+@given(
+    st.dictionaries(st.integers(1, 500), st.floats(0, 1e6), min_size=1),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.text(max_size=20),
+    st.integers(0, 9),
+)
+@settings(deadline=None, max_examples=40)
+def test_every_calibration_comes_back(margins: dict[int, float], bias: float, arm: str, events: int) -> None:
+    floor = NoiseFloor("p50", abs(bias), bias, bias, bias, margins)
+    calibration = Calibration(
+        (floor,), 20, 0.05, {"cpu": arm}, {}, {}, arm, arm, (Alarms("p50", 0.1, 6, rate(events, 9)),), (arm,)
+    )
+    with TemporaryDirectory() as folder:
+        save(calibration, Path(folder) / "c.json")
+        assert load(Path(folder) / "c.json") == calibration
+
+
+def test_a_file_of_the_first_schema_is_still_read(tmp_path: Path) -> None:
+    save(calibrated(), tmp_path / "c.json")
+    raw = json.loads((tmp_path / "c.json").read_text())
+    for name in ("arm", "run", "alarms", "warnings"):
+        del raw[name]
+    (tmp_path / "c.json").write_text(json.dumps(raw | {"schema": "1.0"}))
+    assert load(tmp_path / "c.json").floors == calibrated().floors
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", '"small"', "null"])
+def test_a_margin_that_is_no_number_is_refused(number: str, tmp_path: Path) -> None:
+    save(calibrated(), tmp_path / "c.json")
+    text = (tmp_path / "c.json").read_text()
+    (tmp_path / "c.json").write_text(re.sub(r'"8": [\d.e-]+', f'"8": {number}', text))
+    with pytest.raises(ResultsError, match="lacks a part or has one too many"):
+        load(tmp_path / "c.json")
+
+
+def test_arms_that_are_not_alike_are_told() -> None:
+    frame = make_frame({"a": 1.0, "b": 1.2}, pairs=20, request_noise=0.01)
+    assert any("p50: A against A differs by +2" in text for text in calibrate(frame, "a", "b", ["p50"]).warnings)
+    assert not any("differs by" in text for text in calibrated().warnings)
+
+
+def test_the_file_beside_the_run_is_consulted_unless_another_is_given(tmp_path: Path) -> None:
+    run = tmp_path / "results" / "run"
+    assert consulted(None, run) is None
+    save(calibrated(), tmp_path / "results" / "calibration.json")
+    assert consulted(None, run) == calibrated()
+    with pytest.raises(ResultsError, match=r"other\.json cannot be read"):
+        consulted(tmp_path / "other.json", run)

@@ -25,6 +25,7 @@ def test_a_later_source_replaces_a_setting_as_a_whole() -> None:
         ({"arms": []}, "arms=.. will not do"),
         ({"arms": ["chunkwise", "chunkwise"]}, "stands twice.*@again"),
         ({"dtype": "int8"}, "dtype='int8'"),
+        ({"kv_cache_gib": float("inf")}, "kv_cache_gib=inf will not do"),
     ],
 )
 def test_bad_settings_are_named(values: dict[str, object], message: str) -> None:

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,6 +10,9 @@ import pytest
 
 import cli
 from harness.config import merge
+from harness.gate import refused
+from harness.history import append, rows_of
+from harness.results import load
 from harness.testing.runs import write_synthetic_run
 
 ROOT = Path(__file__).parent.parent
@@ -32,12 +36,19 @@ def test_a_command_of_the_docs_works(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "trace.jsonl").write_text(TRACE * 3)
+    shutil.copytree(ROOT / "tests" / "data" / "traces", tmp_path, dirs_exist_ok=True)
     arms = ["chunkwise:pool=8", "layerwise:depth=4"]
     write_synthetic_run(tmp_path / "results" / "RUN", arms=arms, rounds=8, prompts=12, mean_s={arms[0]: 0.5, arms[1]: 0.4})
+    verdict = refused(arms[1], arms[0], [], 0.05)
+    rows = rows_of(verdict, {"p50": 0.05}, load(tmp_path / "results" / "RUN"))
+    append(tmp_path / "history.csv", [{**rows[0], "outcome": "PASS", "ratio": 0.9}])
     words = shlex.split(command)[1:]
     if "--resume" in words:
         pytest.skip("needs vLLM; tests/e2e/test_comparison.py resumes a run")
-    if words[0] == "compare":
+    if words[0] == "ab":
+        (tmp_path / "my-engine").mkdir()
+        monkeypatch.setattr("harness.ab.sides._commit", lambda folder, ref: 40 * "c")
+    if words[0] in ("ab", "compare", "calibrate") or "--run" in words:
         words.append("--dry-run")
         if "--model" in words:  # a hub's model needs the hub; the rest of the command is still read
             words[words.index("--model") + 1] = "builtin"

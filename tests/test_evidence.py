@@ -1,8 +1,10 @@
 """Which rows count, and what is said about the others."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from harness.evidence import Evidence, gather
@@ -71,6 +73,20 @@ def test_a_run_that_a_crash_cut_short_is_noticed_without_a_note(tmp_path: Path) 
     evidence = evidence_of(tmp_path, stop_after=4 * 3 + 2, meta={"runs": []})
     assert kinds(evidence) == {3: "interrupted"}
     assert "run 3 (chunkwise:pool=8) is left out: it stopped after 2 of 4 requests" in evidence.caveats
+
+
+def test_a_round_that_was_measured_again_is_complete_once(tmp_path: Path) -> None:
+    write_synthetic_run(tmp_path, ARMS, rounds=2, prompts=4, spans=False, stop_after=4 * 3 + 2)
+    run = load(tmp_path)
+    writer = RunWriter(tmp_path)
+    for row in run.requests[run.requests["pair"] == 0].to_dict("records"):
+        row |= {"pair": 1, "run": int(row["run"]) + 4}
+        writer.append({str(name): value for name, value in row.items() if not pd.isna(value)})
+    writer.close()
+    interrupted = [{"run": number, "pair": 1, "done": False} for number in (2, 3)]
+    evidence = gather(replace(load(tmp_path), meta=run.meta | {"runs": interrupted, "status": "partial"}))
+    assert set(evidence.rows["run"]) == {0, 1, 4, 5}
+    assert any("2 of 2 rounds are complete" in text for text in evidence.caveats), evidence.caveats
 
 
 def test_rounds_without_a_bound_are_complete(tmp_path: Path) -> None:

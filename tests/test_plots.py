@@ -78,9 +78,18 @@ def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
     return evidence_of(tmp_path_factory.mktemp("case"), arms, **more)
 
 
+ABSENT = {"two": {"prediction"}, "odd": {"shift", "lengths", "prediction"}, "wide": {"shift"}}
+"""Pictures that a case has too few rounds (shift) or prompts (lengths) for, or no floor arm (prediction)."""
+
+
 @pytest.mark.parametrize("name", plots.PICTURES)
-def test_no_text_overlaps_another_or_leaves_the_picture(case: Evidence, style: None, name: str) -> None:
+def test_no_text_overlaps_another_or_leaves_the_picture(
+    case: Evidence, style: None, name: str, request: pytest.FixtureRequest
+) -> None:
     picture = plots.PICTURES[name](case)
+    if name in ABSENT.get(request.node.callspec.params["case"], ()):
+        assert picture is None
+        return
     assert picture is not None
     shown = texts(picture)
     assert len(shown) > 5
@@ -96,10 +105,13 @@ def test_no_text_overlaps_another_or_leaves_the_picture(case: Evidence, style: N
 @pytest.mark.parametrize("name", plots.PICTURES)
 def test_each_picture_names_its_unit_and_the_store_without_secrets(tmp_path: Path, style: None, name: str) -> None:
     config = {"store": "redis://user:hunter2@host:6379/0", "workload": "mooncake:limit=3"}
-    picture = plots.PICTURES[name](evidence_of(tmp_path, FIVE, rounds=2, meta={"config": config}))
+    picture = plots.PICTURES[name](evidence_of(tmp_path, FIVE, rounds=3, meta={"config": config}))
+    if name == "prediction":  # nobody knows that store's latency
+        assert picture is None
+        return
     assert picture is not None
     words = "\n".join(text.get_text() for text in texts(picture)).replace("\n", " ")
-    assert "(ms)" in words
+    assert "(ms)" in words or name in ("shift", "breakeven")  # ratios
     assert "redis://user:***@host:6379/0" in words
     assert "mooncake:limit=3" in words
     assert "hunter2" not in words
@@ -128,7 +140,7 @@ def test_drawing_again_gives_the_same_files_and_leaves_the_settings_alone(
 
 def test_odd_names_draw_and_nothing_of_them_is_markup(tmp_path: Path) -> None:
     written = plots.draw_all(evidence_of(tmp_path, ODD, rounds=2), tmp_path / "pictures")
-    assert len(written) == 2 * len(plots.PICTURES)
+    assert {file.stem for file in written} == set(plots.PICTURES) - {"shift", "prediction"}
     for file in written:
         if file.suffix == ".svg":
             tags = {element.tag.rpartition("}")[2] for element in ElementTree.parse(file).iter()}
@@ -140,7 +152,7 @@ def test_without_spans_there_is_no_timeline_and_an_old_one_goes(tmp_path: Path) 
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "timeline.png").write_bytes(b"old")
     written = plots.draw_all(evidence_of(tmp_path, BOTH, spans=False), tmp_path / "pictures")
-    assert {file.stem for file in written} == set(plots.PICTURES) - {"timeline"}
+    assert {file.stem for file in written} == set(plots.PICTURES) - {"timeline", "slowest", "prediction"}
     assert not (tmp_path / "pictures" / "timeline.png").exists()
 
 

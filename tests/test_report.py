@@ -62,7 +62,7 @@ def hodges_lehmann(values: list[float]) -> float:
 def test_render_writes_the_files_that_it_returns(folder: Path) -> None:
     written = report.render(folder)
     pictures = {folder / "pictures" / f"{name}.{kind}" for name in plots.PICTURES for kind in ("png", "svg")}
-    assert set(written) == pictures | {folder / "summary.csv", folder / "report.md"}
+    assert set(written) == pictures | {folder / name for name in ("summary.csv", "report.md", "report.html")}
     assert all(file.stat().st_size > 0 for file in written)
 
 
@@ -137,7 +137,7 @@ def test_a_void_measurement_is_called_void_and_tells_no_number(tmp_path: Path) -
     run = run_of(tmp_path, rounds=1, void={0: "other KV than was saved", 1: "other KV than was saved"})
     files = report.render(tmp_path)
     assert report.headline(run) == "VOID: the numbers of this measurement do not count (other KV than was saved)."
-    assert {file.name for file in files} == {"summary.csv", "report.md"}
+    assert {file.name for file in files} == {"summary.csv", "report.md", "report.html"}
     assert all(row["mean_s"] == "" and row["requests"] == "0" for row in rows_of_csv(tmp_path / "summary.csv"))
     assert "VOID: 2 of 2 runs (0, 1) do not count" in shown(run)
 
@@ -145,7 +145,7 @@ def test_a_void_measurement_is_called_void_and_tells_no_number(tmp_path: Path) -
 def test_a_run_without_a_row_gives_a_report(tmp_path: Path) -> None:
     run = run_of(tmp_path, rounds=0)
     assert report.headline(run).startswith("No verdict, since no request")
-    assert {file.name for file in report.render(tmp_path)} == {"summary.csv", "report.md"}
+    assert {file.name for file in report.render(tmp_path)} == {"summary.csv", "report.md", "report.html"}
 
 
 def test_p99_of_few_requests_is_a_dash_with_a_warning(tmp_path: Path) -> None:

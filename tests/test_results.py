@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.errors import ResultsError, SchemaMismatch
-from harness.results import REQUEST_COLUMNS, SPAN_COLUMNS, Run, RunWriter, load
+from harness.results import REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS, Run, RunWriter, load
 
 ROW: dict[str, object] = {
     "run": 0, "pair": 0, "position": 3, "arm": "layerwise:depth=4,loops=2", "prompt": "p3", "prompt_tokens": 4224,
@@ -159,6 +159,11 @@ def test_columns_that_came_later_are_empty(tmp_path: Path) -> None:
     [
         ("run.json", "{", "run.json cannot be read"),
         ("run.json", "[]", "run.json cannot be read"),
+        ("run.json", '{"schema": "1.0", "config": [], "runs": []}', "its 'config' is not an object; restore"),
+        ("run.json", '{"schema": "1.0", "runs": 7}', "its 'runs' is not a list"),
+        ("run.json", '{"schema": "1.0", "runs": [{"arm": "floor"}]}', "'runs' has an entry without run: "),
+        ("run.json", '{"schema": "1.0", "void_runs": [{"run": 1}]}', "'void_runs' has an entry without reason or run"),
+        ("run.json", '{"schema": "1.0", "void_runs": [{"run": "one", "reason": "x"}]}', "'void_runs' has an entry without"),
         ("requests.csv", "arm,prompt,ttft_s\n", "no column 'run'"),
         ("requests.csv", "run,arm,prompt,ttft_s\n0,floor,p0,soon\n", "a cell that is not what its column holds.*soon"),
         ("requests.csv", "run,arm,prompt,ttft_s\n0.5,floor,p0,1\n", "a cell that is not what its column holds"),
@@ -190,7 +195,7 @@ def test_meta_is_replaced_whole(tmp_path: Path) -> None:
     writer.write_meta({"runs": [1, 2, 3]})
     writer.write_meta({"store": Path("/tmp/kv")})
     writer.close()
-    assert load(tmp_path).meta == {"schema": "1.0", "store": "/tmp/kv"}
+    assert load(tmp_path).meta == {"schema": f"{SCHEMA[0]}.{SCHEMA[1]}", "store": "/tmp/kv"}
     assert {file.name for file in tmp_path.iterdir()} == {"run.json", "requests.csv", "spans.jsonl"}
 
 

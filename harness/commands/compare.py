@@ -1,20 +1,12 @@
 """``ttft compare``: measure an experiment, then report whatever was measured."""
 
-import shlex
-import signal
-import sys
-from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.markup import escape
 
-from harness.commands.report import show
-from harness.commands.terminal import console
-from harness.errors import TtftError, UsageError, VoidRuns
-
-INTERRUPTED = 130
+from harness.commands.measuring import measured_and_shown, new_folder
+from harness.errors import UsageError, VoidRuns
 
 
 def compare(
@@ -59,12 +51,10 @@ def compare(
         _resume(resume, flags, out)
         return
     settled = settle(merge(read_experiment(experiment), flags))
-    folder = out or Path("results") / f"{datetime.now():%Y%m%d-%H%M%S}-{Path(experiment).stem}"
+    folder = new_folder(out, Path(experiment).stem)
     if dry_run:
         _print_plan(settled, folder)
         return
-    if (folder / "run.json").exists() or (folder / "requests.csv").exists():
-        raise UsageError(f"{folder} already holds a run; give another --out, or go on with it by --resume {folder}")
     _measure(settled, folder)
 
 
@@ -78,6 +68,10 @@ def _resume(folder: Path, flags: dict[str, Any], out: Path | None) -> None:
     if given or out is not None:
         raise UsageError(f"--resume takes its settings from {folder / 'run.json'}; leave out {', '.join(given) or '--out'}")
     run = load(folder)
+    if "plan" in run.meta:
+        raise UsageError(f"{folder} was measured by `ttft gate --run`, whose plan says when to stop; begin a new run instead")
+    if "sides" in run.meta:
+        raise UsageError(f"{folder} was measured by `ttft ab`, each side by its own code; begin a new run instead")
     config = run.meta.get("config")
     if not isinstance(config, dict):
         raise UsageError(f"{folder / 'run.json'} holds no settings, so the run cannot be resumed; begin a new one")
@@ -99,41 +93,11 @@ def _plan(settled: Any) -> Any:
 
 
 def _measure(settled: Any, folder: Path, earlier: Any = None) -> None:
-    """Measure, then report whatever was measured, also after Ctrl-C or a failure."""
-    from harness.experiment.conduct import measure
-    from harness.experiment.earlier import NOTHING
-    from harness.progress_bar import ProgressBar
-    from harness.stores.base import redact
-
-    command = " ".join(shlex.quote(redact(word) if "://" in word else word) for word in ["ttft", *sys.argv[1:]])
-    # A job that is ended from outside (a time limit, a shutdown) cleans up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    terminal = console()
-    terminal.print(f"Measuring into {escape(str(folder))}", soft_wrap=True)
-    try:
-        with ProgressBar(terminal) as progress:
-            meta = measure(settled, folder, command, progress, earlier or NOTHING)
-    except KeyboardInterrupt:
-        _show_if_any(folder)
-        terminal.print(
-            f"Interrupted; what was measured is kept. Go on with: ttft compare --resume {escape(str(folder))}", soft_wrap=True
-        )
-        raise typer.Exit(INTERRUPTED) from None
-    except TtftError:
-        _show_if_any(folder)
-        raise
-    show(folder)
+    meta = measured_and_shown(settled, folder, earlier)
     if meta["void_runs"]:
         first = meta["void_runs"][0]
         raise VoidRuns(f"{len({entry['run'] for entry in meta['void_runs']})} runs are void, the first (run {first['run']}, "
                        f"arm {first['arm']}): {first['reason']}")  # fmt: skip
-
-
-def _show_if_any(folder: Path) -> None:
-    from harness.results import load
-
-    if (folder / "run.json").exists() and len(load(folder).requests):
-        show(folder)
 
 
 def _print_plan(settled: Any, folder: Path) -> None:

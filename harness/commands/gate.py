@@ -1,17 +1,17 @@
-"""``ttft gate``: judge stored results."""
+"""``ttft gate``: a verdict on stored results, or on an experiment that it measures itself."""
 
-import json
-import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from harness.commands.gate_run import PlanFlags, measure_and_judge
+from harness.commands.verdicts import deliver
 from harness.errors import UsageError
 
 
 def gate(
-    run: Annotated[Path, typer.Argument(help="a run's folder; with a second one, the base")],
+    run: Annotated[Path | None, typer.Argument(help="a run's folder; with a second one, the base")] = None,
     other: Annotated[Path | None, typer.Argument(help="a second run's folder, of the same environment: the candidate")] = None,
     margin: Annotated[
         list[str] | None, typer.Option("--max", help="METRIC:PERCENT that it may be slower by, e.g. p50:5%")
@@ -22,37 +22,91 @@ def gate(
         str | None, typer.Option(help="with two runs: a control arm that both have, so that machines may differ")
     ] = None,
     alpha: Annotated[float, typer.Option(help="error rate of each bound")] = 0.05,
-    out: Annotated[Path | None, typer.Option(help="folder for verdict.json, verdict.md and junit.xml")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder for verdict.json, verdict.md, junit.xml; with --run for the run as well")
+    ] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the run's folder]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor all the same")] = False,
+    history: Annotated[Path | None, typer.Option(help="append the verdict to this .csv or .parquet file (ttft trend)")] = None,
+    label: Annotated[
+        str | None, typer.Option(help="commit for the history [default: GITHUB_SHA or CI_COMMIT_SHA, where set]")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option("--run", help="measure this experiment (a name or a TOML file) and judge it by a plan")
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="with --run: end within this time, as 10m or 90s")] = None,
+    pairs: Annotated[int | None, typer.Option(help="with --run: pairs at most, with looks at 8, 12, 18, 27, ... [40]")] = None,
+    looks: Annotated[str | None, typer.Option(help="with --run: judge at these numbers of pairs, as 8,12,18")] = None,
+    spending: Annotated[str | None, typer.Option(help="with --run: pocock (stops early) or obrien-fleming [pocock]")] = None,
+    store: Annotated[str | None, typer.Option(help="with --run: URL of the store")] = None,
+    workload: Annotated[str | None, typer.Option(help="with --run: workload spec")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="with --run: any other setting, KEY=VALUE")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="with --run: print the plan and stop")] = False,
 ) -> None:
-    """Judge stored results: PASS (exit 0), FAIL (1), no verdict possible (2), INCONCLUSIVE (3)."""
+    """Judge results: PASS (exit 0), FAIL (1), no verdict possible (2), INCONCLUSIVE (3)."""
     from harness import gate as gates
+    from harness import history as histories
+    from harness.config import given_settings
     from harness.results import load
 
     margins = gates.parse_margins(margin or [])
-    if other is not None:
-        verdict = gates.judge_runs(load(run), load(other), margins, base, candidate, alpha, relative_to)
-    elif candidate is None or base is None:
-        raise UsageError("to judge one run name its arms: --candidate ARM --base ARM")
-    elif relative_to is not None:
-        raise UsageError("--relative-to needs two runs; give the candidate's folder as well")
-    else:
-        verdict = gates.judge_run(load(run), candidate, base, margins, alpha)
-    typer.echo(gates.markdown(verdict))
-    if os.environ.get("GITHUB_ACTIONS") == "true":
-        for line in gates.annotations(verdict):
-            typer.echo(line)
-    if out is not None:
-        files = {
-            "verdict.json": json.dumps(verdict.to_json(), indent=2) + "\n",
-            "verdict.md": gates.markdown(verdict),
-            "junit.xml": gates.junit(verdict),
-        }
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-            for name, text in files.items():
-                (out / name).write_text(text, encoding="utf-8")
-        except OSError as error:
+    if history is not None:
+        histories.check(history)  # before a long measurement, not after it
+    plan = PlanFlags(pairs, looks, spending, budget)
+    if experiment is None:
+        if plan.given or store or workload or setting or dry_run:
             raise UsageError(
-                f"the verdict cannot be written to {out}: {error.strerror}; give another folder with --out"
-            ) from error
-    raise typer.Exit(verdict.exit_code)
+                "--budget, --pairs, --looks, --spending, --store, --workload, --set and --dry-run belong to --run EXPERIMENT"
+            )
+        verdict = _stored(run, other, margins, candidate, base, relative_to, alpha, calibration, force)
+        folder = other or run
+    else:
+        if run is not None or relative_to is not None:
+            raise UsageError("--run measures anew, so leave out stored runs and --relative-to")
+        wanted = {"store": store, "workload": workload, **given_settings(setting or [])}
+        candidate, base = _arms(candidate, base)
+        verdict, folder = measure_and_judge(
+            experiment, wanted, candidate, base, margins, alpha, plan, calibration, force, out, dry_run
+        )
+        out = folder
+    if history is not None and folder is not None:
+        histories.append(history, histories.rows_of(verdict, margins, load(folder), label))
+    deliver(verdict, out)
+
+
+def _stored(
+    run: Path | None,
+    other: Path | None,
+    margins: dict[str, float],
+    candidate: str | None,
+    base: str | None,
+    relative_to: str | None,
+    alpha: float,
+    calibration: Path | None,
+    force: bool,
+) -> Any:
+    from harness import gate as gates
+    from harness.calibrate import consulted
+    from harness.results import load
+
+    if run is None:
+        raise UsageError("name a run's folder to judge, or measure one with --run EXPERIMENT")
+    floors = consulted(calibration, other or run)
+    if other is not None:
+        return gates.judge_runs(load(run), load(other), margins, base, candidate, alpha, relative_to, floors, force)
+    if relative_to is not None:
+        raise UsageError("--relative-to needs two runs; give the candidate's folder as well")
+    candidate, base = _arms(candidate, base)
+    found = load(run)
+    plan = gates.plan_of(found.meta)
+    if plan is None:
+        return gates.judge_run(found, candidate, base, margins, alpha, floors, force)
+    return gates.judge_by_plan(found, candidate, base, margins, plan, floors, force)
+
+
+def _arms(candidate: str | None, base: str | None) -> tuple[str, str]:
+    if candidate is None or base is None:
+        raise UsageError("to judge one run name its arms: --candidate ARM --base ARM")
+    return candidate, base

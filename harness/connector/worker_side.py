@@ -35,7 +35,7 @@ class WorkerSide:
         self._loads: list[Load] = []
         self._invalid: set[int] = set()
         self._forward_start = 0.0
-        self._pending: dict[str, tuple[LoadRequest, dict[str, Any]]] = {}
+        self._pending: dict[str, tuple[Load, list[Span], set[int]]] = {}
 
     def start_load(self, step: Step) -> None:
         """Begin the step's loads, the engines that return at once first."""
@@ -90,18 +90,15 @@ class WorkerSide:
         return invalid
 
     def _note_loads(self, invalid: set[int]) -> None:
-        """Keep what happened until a step that nobody times; several requests of a step share its waits."""
+        """Keep what happened until a step that nobody times: hundreds of spans (layerwise) take longer to sort than a few."""
         spans = self._recorder.take()
-        shared = [span for span in spans if not span.request]
         for load in self._loads:
             if not load.label:
                 continue
-            own = [span for span in spans if span.request == load.request.request]
-            record = _load_record(load, self._rank, own, shared, invalid)
-            if record["failed_blocks"]:
-                self._trace.write(record)
+            if invalid.intersection(load.request.blocks):
+                self._trace.write(_load_record(load, self._rank, spans, invalid))
             else:
-                self._pending[load.request.request] = (load.request, record)
+                self._pending[load.request.request] = (load, spans, invalid)
 
     def take_invalid(self) -> set[int]:
         """Blocks that failed since the last call."""
@@ -112,6 +109,8 @@ class WorkerSide:
         for save in saves:
             key = for_rank(save.key, self._rank, self._world)
             try:
+                if save.replace and not self._store.replaces:
+                    self._store.delete([key])
                 if save.replace or not self._store.exists([key]):
                     self._write_chunk(save, key)
             except StoreError as error:
@@ -147,13 +146,13 @@ class WorkerSide:
                 }
             )
         for request_id in step.prove:
-            request, record = self._pending.pop(request_id, (None, None))
-            if request is not None and record is not None:
-                self._trace.write({**record, "proof": self._proof(request)})
+            if kept := self._pending.pop(request_id, None):
+                load, spans, invalid = kept
+                self._trace.write({**_load_record(load, self._rank, spans, invalid), "proof": self._proof(load.request)})
         for request_id in step.forget:
-            _, record = self._pending.pop(request_id, (None, None))
-            if record is not None:
-                self._trace.write(record)
+            if kept := self._pending.pop(request_id, None):
+                load, spans, invalid = kept
+                self._trace.write(_load_record(load, self._rank, spans, invalid))
 
     def _proof(self, request: LoadRequest) -> list[tuple[str, int, int]]:
         """Digests of a diagonal through chunks and layers: every chunk and every layer is looked at once at least."""
@@ -175,8 +174,10 @@ class WorkerSide:
         self._store.close()
 
 
-def _load_record(load: Load, rank: int, own: Sequence[Span], shared: Sequence[Span], invalid: set[int]) -> dict[str, Any]:
+def _load_record(load: Load, rank: int, spans: Sequence[Span], invalid: set[int]) -> dict[str, Any]:
     """The trace record of one request's load; the step's waits count for each of its requests."""
+    own = [span for span in spans if span.request == load.request.request]
+    shared = [span for span in spans if not span.request]
     fetches = [span for span in own if span.kind == "fetch"]
     moves = [span for span in own if span.kind in ("fetch", "copy")]
     return {

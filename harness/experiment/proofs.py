@@ -16,8 +16,11 @@ def tokens_digest(tokens: Sequence[int]) -> str:
 
 
 def kv_digest(loads: Sequence[Mapping[str, Any]]) -> str:
-    """16 hexadecimal digits over all sampled blocks of a request; empty where none was sampled."""
-    proofs = [piece for load in loads for piece in load["proof"] or []]
+    """16 hexadecimal digits over all sampled blocks of a request; empty where none was sampled.
+
+    The keys are left out: they hold the namespace of one measurement, and a resumed run or a second one has another.
+    """
+    proofs = [(layer, digest) for load in loads for _, layer, digest in load["proof"] or []]
     return xxhash.xxh3_64_hexdigest(repr(proofs).encode()) if proofs else ""
 
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from harness.connector.settings import Arm
@@ -45,11 +45,21 @@ class Session:
         return cls(engine, store, trace, chunk_tokens)
 
     async def send(
-        self, arm: str, tokens: Sequence[int], output_tokens: int, namespace: str, *, hit: int, save: bool, label: str = ""
+        self,
+        arm: str,
+        tokens: Sequence[int],
+        output_tokens: int,
+        namespace: str,
+        *,
+        hit: int,
+        save: bool,
+        label: str = "",
+        heard: Callable[[float], None] | None = None,
     ) -> Outcome:
-        """One request by one arm, granted ``hit`` tokens at most."""
+        """One request by one arm, granted ``hit`` tokens at most; ``heard`` is told when each output arrives."""
         params = {"arm": arm, "max_hit_tokens": hit, "save": save, "namespace": namespace, "label": label}
-        return await self.engine.generate(f"ttft-{next(self._numbers)}", tokens, output_tokens, params)
+        told = {"heard": heard} if heard is not None else {}
+        return await self.engine.generate(f"ttft-{next(self._numbers)}", tokens, output_tokens, params, **told)
 
     def keys(self, tokens: Sequence[int], namespace: str) -> list[ChunkKey]:
         """The keys, of all ranks, of the whole chunks of ``tokens``."""

@@ -7,8 +7,11 @@ from harness.cachestate import distinct_chunks, expected_hits, priming_plan
 from harness.config import Experiment
 from harness.connector.settings import Arm, parse_arm
 from harness.errors import UsageError
+from harness.experiment.crowd import Crowd
 from harness.experiment.session import PRIMER
+from harness.replay.arrivals import parse_arrivals, times
 from harness.specs import parse_options, split_spec
+from harness.stats.serving import parse_slo
 from harness.types import DataSet, hit_limit
 from harness.workloads import WORKLOADS
 from harness.workloads.base import Limits, token_block
@@ -21,7 +24,8 @@ class Setting:
     """Everything that is known before vLLM starts.
 
     ``arms`` are the measured ones in their order, bounds last; ``hits`` the tokens that each prompt
-    has to hit; ``heads`` what has to be primed.
+    has to hit; ``heads`` what has to be primed; ``schedule`` seconds from a run's start at which each
+    prompt is sent, None in a closed loop; ``crowd`` who else is served.
     """
 
     experiment: Experiment
@@ -33,6 +37,8 @@ class Setting:
     hits: list[int]
     heads: list[tuple[int, ...]]
     warmup: tuple[tuple[int, ...], int]
+    schedule: list[float] | None
+    crowd: Crowd
     notes: tuple[str, ...]
 
     @property
@@ -78,10 +84,31 @@ def settle(experiment: Experiment) -> Setting:
         )
     notes += _idle(hits, experiment)
     heads = priming_plan(data, hits, experiment.chunk_tokens) if experiment.cache_state == "primed" else []
+    parse_slo(experiment.slo)
+    schedule = _schedule(experiment, data)
     warmup = _warmup(data, hits, model.vocabulary, experiment)
     longest = max(len(prompt.tokens) + prompt.output_tokens for prompt in data.prompts)
     max_model_len = min(-(-(longest + 16) // 256) * 256, model.max_positions)
-    return Setting(experiment, model, dtype, max_model_len, arms, data, hits, heads, warmup, tuple(notes) + data.notes)
+    crowd = Crowd(experiment.neighbours, experiment.probe_every_s, model.vocabulary, max_model_len)
+    return Setting(
+        experiment, model, dtype, max_model_len, arms, data, hits, heads, warmup, schedule, crowd, tuple(notes) + data.notes
+    )
+
+
+def _schedule(experiment: Experiment, data: DataSet) -> list[float] | None:
+    schedule = times(parse_arrivals(experiment.arrivals), [prompt.arrival_s for prompt in data.prompts])
+    if schedule is None:
+        return None
+    for name, value, only in (
+        ("concurrency", experiment.concurrency, 1),
+        ("cache_state", experiment.cache_state, "primed"),
+        ("page_cache", experiment.page_cache, "warm"),
+    ):
+        if value != only:
+            raise UsageError(
+                f"arrivals={experiment.arrivals} sends whatever is under way, so {name}={value} cannot hold; use {name}={only}"
+            )
+    return schedule
 
 
 def _build(spec: str, limits: Limits) -> DataSet:

@@ -7,11 +7,8 @@ import numpy as np
 import pandas as pd
 
 from harness.evidence import BOUNDS
+from harness.replay.lag import lag_reason
 from harness.results import Run
-
-LAG_SHARE = 0.10
-"""A twentieth of an arm's requests may be sent later than planned by at most this share of its median TTFT."""
-LAG_S = 0.001
 
 
 def usable(run: Run) -> tuple[pd.DataFrame, list[str]]:
@@ -142,14 +139,10 @@ def _differing(rows: pd.DataFrame, column: str, did: str, why: str) -> list[str]
 
 
 def _lag(rows: pd.DataFrame) -> list[str]:
-    found = []
     planned = rows[rows["planned_s"].notna() & rows["sent_s"].notna()]
+    found = []
     for arm, some in planned.groupby("arm", sort=False):
-        lag = float((some["sent_s"] - some["planned_s"]).quantile(0.95))
-        allowed = max(LAG_S, LAG_SHARE * float(some["ttft_s"].median()))
-        if lag > allowed:
-            found.append(
-                f"the schedule lagged: a twentieth of the requests of '{arm}' left over {1e3 * lag:.0f} ms late "
-                f"({1e3 * allowed:.0f} ms are allowed), so the load was not the planned one; lower the rate"
-            )
+        reason = lag_reason((some["sent_s"] - some["planned_s"]).tolist(), some["ttft_s"].tolist())
+        if reason:
+            found.append(f"arm '{arm}': {reason}")
     return found

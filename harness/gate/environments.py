@@ -3,9 +3,11 @@
 from collections.abc import Mapping
 from typing import Any
 
+from harness.calibrate import Calibration
+
 SETTINGS = (
     "workload", "store", "model", "dtype", "max_model_len", "chunk_tokens", "kv_cache_gib", "cache_state", "page_cache",
-    "concurrency", "tensor_parallel", "load_failure_policy", "vllm",
+    "concurrency", "arrivals", "tensor_parallel", "load_failure_policy", "vllm",
 )  # fmt: skip
 """What of run.json's ``config`` decides how long a request takes."""
 
@@ -29,6 +31,18 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], same_machine
         for what, left, right in pairs
         if left != right
     ]
+
+
+def misfit(calibration: Calibration, meta: Mapping[str, Any]) -> str | None:
+    """Why a calibration says nothing about a run: the first condition that both tell and that differs; None where it fits."""
+    for part, told in (("machine", calibration.machine), ("versions", calibration.versions), ("config", calibration.config)):
+        here = _part(meta, part)
+        names = SETTINGS if part == "config" else sorted({*told, *here} - {"ttft"})
+        for name in names if told and here else ():
+            if told.get(name) != here.get(name):
+                what = f"setting '{name}'" if part == "config" else f"{part} '{name}'"
+                return f"its {what} is {_shown(told.get(name))} and the run's {_shown(here.get(name))}"
+    return None
 
 
 def unknown_parts(*metas: Mapping[str, Any]) -> list[str]:

@@ -43,7 +43,8 @@ def judge(
     used = _look(plan, pairs) if plan else alpha
     why_not = [*refusals, *_too_short(chosen)]
     said = [*warnings]
-    for sentence in _below_floor(margins, pairs, calibration):
+    # A plan that goes on to more pairs is held to what those can tell, not to its first look.
+    for sentence in _below_floor(margins, plan.looks[-1] if plan else pairs, calibration):
         if force:
             said.append(f"{sentence}; judged all the same, as forced")
         else:

@@ -7,7 +7,7 @@ import pandas as pd
 from harness.calibrate import Calibration
 from harness.errors import UsageError, known
 from harness.gate.checks import refusals, usable, without_real_kv
-from harness.gate.environments import differences, unknown_parts
+from harness.gate.environments import differences, misfit, unknown_parts
 from harness.gate.judge import check_rate, judge, refused
 from harness.gate.margins import check_margins
 from harness.gate.verdict import Verdict
@@ -35,7 +35,7 @@ def judge_run(
     _require(run, base, candidate)
     rows, notes = usable(run)
     reasons = refusals(run, rows, (base, candidate))
-    if reasons or not _rounds_in_common(rows, base, candidate):
+    if reasons or not rounds_in_common(rows, base, candidate):
         return refused(base, candidate, reasons or [_no_rounds(base, candidate)], alpha, notes)
     calibration, doubts = _fitting(calibration, run)
     found = compare(_sound(rows), base, candidate, list(margins), 2 * (plan.alpha if plan else alpha))
@@ -52,12 +52,15 @@ def judge_runs(
     candidate: str | None = None,
     alpha: float = 0.05,
     relative_to: str | None = None,
+    calibration: Calibration | None = None,
+    force: bool = False,
 ) -> Verdict:
     """Judge an arm of one stored run against an arm of another; arms left out are the one that both have.
 
     Without ``relative_to`` the runs are compared as they are, which holds only where nothing but the arm
     changed; the environments must be the same. With it, each arm is measured against that control arm of its own run,
-    and the machines may differ. REFUSED and errors as for ``judge_run``.
+    and the machines may differ. The floors of ``calibration`` are those of pairs within one run; two runs hold no
+    smaller margins. REFUSED and errors as for ``judge_run``.
     """
     check_margins(margins)
     check_rate(alpha)
@@ -79,7 +82,8 @@ def judge_runs(
     else:
         now = compare(theirs, relative_to, candidate, list(margins), 2 * alpha)
         found = ratio_of_ratios(now, compare(ours, relative_to, base, list(margins), 2 * alpha))
-    return judge(found, margins, alpha, warnings=notes)
+    calibration, doubts = _fitting(calibration, base_run, candidate_run)
+    return judge(found, margins, alpha, warnings=[*notes, *doubts], calibration=calibration, force=force)
 
 
 def judge_against_ratio(
@@ -91,7 +95,7 @@ def judge_against_ratio(
     _require(run, control, candidate)
     rows, notes = usable(run)
     reasons = refusals(run, rows, (control, candidate))
-    if reasons or not _rounds_in_common(rows, control, candidate):
+    if reasons or not rounds_in_common(rows, control, candidate):
         return refused(control, candidate, reasons or [_no_rounds(control, candidate)], alpha, notes)
     found = compare(_sound(rows), control, candidate, list(margins), 2 * alpha)
     return judge(ratio_of_ratios(found, stored), margins, alpha, warnings=notes)
@@ -110,21 +114,24 @@ def _sound(rows: pd.DataFrame) -> pd.DataFrame:
     return rows[rows["void"].isna() & rows["error"].isna()]
 
 
-def _rounds_in_common(rows: pd.DataFrame, base: str, candidate: str) -> bool:
-    return bool(set(rows.loc[rows["arm"] == base, "pair"]) & set(rows.loc[rows["arm"] == candidate, "pair"]))
+def rounds_in_common(rows: pd.DataFrame, base: str, candidate: str) -> int:
+    """Rounds in which both arms have rows."""
+    return len(set(rows.loc[rows["arm"] == base, "pair"]) & set(rows.loc[rows["arm"] == candidate, "pair"]))
 
 
 def _no_rounds(base: str, candidate: str) -> str:
     return f"no round has a run of both '{base}' and '{candidate}', so there are no pairs to judge by; measure both in one run"
 
 
-def _fitting(calibration: Calibration | None, run: Run) -> tuple[Calibration | None, list[str]]:
-    """The calibration where it was made on this machine; else none, and a sentence."""
+def _fitting(calibration: Calibration | None, *runs: Run) -> tuple[Calibration | None, list[str]]:
+    """The calibration where it was made under the conditions of all runs; else none, and a sentence."""
     if calibration is None:
-        return None, ["no calibration of this machine was consulted, so a margin below its noise floor would not be noticed"]
-    machine = run.meta.get("machine") or {}
-    if calibration.machine and machine and calibration.machine != machine:
-        return None, ["the calibration was made on another machine and is not consulted; make one here with `ttft calibrate`"]
+        why = "so a margin below the noise floor would not be noticed; make one with `ttft calibrate`"
+        return None, [f"no calibration of this machine was consulted, {why}"]
+    for run in runs:
+        reason = misfit(calibration, run.meta)
+        if reason:
+            return None, [f"the calibration is not consulted, since {reason}; make one for this with `ttft calibrate`"]
     return calibration, []
 
 

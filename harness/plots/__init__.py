@@ -6,20 +6,25 @@ Add one: write a file like ``ecdf.py`` and name it in PICTURES.
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from harness.errors import ResultsError
 from harness.evidence import Evidence
-from harness.plots import drift, ecdf, pairs, parts, spread, timeline
+from harness.plots import breakeven, drift, ecdf, lengths, pairs, parts, prediction, shift, slowest, spread, timeline
+from harness.plots.save import save
 from harness.plots.style import paper
 
 PICTURES: Mapping[str, Callable[[Evidence], Figure | None]] = {
     "ecdf": ecdf.draw,
     "spread": spread.draw,
+    "shift": shift.draw,
     "pairs": pairs.draw,
+    "lengths": lengths.draw,
     "parts": parts.draw,
     "timeline": timeline.draw,
+    "slowest": slowest.draw,
+    "prediction": prediction.draw,
+    "breakeven": breakeven.draw,
     "drift": drift.draw,
 }
 """File name without suffix -> how to draw it, in the order in which the report shows them."""
@@ -36,20 +41,7 @@ def draw_all(evidence: Evidence, folder: Path) -> list[Path]:
         folder.mkdir(parents=True, exist_ok=True)
         with paper():
             for name, draw in PICTURES.items():
-                written += _save(draw(evidence), folder / name)
+                written += save(draw(evidence), folder / name)
     except OSError as error:
         raise ResultsError(f"the pictures cannot be written to {folder}: {error.strerror}; make room or give rights") from error
     return written
-
-
-def _save(picture: Figure | None, stem: Path) -> list[Path]:
-    files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
-    if picture is None:
-        for file in files:
-            file.unlink(missing_ok=True)
-        return []
-    FigureCanvasAgg(picture)
-    picture.savefig(files[0])
-    picture.set_layout_engine("none")  # keep the layout that was just computed
-    picture.savefig(files[1], metadata={"Date": None})
-    return files

@@ -1,10 +1,13 @@
 """Which share of the requests had their first token within a given time, an arm a curve."""
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from harness.evidence import Evidence
-from harness.plots.style import arm_label, candidates, figure, looks, scale_axis, unit_of
+from harness.plots.style import Look, arm_label, candidates, figure, looks, scale_axis, unit_of
+from harness.stats.quantiles import Floats
 
 
 def draw(evidence: Evidence) -> Figure | None:
@@ -21,20 +24,8 @@ def draw(evidence: Evidence) -> Figure | None:
     picture = figure(evidence, "How soon the first token came: ECDF of TTFT", 8, 4.6)
     axes = picture.subplots()
     for arm, values in sorted(times.items(), key=lambda item: float(np.median(item[1]))):
-        share = np.arange(1, len(values) + 1) / len(values)
-        axes.step(
-            np.concatenate([values[:1], values]) * unit.scale,
-            np.concatenate([[0.0], share]),
-            where="post",
-            color=look[arm.name].colour,
-            linestyle=look[arm.name].line,
-            linewidth=1.8,
-            marker=look[arm.name].marker,
-            markersize=6,
-            # A few markers at the same shares on every curve: they tell the curves apart without colour.
-            markevery=sorted({int(np.ceil(len(values) * at)) for at in (0.1, 0.3, 0.5, 0.7, 0.9)}),
-            label=f"{arm_label(arm)}\nn = {len(values):,}",
-        )
+        line = curve(axes, values * unit.scale, look[arm.name])
+        line.set_label(f"{arm_label(arm)}\nn = {len(values):,}")
     scale_axis(axes.xaxis, everything * unit.scale, heart=candidates(evidence) * unit.scale)
     axes.set_xlabel(f"TTFT at the client ({unit.name})")
     axes.set_ylabel("share of requests")
@@ -44,3 +35,20 @@ def draw(evidence: Evidence) -> Figure | None:
     axes.set_axisbelow(True)
     picture.legend(loc="outside right upper", fontsize=8, handlelength=3.6, labelspacing=0.9)
     return picture
+
+
+def curve(axes: Axes, values: Floats, look: Look) -> Line2D:
+    """The ECDF of sorted ``values``, shape (n,), as a step line; returns it."""
+    share = np.arange(1, len(values) + 1) / len(values)
+    return axes.step(
+        np.concatenate([values[:1], values]),
+        np.concatenate([[0.0], share]),
+        where="post",
+        color=look.colour,
+        linestyle=look.line,
+        linewidth=1.8,
+        marker=look.marker,
+        markersize=6,
+        # A few markers at the same shares on every curve: they tell the curves apart without colour.
+        markevery=sorted({int(np.ceil(len(values) * at)) for at in (0.1, 0.3, 0.5, 0.7, 0.9)}),
+    )[0]

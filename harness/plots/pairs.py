@@ -34,30 +34,35 @@ def ratios(evidence: Evidence, arm: Arm, first: Arm) -> pd.DataFrame:
     )
 
 
-def draw(evidence: Evidence) -> Figure | None:
-    """A panel an arm: TTFT relative to the first arm's, over the first arm's. None without two arms to pair."""
+def tables(evidence: Evidence) -> dict[Arm, pd.DataFrame]:
+    """The ``ratios`` of each candidate to the first arm; of the bounds only where there is no other. Empty without a pair."""
     first = evidence.first
     if first is None:
-        return None
+        return {}
     others = [arm for arm in evidence.arms if arm != first]
-    others = [arm for arm in others if not arm.bound] or others  # bounds only where there is nothing else
-    tables = {arm: table for arm in others if len(table := ratios(evidence, arm, first))}
-    if not tables:
+    others = [arm for arm in others if not arm.bound] or others
+    return {arm: table for arm in others if len(table := ratios(evidence, arm, first))}
+
+
+def draw(evidence: Evidence) -> Figure | None:
+    """A panel an arm: TTFT relative to the first arm's, over the first arm's. None without two arms to pair."""
+    first, found = evidence.first, tables(evidence)
+    if first is None or not found:
         return None
-    columns = min(3, len(tables))
-    lines = -(-len(tables) // columns)
-    longest = max(len(table) for table in tables.values())
+    columns = min(3, len(found))
+    lines = -(-len(found) // columns)
+    longest = max(len(table) for table in found.values())
     note = "Below 1: sooner than the first arm. A point is a prompt, the geometric mean over its rounds"
     note += "; the line spans its rounds." if longest <= WHISKERS_UP_TO else "."
     width = max(7.0, 2.0 + 3.0 * columns)
     picture = figure(evidence, "TTFT of each prompt, relative to the first arm", width, 1.4 + 2.6 * lines, note)
     panels = picture.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    bases = np.concatenate([table["base"].to_numpy(float) for table in tables.values()])
-    values = np.concatenate([table[["low", "high"]].to_numpy(float).ravel() for table in tables.values()])
+    bases = np.concatenate([table["base"].to_numpy(float) for table in found.values()])
+    values = np.concatenate([table[["low", "high"]].to_numpy(float).ravel() for table in found.values()])
     unit, look = unit_of(bases), looks(evidence.arms)
-    for axes, (arm, table) in zip(panels.flat, tables.items(), strict=False):
+    for axes, (arm, table) in zip(panels.flat, found.items(), strict=False):
         _panel(axes, table, arm, look[arm.name], unit)
-    for axes in list(panels.flat)[len(tables) :]:
+    for axes in list(panels.flat)[len(found) :]:
         axes.set_visible(False)
     _finish(panels, bases * unit.scale, values)
     picture.supylabel("TTFT relative to the first arm", fontsize=9)

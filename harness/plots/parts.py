@@ -1,6 +1,6 @@
 """Where the time went: the mean TTFT of an arm, cut into its parts."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -48,23 +48,20 @@ def split(rows: pd.DataFrame) -> dict[str, float]:
 
 def draw(evidence: Evidence) -> Figure | None:
     """A stacked bar an arm, and a thin one below it for the load, hidden or not. None where no row has parts."""
-    rows = {arm: evidence.of(arm) for arm in evidence.arms}
-    rows = {arm: frame for arm, frame in rows.items() if len(frame) and frame["compute_s"].notna().any()}
-    if not rows:
+    splits = splits_of(evidence)
+    if not splits:
         return None
-    splits = {arm: split(frame) for arm, frame in rows.items()}
-    loads = {arm: float(frame["load_s"].fillna(0.0).mean()) for arm, frame in rows.items()}
-    lengths = {arm: max(sum(parts.values()), loads[arm]) for arm, parts in splits.items()}
-    unit = unit_of(np.array([_edge(lengths)]))
-    edge = _edge(lengths) * unit.scale
+    loads = loads_of(evidence, splits)
+    unit = unit_of(np.array([edge_of(splits, loads)]))
+    edge = edge_of(splits, loads) * unit.scale
     note = "Means over the requests. The load runs beside the computing where it is not a stall, so it is no part of the sum."
-    picture = figure(evidence, "Where the time to first token went", 8, 2.1 + 0.75 * len(rows), note)
+    picture = figure(evidence, "Where the time to first token went", 8, 2.1 + 0.75 * len(splits), note)
     axes = picture.subplots()
     for row, (arm, parts) in enumerate(splits.items()):
         _bar(axes, row, parts, unit, edge)
         _load(axes, row, loads[arm], unit)
-    axes.set_yticks(range(len(rows)), [f"{arm_label(arm)}\nn = {len(frame):,}" for arm, frame in rows.items()])
-    axes.set_ylim(len(rows) - 0.4, -0.5)
+    axes.set_yticks(range(len(splits)), [f"{arm_label(arm)}\nn = {len(evidence.of(arm)):,}" for arm in splits])
+    axes.set_ylim(len(splits) - 0.4, -0.5)
     axes.set_xlim(0, edge * 1.16 or 1.0)
     axes.xaxis.set_major_formatter(plain_number)
     axes.set_xlabel(f"mean time a request ({unit.name})")
@@ -76,8 +73,20 @@ def draw(evidence: Evidence) -> Figure | None:
     return picture
 
 
-def _edge(lengths: Mapping[Arm, float]) -> float:
+def splits_of(evidence: Evidence) -> dict[Arm, dict[str, float]]:
+    """``split`` of each arm that has parts."""
+    rows = {arm: evidence.of(arm) for arm in evidence.arms}
+    return {arm: split(frame) for arm, frame in rows.items() if len(frame) and frame["compute_s"].notna().any()}
+
+
+def loads_of(evidence: Evidence, arms: Iterable[Arm]) -> dict[Arm, float]:
+    """Mean seconds from the first fetch to the last byte in place; 0 for an arm that loads nothing."""
+    return {arm: float(evidence.of(arm)["load_s"].fillna(0.0).mean()) for arm in arms}
+
+
+def edge_of(splits: Mapping[Arm, Mapping[str, float]], loads: Mapping[Arm, float]) -> float:
     """How long a bar may be, in seconds: a bound far longer than every candidate is cut off, or it would squeeze them."""
+    lengths = {arm: max(sum(parts.values()), loads[arm]) for arm, parts in splits.items()}
     longest = max(lengths.values())
     measured = max((length for arm, length in lengths.items() if not arm.bound), default=longest)
     return measured * 1.15 if longest > CUT_FROM * measured else longest

@@ -119,10 +119,15 @@ def candidates(evidence: Evidence) -> "np.ndarray[Any, Any]":
 
 def figure(evidence: Evidence, title: str, width: float, height: float, note: str = "") -> Figure:
     """An empty figure with the title and, below it, what was measured where; sizes in inches."""
+    return titled(title, width, height, (note, _what(evidence)))
+
+
+def titled(title: str, width: float, height: float, below: Sequence[str]) -> Figure:
+    """An empty figure with the title and, below it in small print, the lines that are not empty; sizes in inches."""
     figure = Figure(figsize=(width, height))
     figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
     columns = int(width * 15)
-    below = [wrapped(drawable(line), columns, 2) for line in (note, _what(evidence)) if line]
+    below = [wrapped(drawable(line), columns, 2) for line in below if line]
     figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     figure.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=7.5, color=FAINT)
     return figure
@@ -159,6 +164,13 @@ def squeezed(values: "np.ndarray[Any, Any]", heart: "np.ndarray[Any, Any]") -> b
     return len(heart) > 0 and float(np.ptp(heart)) < 0.2 * float(np.ptp(values))
 
 
+def logarithmic(values: "np.ndarray[Any, Any]", heart: "np.ndarray[Any, Any] | None" = None) -> bool:
+    """Whether an axis over ``values`` should be logarithmic: they span more than LOG_FROM, or squeeze their ``heart``."""
+    positive = values[values > 0]
+    wide = len(positive) > 0 and bool(positive.max() > LOG_FROM * positive.min())
+    return wide or (heart is not None and len(positive) > 0 and squeezed(values, heart))
+
+
 def scale_axis(
     axis: Axis, values: "np.ndarray[Any, Any]", zero: bool = False, heart: "np.ndarray[Any, Any] | None" = None
 ) -> None:
@@ -170,7 +182,7 @@ def scale_axis(
     positive = values[values > 0]
     axes: Axes = axis.axes
     which = axis.axis_name  # type: ignore[attr-defined]
-    if len(positive) and (positive.max() > LOG_FROM * positive.min() or (heart is not None and squeezed(values, heart))):
+    if logarithmic(values, heart):
         (axes.set_xscale if which == "x" else axes.set_yscale)("log")
         decades = np.log10(positive.max() / positive.min())
         steps = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades < 1.3 else (1.0, 2.0, 5.0) if decades < 3 else (1.0,)

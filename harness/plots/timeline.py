@@ -1,6 +1,6 @@
 """What happened inside one request, layer by layer: when its KV was fetched and when the forward waited."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import cast
 
@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from harness.evidence import Arm, Evidence
+from harness.plots.stories import Story, median_story
 from harness.plots.style import (
     BLUE,
     INK,
@@ -53,16 +54,6 @@ KINDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Story:
-    """The spans of one request, seconds from its first one, and what is said about the request."""
-
-    arm: Arm
-    spans: pd.DataFrame
-    prompt: str
-    ttft_s: float
-
-
-@dataclass(frozen=True, slots=True)
 class Rows:
     """Which rows a panel has: for what concerns all layers one row a kind (``lanes`` for reads that
     overlap), below them ``layers`` rows for single layers."""
@@ -88,15 +79,19 @@ class Rows:
 
 def draw(evidence: Evidence) -> Figure | None:
     """A panel for the median request of each arm that loads, on one time axis. None where no such arm has spans."""
-    stories = [story for arm in evidence.arms if not arm.bound and (story := median_story(evidence, arm))]
+    note = "For each arm its request of median TTFT."
+    return draw_stories(evidence, median_story, "Inside the median request: fetches and waits", note)
+
+
+def draw_stories(evidence: Evidence, choose: Callable[[Evidence, Arm], Story | None], title: str, note: str) -> Figure | None:
+    """A panel for the request that ``choose`` picks of each arm that loads; None where there is none."""
+    stories = [story for arm in evidence.arms if not arm.bound and (story := choose(evidence, arm))]
     if not stories:
         return None
-    rows = [rows_of(story.spans, _model_layers(evidence)) for story in stories]
+    rows = [rows_of(story.spans, model_layers(evidence)) for story in stories]
     heights = [min(max(0.8, 0.12 * panel.total), 4.0) for panel in rows]
-    note = "For each arm its request of median TTFT."
     if any(((story.spans["kind"] == "wait") & (story.spans["layer"] >= 0)).any() for story in stories):
         note += " A wait as thin as a line took no time: there a layer's attention began."
-    title = "Inside the median request: fetches and waits"
     # One scale shows who is done first; where it would squeeze an arm to nothing, each panel gets its own.
     ends = [float(story.spans["end_s"].max()) for story in stories]
     shared = max(ends) <= SQUEEZE * min(ends)
@@ -122,46 +117,8 @@ def _legend(picture: Figure, kinds: set[str]) -> None:
     picture.legend(handles=handles, loc="outside right upper", fontsize=8, labelspacing=1.0)
 
 
-def median_story(evidence: Evidence, arm: Arm) -> Story | None:
-    """The request of the arm whose TTFT is nearest to the median, among those with spans of fetches."""
-    spans = evidence.run.spans
-    rows = evidence.of(arm)
-    fetched = spans.loc[spans["kind"] == "fetch", ["run", "request"]].drop_duplicates()
-    rows = rows.merge(fetched, left_on=["run", "prompt"], right_on=["run", "request"])
-    if rows.empty:
-        return None
-    row = rows.iloc[int(np.argmin((rows["ttft_s"] - rows["ttft_s"].median()).abs()))]
-    prompt, ttft_s = str(row["prompt"]), float(row["ttft_s"])
-    return Story(arm, _spans_of(spans[spans["run"] == row["run"]], prompt, ttft_s), prompt, ttft_s)
-
-
-def _spans_of(spans: pd.DataFrame, prompt: str, ttft_s: float) -> pd.DataFrame:
-    """A request's own spans among those of its run and, since a wait belongs to a step rather than to a
-    request, those without a request that lie within its time."""
-    own = (spans["request"] == prompt).fillna(False)
-    begin = float(spans.loc[own, "start_s"].min())
-    nobody = spans["request"].isna() | (spans["request"] == "").fillna(False)
-    within = (spans["start_s"] >= begin) & (spans["end_s"] <= begin + ttft_s)
-    mine = spans[(own | (nobody & within)) & spans["kind"].isin(list(KINDS))].copy()
-    mine[["start_s", "end_s"]] -= begin
-    mine = mine.sort_values("start_s", kind="stable")
-    return mine.assign(lane=_lanes(mine))
-
-
-def _lanes(spans: pd.DataFrame) -> list[int]:
-    """For each span of all layers a lane in which it overlaps no other of its kind; spans in order of start."""
-    ends: dict[str, list[float]] = {}
-    lanes = []
-    for kind, layer, start, end in zip(spans["kind"], spans["layer"], spans["start_s"], spans["end_s"], strict=True):
-        taken = ends.setdefault(kind, []) if layer < 0 else []
-        lane = next((lane for lane, until in enumerate(taken) if until <= start), len(taken))
-        taken[lane : lane + 1] = [end]
-        lanes.append(lane)
-    return lanes
-
-
-def _model_layers(evidence: Evidence) -> int:
-    """As run.json has it; 0 where it does not."""
+def model_layers(evidence: Evidence) -> int:
+    """Layers of the model as run.json has it; 0 where it does not."""
     layers = (evidence.run.meta.get("geometry") or {}).get("layers", 0)
     return layers if isinstance(layers, int) else 0
 
@@ -186,7 +143,7 @@ def _panel(axes: Axes, story: Story, rows: Rows, unit: Unit) -> None:
             top, height = rows.first(name) + lane + 0.1, 0.8
         else:
             top = rows.first("") + layer + kind.top
-            height = _layers_of(name, layer, loaded, rows.layers) - 1 + kind.bottom - kind.top
+            height = layers_of(name, layer, loaded, rows.layers) - 1 + kind.bottom - kind.top
         axes.broken_barh(
             list(zip(start, end - start, strict=True)),
             (top, height),
@@ -204,7 +161,7 @@ def _panel(axes: Axes, story: Story, rows: Rows, unit: Unit) -> None:
     axes.set_axisbelow(True)
 
 
-def _layers_of(kind: str, layer: int, loaded: "np.ndarray[tuple[int], np.dtype[np.int64]]", layers: int) -> int:
+def layers_of(kind: str, layer: int, loaded: "np.ndarray[tuple[int], np.dtype[np.int64]]", layers: int) -> int:
     """How many layers a span covers: a fetch or copy of several reaches to the next one's layer."""
     if kind not in ("fetch", "copy"):
         return 1

@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import itertools
 import logging
 import os
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,8 @@ class InProcessEngine:
         """
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "INFO")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+        # The clients of some stores (obstore's) hang in a forked process; vLLM forks its workers by default on CUDA.
+        os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
         with _output_to(log):
             try:
                 from vllm.v1.engine.async_llm import AsyncLLM
@@ -56,8 +59,18 @@ class InProcessEngine:
             _log_to(log)  # not earlier: vLLM sets its logging up while it starts
         return cls(engine)
 
-    async def generate(self, request_id: str, tokens: Sequence[int], output_tokens: int, params: Mapping[str, Any]) -> Outcome:
-        """Send one prompt and read its stream; greedy, always ``output_tokens`` tokens. Never raises for a failed request."""
+    async def generate(
+        self,
+        request_id: str,
+        tokens: Sequence[int],
+        output_tokens: int,
+        params: Mapping[str, Any],
+        heard: Callable[[float], None] | None = None,
+    ) -> Outcome:
+        """Send one prompt and read its stream; greedy, always ``output_tokens`` tokens. Never raises for a failed request.
+
+        ``heard`` is called with the time at which each output arrived. Cancelling ends the request in vLLM too.
+        """
         from vllm import SamplingParams
         from vllm.sampling_params import RequestOutputKind
 
@@ -71,20 +84,21 @@ class InProcessEngine:
         )
         prompt = {"prompt_token_ids": list(tokens)}
         received: list[int] = []
-        first: float | None = None
+        arrivals: list[float] = []
         item: Any = None
         sent = time.perf_counter()
         try:
             async for item in self._engine.generate(prompt, sampling, request_id):
-                if first is None and item.outputs and item.outputs[0].token_ids:
-                    first = time.perf_counter()
+                if item.outputs[0].token_ids:
+                    arrivals.append(time.perf_counter())
+                    if heard is not None:
+                        heard(arrivals[-1])
                 received.extend(item.outputs[0].token_ids)
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  a failed request is a row with an error, whatever vLLM raised
-            return Outcome(sent, first, error=f"{type(error).__name__}: {error}")
-        last = time.perf_counter()
-        return _outcome(item, sent, first, last, received, output_tokens)
+            return Outcome(sent, arrivals[0] if arrivals else None, error=f"{type(error).__name__}: {error}")
+        return _outcome(item, sent, arrivals, time.perf_counter(), received, output_tokens)
 
     def close(self) -> None:
         """Stop vLLM's processes. Safe to call twice."""
@@ -95,7 +109,7 @@ class InProcessEngine:
             engine.shutdown = lambda *_, **__: None
 
 
-def _outcome(item: Any, sent: float, first: float | None, last: float, received: list[int], wanted: int) -> Outcome:
+def _outcome(item: Any, sent: float, arrivals: list[float], last: float, received: list[int], wanted: int) -> Outcome:
     metrics = item.metrics
     error = ""
     if len(received) != wanted:
@@ -103,9 +117,10 @@ def _outcome(item: Any, sent: float, first: float | None, last: float, received:
         error = f"vLLM gave {len(received)} of {wanted} tokens (finish reason: {reason})"
     return Outcome(
         sent_s=sent,
-        first_s=first,
+        first_s=arrivals[0] if arrivals else None,
         last_s=last,
         tokens=tuple(received),
+        token_gaps_s=tuple(after - before for before, after in itertools.pairwise(arrivals)),
         cached_tokens=item.num_cached_tokens,
         server_ttft_s=metrics.first_token_latency or None,
         queue_s=metrics.scheduled_ts - metrics.queued_ts if metrics.scheduled_ts else None,

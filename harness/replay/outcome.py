@@ -8,7 +8,8 @@ class Outcome:
     """One finished request; ``error`` is empty where it succeeded.
 
     ``server_ttft_s`` is vLLM's own first-token latency, ``queue_s`` from queued to first scheduled,
-    ``prefill_s`` from first scheduled to the first token (lookup, stall and compute).
+    ``prefill_s`` from first scheduled to the first token (lookup, stall and compute), ``token_gaps_s``
+    between the arrivals of neighbouring outputs, each mostly one token.
     """
 
     sent_s: float
@@ -21,3 +22,4 @@ class Outcome:
     prefill_s: float | None = None
     preemptions: int = 0
     error: str = ""
+    token_gaps_s: tuple[float, ...] = ()

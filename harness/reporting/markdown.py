@@ -1,46 +1,53 @@
 """The report as Markdown: verdict, numbers, warnings, pictures, how to reproduce it."""
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 from harness.evidence import Evidence
-from harness.labels import markdown, printable, without_secrets
-from harness.reporting.summary import ArmSummary, Summary
-from harness.reporting.table import SHOWN, footnotes, time_unit
+from harness.labels import markdown
+from harness.reporting import grids
+from harness.reporting.grids import Cell
+from harness.reporting.reproduce import command, facts
+from harness.reporting.summary import Summary
+from harness.reporting.table import SHOWN, footnotes
 from harness.reporting.verdict import headline
-from harness.reporting.wording import compared, seconds, share, time_cell
 
 CAPTIONS = {
     "ecdf": "How soon the first token came",
     "spread": "Every request",
+    "shift": "Fast and slow requests against the first arm",
     "pairs": "Each prompt against the first arm",
+    "lengths": "TTFT over the length of the stored prefix",
     "parts": "Where the time went",
     "timeline": "Inside the median request",
+    "slowest": "Inside the slowest request",
+    "prediction": "Measured against predicted TTFT",
+    "breakeven": "Break-even map",
     "drift": "Run after run",
+    "ratios": "Ratio to the first arm, run by run",
+    "concurrency": "TTFT over concurrency",
 }
 
 
 def report(summary: Summary, pictures: Sequence[Path]) -> str:
-    """The whole text; ``pictures`` are files below the run's folder, of which the PNGs are shown."""
+    """The whole text; ``pictures`` are files in a folder beside the report, of which the PNGs are shown."""
     evidence = summary.evidence
     sections = [
         "# Time to first token",
         f"**{markdown(headline(summary))}**",
         *_warnings(summary),
         "## The arms",
-        _arms(summary),
+        arms(summary),
         *[markdown(note) + "  " for note in footnotes(summary)],
-        "Each time is the Hodges-Lehmann centre of the runs' values (quantiles after Harrell and Davis); "
-        "a ratio pairs the runs of one round, so that the machine's drift cancels. The run is the unit, not the request.",
+        grids.ESTIMATES,
         "## Ratio to the first arm, metric by metric",
         _ratios(summary),
         "## Means a request",
         _means(summary),
-        *_pictures(evidence, pictures),
+        *pictures_of(pictures),
         "## To reproduce it",
-        *_reproduce(evidence),
+        *reproduce(evidence),
     ]
     return "\n\n".join(section for section in sections if section) + "\n"
 
@@ -51,44 +58,26 @@ def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _name(arm: ArmSummary) -> str:
-    return markdown(arm.arm.name) + (" †" if arm.arm.bound else "")
+def _cells(row: Sequence[Cell], whole: int) -> list[str]:
+    """A row's cells; of the first ``whole`` only the number, of the others the interval behind it as well."""
+    texts = [cell.text + (f" ({cell.below})" if cell.below and place >= whole else "") for place, cell in enumerate(row)]
+    return [markdown(text) for text in texts]
 
 
-def _arms(summary: Summary) -> str:
-    unit = time_unit(summary)
-    head = [
-        "arm",
-        "runs",
-        "requests",
-        *(f"{metric} ({unit})" for metric in SHOWN),
-        f"{summary.metric} / first arm's",
-        "load hidden",
-    ]
-    rows = []
-    for arm in summary.arms:
-        times = [markdown(time_cell(arm.ttft.get(metric), unit, metric in arm.thin)) for metric in SHOWN]
-        against = "1 (first arm)" if arm is summary.first else markdown(compared(arm.ratios.get(summary.metric)))
-        rows.append([_name(arm), str(arm.runs), f"{arm.requests:,}", *times, against, share(arm.share)])
-    return _grid(head, rows)
+def arms(summary: Summary) -> str:
+    """The table of arms."""
+    grid = grids.arms(summary)
+    return _grid(grid.head, [_cells(row, 3 + len(SHOWN)) for row in grid.rows])
 
 
 def _ratios(summary: Summary) -> str:
-    rows = [[_name(arm), *(markdown(compared(arm.ratios.get(metric))) for metric in SHOWN)] for arm in summary.arms if arm.ratios]
-    return _grid(["arm", *SHOWN], rows) if rows else "There is nothing to compare."
+    grid = grids.ratios(summary)
+    return _grid(grid.head, [_cells(row, 1) for row in grid.rows]) if grid.rows else "There is nothing to compare."
 
 
 def _means(summary: Summary) -> str:
-    times = ("queue_s", "lookup_s", "load_s", "stall_s", "compute_s")
-    head = ["arm", *(name.removesuffix("_s") for name in times), "hit tokens", "MB fetched", "store calls"]
-    rows = []
-    for arm in summary.arms:
-        cells = [seconds(arm.means[name]) if name in arm.means else "-" for name in times]
-        counts = [("hit_tokens", 1.0, "{:,.0f}"), ("bytes", 1e-6, "{:,.1f}"), ("operations", 1.0, "{:,.1f}")]
-        cells += [form.format(arm.means[name] * scale) if name in arm.means else "-" for name, scale, form in counts]
-        rows.append([_name(arm), *cells])
-    note = "Compute runs from scheduled to first token without lookup and stall; the load runs beside it where it is no stall."
-    return _grid(head, rows) + "\n\n" + note
+    grid = grids.means(summary)
+    return _grid(grid.head, [_cells(row, 1) for row in grid.rows]) + f"\n\n{grids.COMPUTE}"
 
 
 def _warnings(summary: Summary) -> list[str]:
@@ -97,39 +86,20 @@ def _warnings(summary: Summary) -> list[str]:
     return ["## Warnings", "\n".join(f"- {markdown(text)}" for text in summary.warnings)]
 
 
-def _pictures(evidence: Evidence, pictures: Sequence[Path]) -> list[str]:
+def pictures_of(pictures: Sequence[Path]) -> list[str]:
+    """The PNGs among them, with captions."""
     shown = [file for file in pictures if file.suffix == ".png"]
     if not shown:
         return ["## Pictures", "No request counts, so there is nothing to draw."]
     lines = []
     for file in shown:
-        place = file.relative_to(evidence.run.path).as_posix()
-        lines.append(f"![{CAPTIONS.get(file.stem, file.stem)}]({place})")
+        lines.append(f"![{CAPTIONS.get(file.stem, file.stem)}]({file.parent.name}/{file.name})")
     return ["## Pictures", *lines]
 
 
-def _reproduce(evidence: Evidence) -> list[str]:
-    meta = evidence.run.meta
-    command = printable(without_secrets(meta.get("command") or "unknown"))
-    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", command)), default=0))
-    sections = [f"{fence}\n{command}\n{fence}"]
-    facts: list[tuple[str, Any]] = [
-        ("run", meta.get("id")),
-        ("status", meta.get("status")),
-        ("started", meta.get("started")),
-        ("ended", meta.get("ended")),
-        ("store", evidence.setting("store")),
-        ("config", {k: v for k, v in (meta.get("config") or {}).items() if k != "store"}),
-        *((name, meta.get(name)) for name in ("geometry", "versions", "machine", "binding", "correctness")),
-        ("data", {k: v for k, v in (meta.get("data") or {}).items() if k != "notes"}),
-    ]
-    rows = [[name, markdown(_fact(value))] for name, value in facts if value not in (None, "", {})]
-    return [*sections, _grid(["what", "value"], rows).replace("---:", "---")]
-
-
-def _fact(value: object) -> str:
-    if isinstance(value, Mapping):
-        return ", ".join(f"{key} {_fact(item)}" for key, item in value.items() if item not in (None, "", [], {}))
-    if isinstance(value, list | tuple):
-        return " and ".join(_fact(item) for item in value)
-    return without_secrets(value)
+def reproduce(evidence: Evidence) -> list[str]:
+    """The command, and a table of what was where."""
+    text = command(evidence)
+    fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
+    rows = [[name, markdown(value)] for name, value in facts(evidence)]
+    return [f"{fence}\n{text}\n{fence}", _grid(["what", "value"], rows).replace("---:", "---")]

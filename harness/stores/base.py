@@ -5,6 +5,7 @@ used from many threads at once, and releases the GIL while it waits.
 """
 
 import asyncio
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from harness.specs import Options, parse_options
 
 Buffer = memoryview | bytes | bytearray
 
+_KEY = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _SECRET_NAMES = ("auth", "credential", "key", "passwd", "password", "pwd", "secret", "signature", "token")
 
 
@@ -47,6 +49,10 @@ class Store(ABC):
     name: ClassVar[str] = ""
     """The URL's scheme."""
     Options: ClassVar[type[StoreOptions]] = StoreOptions
+    wraps: ClassVar[bool] = False
+    """Whether what stands behind ``name+`` in a URL is another store; if not, it is this one's own matter (``redis+cluster``)."""
+    replaces: bool = True
+    """Whether a second write of a key wins. Where it loses, who knows the first object to be bad deletes it before."""
 
     def __init__(self, url: SplitResult, options: StoreOptions) -> None:
         """Open, creating what is missing. Raises UsageError or StoreUnavailable, never later than here
@@ -80,7 +86,7 @@ class Store(ABC):
     @abstractmethod
     def write(self, key: str, parts: Sequence[Buffer]) -> None:
         """Publish one object, ``parts`` one after the other, atomically: a reader sees all of it or
-        nothing. A second write of a key wins or loses as a whole. Raises StoreUnavailable, also when full."""
+        nothing. A second write of a key wins or loses (``replaces``) as a whole. Raises StoreUnavailable, also when full."""
 
     def write_many(self, objects: Iterable[tuple[str, Sequence[Buffer]]]) -> None:
         """Publish several objects, each atomically. Override it where a batch is cheaper."""
@@ -123,6 +129,18 @@ class Store(ABC):
         self.close()
 
 
+def is_key(text: str) -> bool:
+    """Whether a store has to take ``text`` as a key."""
+    return _KEY.fullmatch(text) is not None
+
+
+def checked_key(key: str) -> str:
+    """The key itself. Raises UsageError where it is none."""
+    if not is_key(key):
+        raise UsageError(f"'{key}' is no key; use 1 to 200 of the letters A-Z, a-z, 0-9, '.', '_' and '-'")
+    return key
+
+
 def each_read(reads: Sequence[Read], one: Callable[[Read], None]) -> None:
     """Run ``one`` for every read, in order, collecting failures: the batched read of a store that has no batches."""
     failures: dict[int, StoreError] = {}
@@ -147,11 +165,11 @@ def redact(url: str) -> str:
     like a secret; for results, logs and pictures. Takes any text, so that errors can quote a wrong URL."""
     address, question, query = url.partition("?")
     scheme, colon, rest = address.partition("://") if "://" in address else ("", "", address)
-    authority, slash, path = rest.partition("/")
-    user, at, host = authority.rpartition("@")
-    if ":" in user:
+    # Up to the last "@", since a password that was not percent-encoded may hold "/" and "@".
+    user, at, place = rest.rpartition("@")
+    if ":" in user and not rest.startswith("/"):
         user = user.partition(":")[0] + ":***"
-    return scheme + colon + user + at + host + slash + path + question + "&".join(map(_redact_option, query.split("&")))
+    return scheme + colon + user + at + place + question + "&".join(map(_redact_option, query.split("&")))
 
 
 def _redact_option(pair: str) -> str:

@@ -24,7 +24,8 @@ import numpy.typing as npt
 from harness.chunkfile import ALIGNMENT, aligned
 from harness.errors import StoreUnavailable
 from harness.stores.base import Read
-from harness.stores.directory import read_into, unavailable
+from harness.stores.directory import read_into
+from harness.stores.file_errors import unavailable
 from harness.stores.page_cache import drop, resident_pages
 
 PIECE = 4 << 20

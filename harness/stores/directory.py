@@ -4,35 +4,22 @@ An object lies at ``<root>/<first two letters of the key>/<key>.kv``. A file tha
 name is no object, so that half-written temporary files are never seen.
 """
 
-import errno
 import os
-import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from urllib.parse import SplitResult
+from urllib.parse import SplitResult, unquote
 from uuid import uuid4
 
-from harness.errors import ChunkMissing, ChunkTruncated, StoreUnavailable, UsageError
-from harness.stores.base import Buffer, Read, Store, StoreOptions, each_read
-from harness.stores.page_cache import PAGE, resident_pages
+from harness.errors import ChunkMissing, UsageError
+from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, each_read, is_key, redact, unsplit
+from harness.stores.file_errors import missing, truncated, unavailable
+from harness.stores.page_cache import PAGE, drop, resident_pages
 
-_KEY = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _SUFFIX = ".kv"
 _IOV_MAX = 1024  # the most buffers Linux takes in one preadv or writev
 _CREATE_TRIES = 100
-
-_FIXES = {
-    errno.ENOSPC: "free some space there, or name a store with more room",
-    errno.EDQUOT: "free some space there, or have the quota raised",
-    errno.EACCES: "name a path that this user may write",
-    errno.EPERM: "name a path that this user may write",
-    errno.EROFS: "name a path on a file system that is not read-only",
-    errno.EEXIST: "name a path that is a directory, or nothing yet",
-    errno.ENOTDIR: "name a path that is a directory, or nothing yet",
-    errno.EMFILE: "raise the limit of open files with ulimit -n",
-}
 
 
 class DirectoryStore(Store):
@@ -110,7 +97,7 @@ class DirectoryStore(Store):
                 continue
             for path in directory.glob(f"*{_SUFFIX}"):
                 key = path.name.removesuffix(_SUFFIX)
-                if _KEY.fullmatch(key) and _folder(key) == directory.name:
+                if is_key(key) and _folder(key) == directory.name:
                     yield key
 
     def size(self, key: str) -> int:
@@ -139,10 +126,28 @@ class DirectoryStore(Store):
             pages += -(-size // PAGE)
         return resident / pages if pages else None
 
+    def _evict(self, keys: Iterable[str]) -> bool:
+        """Drop from the page cache, then count what is left; True where nothing is. A missing object counts as gone.
+
+        A page that another process keeps mapped or is reading stays.
+        """
+        gone = True
+        for key in keys:
+            try:
+                descriptor = self._open(key)
+            except ChunkMissing:
+                continue
+            try:
+                drop(descriptor)
+                gone = resident_pages(descriptor, os.fstat(descriptor).st_size) == 0 and gone
+            except OSError as error:
+                raise unavailable("drop the object from the page cache", self._path(key), error) from None
+            finally:
+                os.close(descriptor)
+        return gone
+
     def _path(self, key: str) -> str:
-        if not _KEY.fullmatch(key):
-            raise UsageError(f"'{key}' is no key; use 1 to 200 of the letters A-Z, a-z, 0-9, '.', '_' and '-'")
-        return f"{self.root}/{_folder(key)}/{key}{_SUFFIX}"
+        return f"{self.root}/{_folder(checked_key(key))}/{key}{_SUFFIX}"
 
     def _open(self, key: str, flags: int = 0) -> int:
         path = self._path(key)
@@ -181,6 +186,15 @@ class DirectoryStore(Store):
         """The object ``path`` is visible now. Override it to do more after that."""
 
 
+def named_directory(url: SplitResult) -> Path:
+    """The directory of ``scheme:///absolute/path``. Raises UsageError for a URL that names none."""
+    path = unquote(url.path)
+    if url.netloc not in ("", "localhost") or not path.strip("/") or "\0" in path or url.fragment:
+        shown = redact(unsplit(url))
+        raise UsageError(f"'{shown}' names no directory; write {url.scheme}:///absolute/path, with %3F for ? and %23 for #")
+    return Path(path)
+
+
 def read_into(descriptor: int, out: Sequence[memoryview], offset: int) -> int:
     """Fill ``out`` from ``offset`` on; returns the bytes read, fewer where the file ends."""
     return vectored([part for part in out if part.nbytes], lambda batch, done: os.preadv(descriptor, batch, offset + done))
@@ -213,20 +227,3 @@ def _behind(parts: list[memoryview], moved: int) -> list[memoryview]:
 
 def _folder(key: str) -> str:
     return key[:2].replace(".", "_")  # "." and ".." are no names for a folder
-
-
-def missing(key: str, path: str) -> ChunkMissing:
-    """The error for a key without an object."""
-    return ChunkMissing(f"there is no object {key}: {path} does not exist; write it first, or prime the store again")
-
-
-def truncated(item: Read, done: int) -> ChunkTruncated:
-    """The error for a read of which only ``done`` bytes are there."""
-    wanted = item.offset + item.length
-    return ChunkTruncated(f"object {item.key} ends after {item.offset + done} bytes, {wanted} were asked for; delete it")
-
-
-def unavailable(doing: str, path: str | Path, error: OSError) -> StoreUnavailable:
-    """``error`` as one sentence with the path and what to do."""
-    fix = _FIXES.get(error.errno or 0, "name another path, or look into the file system's log")
-    return StoreUnavailable(f"cannot {doing} at {path}: {error.strerror}; {fix}")

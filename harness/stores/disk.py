@@ -3,15 +3,15 @@
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from urllib.parse import SplitResult, unquote
+from urllib.parse import SplitResult
 
 from pydantic import Field
 
-from harness.errors import ChunkMissing, UsageError
-from harness.stores.base import Buffer, Read, StoreOptions, redact, unsplit
+from harness.stores.base import Buffer, Read, StoreOptions
 from harness.stores.direct_io import DirectReader
-from harness.stores.directory import DirectoryStore, truncated, unavailable
-from harness.stores.page_cache import drop, resident_pages
+from harness.stores.directory import DirectoryStore, named_directory
+from harness.stores.file_errors import truncated, unavailable
+from harness.stores.page_cache import drop
 
 
 class DiskOptions(StoreOptions):
@@ -29,34 +29,13 @@ class DiskStore(DirectoryStore):
 
     def __init__(self, url: SplitResult, options: DiskOptions) -> None:
         """Open. Raises UsageError for a URL that names no path, StoreUnavailable for a path that won't do."""
-        path = unquote(url.path)
-        if url.netloc not in ("", "localhost") or not path.strip("/") or "\0" in path or url.fragment:
-            raise UsageError(
-                f"'{redact(unsplit(url))}' names no directory; write file:///absolute/path, with %3F for ? and %23 for #"
-            )
-        super().__init__(url, options, Path(path))
+        super().__init__(url, options, named_directory(url))
         self.options: DiskOptions = options
         self._direct = DirectReader(self.root) if options.direct else None
 
     def evict_from_os_cache(self, keys: Iterable[str]) -> bool:
-        """Drop, then count what is left; True where nothing is. A missing object counts as gone.
-
-        A page that another process keeps mapped or is reading stays.
-        """
-        gone = True
-        for key in keys:
-            try:
-                descriptor = self._open(key)
-            except ChunkMissing:
-                continue
-            try:
-                drop(descriptor)
-                gone = resident_pages(descriptor, os.fstat(descriptor).st_size) == 0 and gone
-            except OSError as error:
-                raise unavailable("drop the object from the page cache", self._path(key), error) from None
-            finally:
-                os.close(descriptor)
-        return gone
+        """Drop, then count what is left; True where nothing is."""
+        return self._evict(keys)
 
     def _read_one(self, item: Read) -> None:
         if self._direct is None:

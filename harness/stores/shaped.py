@@ -47,11 +47,13 @@ class ShapedStore(Store):
 
     name = "shaped"
     Options = ShapedOptions
+    wraps = True
 
     def __init__(self, url: SplitResult, options: ShapedOptions, wrapped: Store) -> None:
         super().__init__(url, options)
         self.options: ShapedOptions = options
         self.wrapped = wrapped
+        self.replaces = wrapped.replaces
         self._link = Link(options.stream_mbps * _MEGA or math.inf, options.total_mbps * _MEGA or math.inf)
         self._lock = threading.Lock()
         # Lognormal with mean latency_ms and standard deviation jitter * latency_ms.
@@ -66,7 +68,12 @@ class ShapedStore(Store):
         schemes = url.scheme.split("+")
         if len(schemes) < 2:
             raise UsageError(f"'{redact(unsplit(url))}' wraps nothing; write for instance shaped+file:///tmp/kv")
-        names = [name for scheme in schemes for name in STORES.get(scheme).Options.model_fields]
+        names: list[str] = []
+        for scheme in schemes:
+            store = STORES.get(scheme)
+            names += store.Options.model_fields
+            if not store.wraps:
+                break
         for name in options:
             if name not in names:
                 raise known(f"option of store '{url.scheme}'", name, names)

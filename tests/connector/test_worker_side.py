@@ -137,6 +137,24 @@ def test_a_chunk_that_is_there_is_not_written_again_unless_it_is_bad(make: Maker
     assert one.contents((8, 9)) == one.contents((0, 1))
 
 
+class _FirstWins(Wrapped):
+    """Keeps what it has."""
+
+    replaces = False
+
+    def write(self, key: str, parts: Sequence[Buffer]) -> None:
+        if not self.exists([key]):
+            super().write(key, parts)
+
+
+def test_a_bad_chunk_is_mended_where_the_first_write_wins(make: Maker, store: Store) -> None:
+    one = make(_FirstWins(store))
+    store.write(A, [b"not a chunk"])
+    one.step(saves=[Save("r", A, (0, 1), replace=True)])
+    assert one.step([load(LOADING[0], "r", (A,), (8, 9))]) == set()
+    assert one.contents((8, 9)) == one.contents((0, 1))
+
+
 class _Refusing(Wrapped):
     """Takes no chunk whose key is in ``refused``; does not even say whether it has it where ``blind``."""
 

@@ -1,11 +1,13 @@
 """What the worker's half of the connector writes into the trace."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from working import LOADING, A, B, Maker, lines, load, make, store  # noqa: F401  fixtures among them
 
-from harness.connector.step import Note
+from harness.connector import worker_side
+from harness.connector.step import Load, Note
 from harness.stores.base import Store
 from harness.testing.small_kv import chunk_key
 
@@ -122,3 +124,20 @@ def test_closing_ends_engines_trace_and_store(make: Maker, store: Store, monkeyp
     assert closed == ["store", "store"]
     with pytest.raises(ValueError, match="closed"):
         one.worker._trace.write({"kind": "late"})
+
+
+def test_the_step_that_is_timed_sorts_no_spans(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
+    sorted_in: list[str] = []
+    record = worker_side._load_record
+
+    def noted(load: Load, *rest: Any) -> dict[str, Any]:
+        sorted_in.append(load.label)
+        return record(load, *rest)
+
+    monkeypatch.setattr(worker_side, "_load_record", noted)
+    one = make()
+    one.save((A, (0, 1)))
+    one.step([load(LOADING[3], "r", (A,), (8, 9), "x")])
+    assert sorted_in == [], "layerwise has hundreds of spans, and its first token would wait for them"
+    one.step(prove=["r"])
+    assert sorted_in == ["x"]

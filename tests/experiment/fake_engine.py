@@ -49,6 +49,7 @@ class Served:
     saves: bool = True
     save_error: str = ""
     error: str = ""
+    ttft_s: float = 0.02
 
     @property
     def timed(self) -> bool:
@@ -62,8 +63,11 @@ class FakeVllm:
 
     tamper: Callable[[Served], None] = lambda served: None
     mute: bool = False
+    neighbour_error: str = ""
     served: list[Served] = field(default_factory=list)
     engines: list["FakeEngine"] = field(default_factory=list)
+    contents: dict[str, str] = field(default_factory=dict)
+    """What each chunk's KV is made from: its key without the namespace, for equal tokens have equal KV in every one."""
 
     def start(self, settings: EngineSettings, log: Path) -> "FakeEngine":
         self.engines.append(FakeEngine(self, settings))
@@ -102,11 +106,28 @@ class FakeEngine:
             count = self._store.exists([for_rank(key, rank, self.world) for key in keys[:count]])
         return count
 
-    async def generate(self, request_id: str, tokens: Sequence[int], output_tokens: int, params: Mapping[str, Any]) -> Outcome:
+    async def generate(
+        self,
+        request_id: str,
+        tokens: Sequence[int],
+        output_tokens: int,
+        params: Mapping[str, Any],
+        heard: Callable[[float], None] | None = None,
+    ) -> Outcome:
         assert not self.closed
         sent = time.perf_counter()
+        if self._vllm.neighbour_error and params["namespace"] == "neighbours":
+            return Outcome(sent, error=self._vllm.neighbour_error)
+        for _ in range(output_tokens if heard else 0):
+            await asyncio.sleep(0)
+            if heard:
+                heard(time.perf_counter())
         arm = self._arms[params["arm"]]
         keys = chain(root({**self._identity, "namespace": params["namespace"]}), tokens, self._chunk)
+        plain = chain(root(self._identity), tokens, self._chunk)
+        for rank in range(self.world):
+            pairs = zip(keys, plain, strict=True)
+            self._vllm.contents |= {for_rank(key, rank, self.world): for_rank(same, rank, self.world) for key, same in pairs}
         limit = min(hit_limit(len(tokens), self._chunk), params["max_hit_tokens"])
         hit = self._present(keys[: limit // self._chunk]) if arm.engine.grants_hits else 0
         served = Served(
@@ -117,7 +138,9 @@ class FakeEngine:
             hit * self._chunk,
             hit * self._chunk,
             self._tokens(tokens, output_tokens, arm),
-            _proof([for_rank(key, rank, self.world) for key in keys[:hit] for rank in range(self.world)], arm),
+            _proof(
+                [for_rank(key, rank, self.world) for key in keys[:hit] for rank in range(self.world)], arm, self._vllm.contents
+            ),
         )
         self._vllm.served.append(served)
         self._vllm.tamper(served)
@@ -129,8 +152,8 @@ class FakeEngine:
             return Outcome(sent, error=served.error)
         return Outcome(
             sent,
-            first_s=sent + 0.02,
-            last_s=sent + 0.03,
+            first_s=sent + served.ttft_s,
+            last_s=sent + served.ttft_s + 0.01,
             tokens=tuple(served.tokens),
             cached_tokens=served.cached_tokens,
             server_ttft_s=0.019,
@@ -170,7 +193,7 @@ class FakeEngine:
                     self._write(rank, {"kind": "save_error", "key": key, "error": served.save_error})
                     return
                 self._store.write(key, [b"KV of ", key.encode()])
-                checksums = [digest(key, layer) for layer in range(LAYERS)]
+                checksums = [digest(self._vllm.contents[key], layer) for layer in range(LAYERS)]
                 self._write(rank, {"kind": "save", "key": key, "start_s": 0.0, "end_s": 0.1, "checksums": checksums})
 
     def close(self) -> None:
@@ -183,11 +206,11 @@ def digest(key: str, layer: int) -> int:
     return xxhash.xxh3_64_intdigest(f"{key}/{layer}".encode())
 
 
-def _proof(keys: Sequence[str], arm: Arm) -> list[tuple[str, int, int]]:
+def _proof(keys: Sequence[str], arm: Arm, contents: Mapping[str, str]) -> list[tuple[str, int, int]]:
     """The diagonal that the worker samples; an arm that moves nothing leaves garbage in the blocks."""
     diagonal = range(max(len(keys), LAYERS) if keys else 0)
     found = [(keys[i % len(keys)], i % LAYERS) for i in diagonal]
-    return [(key, layer, digest(key, layer) if arm.engine.loads_kv else 0) for key, layer in found]
+    return [(key, layer, digest(contents[key], layer) if arm.engine.loads_kv else 0) for key, layer in found]
 
 
 @dataclass

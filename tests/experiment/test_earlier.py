@@ -49,20 +49,27 @@ def test_nothing_done_leaves_the_plan() -> None:
     assert NOTHING.left_of(PLAN) == PLAN
 
 
-def test_the_interrupted_run_is_done_again_under_a_new_number(lab: Lab) -> None:
-    earlier = earlier_of(interrupted(lab, "3/2"), lab.setting())
-    assert earlier.next_run == 4
+def test_the_interrupted_round_is_done_again_as_a_whole_under_new_numbers(lab: Lab) -> None:
+    earlier = earlier_of(interrupted(lab, "5/2"), lab.setting())
+    assert earlier.next_run == 6
+    assert {pair for pair, _ in earlier.finished} == {0}
     run = lab.measure(earlier)
     assert run.meta["status"] == "complete"
-    assert run.void_runs == {3: "interrupted"}
+    assert run.void_runs == {4: "interrupted", 5: "interrupted"}, "no pair of runs has a restart of vLLM between them"
     counted = run.counted[["run", "pair", "arm"]].drop_duplicates()
-    assert sorted(counted["run"]) == [0, 1, 2, *range(4, 12)]
+    assert sorted(counted["run"]) == [0, 1, 2, 3, *range(6, 13)]
     planned = {(one.pair, one.arm) for one in schedule([CHUNKWISE, LAYERWISE, "recompute", "floor"], 3, ["recompute"], 2)}
     assert set(zip(counted["pair"], counted["arm"], strict=True)) == planned
     assert len(counted) == len(planned)
     assert (run.counted.groupby("run")["position"].count() == 4).all()
     assert len(run.meta["resumed"]) == 1
     assert lab.left() == set()
+
+
+def test_a_round_stays_whole_where_the_interruption_came_between_two_rounds(lab: Lab) -> None:
+    earlier = earlier_of(interrupted(lab, "4/0"), lab.setting())
+    assert {pair for pair, _ in earlier.finished} == {0}
+    assert lab.measure(earlier).void_runs == {4: "interrupted"}
 
 
 def test_a_second_interruption_is_taken_up_too(lab: Lab) -> None:
@@ -74,7 +81,7 @@ def test_a_second_interruption_is_taken_up_too(lab: Lab) -> None:
     lab.vllm.tamper = lambda served: None
     run = lab.measure(earlier_of(lab.run(), lab.setting()))
     assert run.meta["status"] == "complete"
-    assert run.void_runs == {1: "interrupted", 5: "interrupted"}
+    assert run.void_runs == dict.fromkeys(range(6), "interrupted")
     assert len(run.meta["resumed"]) == 2
     assert len(run.counted) == 44
 
@@ -123,7 +130,7 @@ def test_a_void_run_stays_void_and_is_no_witness(lab: Lab) -> None:
     run = lab.measure(earlier)
     assert run.meta["status"] == "void"
     assert [entry["run"] for entry in run.meta["void_runs"]] == [0]
-    assert list(run.void_runs) == [2, 0]
+    assert run.void_runs == {0: "hit 0 tokens where the workload implies 32", 1: "interrupted", 2: "interrupted"}
 
 
 @pytest.mark.parametrize(
@@ -144,6 +151,17 @@ def test_another_machine_or_version_is_refused(lab: Lab, monkeypatch: pytest.Mon
     run = lab.measure(pairs=1)
     monkeypatch.setattr(environment, name, lambda: {"cpu": "another"})
     with pytest.raises(UsageError, match=f"cannot be resumed: its {name} is .*another.*begin a new run"):
+        earlier_of(run, lab.setting())
+
+
+def test_another_binding_of_threads_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    run = lab.measure(pairs=1)
+    earlier_of(run, lab.setting())
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    with pytest.raises(
+        UsageError, match=r"its binding of threads is \{\}, here it is \{'OMP_NUM_THREADS': '1'\}; begin a new run"
+    ):
         earlier_of(run, lab.setting())
 
 

@@ -75,3 +75,12 @@ def test_spans_have_the_columns_of_their_file() -> None:
         "run": 0, "request": "", "layer": 3, "kind": "fetch", "start_s": 5.5, "end_s": 6.0, "bytes": 100, "keys": 4,
     }  # fmt: skip
     assert span_rows(3, "p1", None, []) == []
+
+
+def test_gaps_between_tokens_become_their_mean_and_their_longest() -> None:
+    outcome = Outcome(10.0, 11.0, 11.6, tokens=(1, 2, 3, 4), token_gaps_s=(0.1, 0.1, 0.4))
+    found = timings(outcome, None, [])
+    assert found["tpot_s"] == pytest.approx(0.2)
+    assert found["itl_max_s"] == 0.4
+    only = timings(Outcome(10.0, 11.0, 11.0, tokens=(1,)), None, [])
+    assert (only["tpot_s"], only["itl_max_s"]) == (None, None)

@@ -146,3 +146,24 @@ def test_prompts_with_one_output_token_get_two_and_a_note(tmp_path: Path) -> Non
 def test_what_cannot_be_carried_out_is_named(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         settled(**changes)
+
+
+def test_an_open_loop_has_one_schedule_for_all_arms() -> None:
+    setting = settled(arrivals="constant:rate=10")
+    assert setting.schedule == pytest.approx([0.1 * i for i in range(len(setting.data.prompts))])
+    assert settled().schedule is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"concurrency": 2}, "so concurrency=2 cannot hold; use concurrency=1"),
+        ({"page_cache": "dropped"}, "so page_cache=dropped cannot hold; use page_cache=warm"),
+        ({"cache_state": "natural"}, "so cache_state=natural cannot hold; use cache_state=primed"),
+        ({"arrivals": "trace"}, "the workload has no arrival times"),
+        ({"arrivals": "sometimes"}, "unknown arrivals 'sometimes'"),
+    ],
+)
+def test_an_open_loop_refuses_what_it_cannot_keep(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        settled(**{"arrivals": "poisson:rate=2", **changes})

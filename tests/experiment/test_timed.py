@@ -1,11 +1,13 @@
 """The timed runs: a proof that fails voids its run and says why, and each cache state is what it is called."""
 
+import time
 from collections.abc import Callable, Iterable
 
 import pandas as pd
 import pytest
 from fake_engine import CHUNKWISE, LAYERWISE, Lab, Served, lab
 
+from harness.neighbour_log import load_neighbours
 from harness.stores.disk import DiskStore
 
 __all__ = ["lab"]
@@ -179,3 +181,56 @@ def test_warm_is_claimed_only_where_the_store_says_so(
     monkeypatch.setattr(DiskStore, "cached_fraction", lambda store, keys: fraction)
     rows = lab.measure(pairs=2).requests
     assert set(rows[rows["arm"] != "recompute"]["page_cache"]) == {written}
+
+
+def slow_enough(served: Served) -> None:
+    """A tenth of this TTFT is lag that nobody minds, however noisy the machine."""
+    served.ttft_s = 1000.0
+
+
+def test_an_open_loop_sends_at_its_times_the_same_for_every_arm(lab: Lab) -> None:
+    lab.vllm.tamper = slow_enough
+    run = lab.measure(pairs=1, arrivals="constant:rate=100", bounds=False)
+    rows = run.requests
+    assert run.void_runs == {}
+    for _, some in rows.groupby("run"):
+        assert some.sort_values("position")["planned_s"].diff().dropna().tolist() == pytest.approx([0.01] * 3)
+    assert (rows["sent_s"] >= rows["planned_s"]).all()
+
+
+def test_a_schedule_that_lagged_voids_its_run(lab: Lab) -> None:
+    def busy(served: Served) -> None:
+        slow_enough(served)
+        if served.label.startswith("1/"):
+            served.ttft_s = 0.02
+            time.sleep(0.05)  # nobody else is sent meanwhile
+
+    lab.vllm.tamper = busy
+    run = lab.measure(pairs=1, arrivals="constant:rate=200", bounds=False)
+    assert list(run.void_runs) == [1]
+    assert run.void_runs[1].startswith("the schedule lagged: a twentieth of the requests left over")
+    assert run.meta["status"] == "void"
+
+
+def test_what_neighbours_hear_is_kept_by_run_and_arm(lab: Lab) -> None:
+    run = lab.measure(pairs=2, neighbours=2, probe_every_s=0.001)
+    heard = load_neighbours(run.path)
+    assert set(heard["run"]) == set(run.requests["run"])
+    assert heard.groupby("run")["arm"].first().to_dict() == run.requests.groupby("run")["arm"].first().to_dict()
+    decodes = heard[heard["kind"] == "decode"]
+    assert set(decodes["stream"]) == {0, 1}
+    assert (decodes["value_s"] > 0).all() and (decodes["at_s"] > 0).all()
+    assert run.void_runs == {}
+    # They are served by the arm that asks nothing of the store, and save nothing into it.
+    assert {one.arm for one in lab.vllm.served if one.namespace == "neighbours"} <= {"recompute"}
+    assert lab.left() == set()
+
+
+def test_a_neighbour_that_fails_voids_its_run(lab: Lab) -> None:
+    lab.vllm.neighbour_error = "no room in the cache"
+    run = lab.measure(pairs=1, neighbours=1, bounds=False)
+    assert run.void_runs == dict.fromkeys([0, 1], "a neighbour failed: no room in the cache")
+
+
+def test_without_neighbours_nothing_is_written_of_them(lab: Lab) -> None:
+    assert not (lab.measure(pairs=1).path / "neighbours.csv").exists()

@@ -71,7 +71,7 @@ REFUSED = [
     ("prompt_tokens", 999, one, "1 prompts had different lengths"),
     ("output_digest", "other", one, "1 prompts gave different tokens ('a' and 'b', the first is prompt p3)"),
     ("kv_digest", "other", arm_b, "12 prompts had different KV in the paged cache"),
-    ("sent_s", 60.0, arm_b, "the schedule lagged: a twentieth of the requests of 'b' left over"),
+    ("sent_s", 60.0, arm_b, "the schedule lagged: a twentieth of the requests left over"),
 ]
 
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from harness import results
 from harness.evidence import Evidence, gather
-from harness.plots import timeline
+from harness.plots import stories, timeline
 from harness.plots.style import paper
 from harness.testing.runs import write_synthetic_run
 
@@ -33,7 +33,7 @@ def style() -> Iterator[None]:
 
 def test_the_timeline_tells_of_the_request_of_median_ttft(tmp_path: Path) -> None:
     evidence = evidence_of(tmp_path, BOTH, rounds=3, prompts=5)
-    story = timeline.median_story(evidence, evidence.arms[1])
+    story = stories.median_story(evidence, evidence.arms[1])
     assert story is not None
     times = evidence.of(evidence.arms[1])["ttft_s"]
     assert abs(story.ttft_s - times.median()) == (times - times.median()).abs().min()
@@ -47,7 +47,7 @@ def test_the_timeline_takes_waits_that_name_no_request_from_within_its_time(tmp_
     evidence = evidence_of(tmp_path, BOTH, rounds=1, prompts=3)
     spans = evidence.run.spans
     spans.loc[spans["kind"] == "wait", "request"] = ""
-    story = timeline.median_story(evidence, evidence.arms[1])
+    story = stories.median_story(evidence, evidence.arms[1])
     assert story is not None
     waits = story.spans[story.spans["kind"] == "wait"]
     assert sorted(waits["layer"]) == list(range(24))
@@ -60,7 +60,7 @@ def test_a_fetch_of_several_layers_is_as_tall_as_they_are(tmp_path: Path, style:
     evidence = replace(evidence, run=replace(evidence.run, spans=grouped))
     picture = timeline.draw(evidence)
     assert picture is not None
-    rows = timeline.rows_of(timeline.median_story(evidence, evidence.arms[0]).spans)  # type: ignore[union-attr]
+    rows = timeline.rows_of(stories.median_story(evidence, evidence.arms[0]).spans)  # type: ignore[union-attr]
     blue = mpl.colors.to_rgba(timeline.KINDS["fetch"].colour)
     fetches = [item for item in picture.axes[0].collections if tuple(np.asarray(item.get_facecolor())[0]) == blue]
     boxes = sorted((box.y0, box.y1) for item in fetches for box in (path.get_extents() for path in item.get_paths()))
@@ -83,7 +83,7 @@ def test_reads_in_one_lane_never_overlap(times: list[tuple[float, float]]) -> No
             "end_s": [start + length for start, length in times],
         }
     ).sort_values("start_s", kind="stable")
-    frame["lane"] = timeline._lanes(frame)
+    frame["lane"] = stories._lanes(frame)
     for _, lane in frame.groupby("lane"):
         assert (lane["start_s"].to_numpy()[1:] >= lane["end_s"].to_numpy()[:-1]).all()
     most = max(((frame["start_s"] <= at) & (frame["end_s"] > at)).sum() for at in frame["start_s"])

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import numpy as np
@@ -17,7 +18,7 @@ from harness.stores import open_store
 from harness.stores.base import Buffer, Read
 from harness.stores.disk import DiskStore
 from harness.stores.memory import MemoryStore
-from harness.stores.shaped import ShapedStore
+from harness.stores.shaped import ShapedOptions, ShapedStore
 from harness.testing.stores import StoreTests, fetch
 
 
@@ -239,3 +240,10 @@ def test_everything_else_is_the_wrapped_stores(shape: Callable[[str], ShapedStor
     assert store.evict_from_os_cache(["one"]) == store.wrapped.evict_from_os_cache(["one"])
     store.delete(["one"])
     assert list(store.keys()) == ["two"]
+
+
+def test_who_wins_a_second_write_is_the_wrapped_stores(tmp_path: Path) -> None:
+    wrapped = open_store(f"file://{tmp_path}")
+    wrapped.replaces = False
+    url = urlsplit(f"shaped+file://{tmp_path}")
+    assert not ShapedStore(url, ShapedOptions(), wrapped).replaces

@@ -31,6 +31,7 @@ from harness.stores.base import Read, each_read, unsplit
         ("s3://b?token", "s3://b?token"),
         ("redis:ann:hunter2@host", "redis:***@host"),
         ("file:///a@b/kv:1@2", "file:///a@b/kv:1@2"),
+        ("s3://ann:hun/t@er2@host/p", "s3://ann:***@host/p"),
     ],
 )  # fmt: skip
 def test_secrets_are_not_shown(url: str, shown: str) -> None:

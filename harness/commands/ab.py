@@ -1,0 +1,119 @@
+"""``ttft ab``: two versions of a package side by side, and a verdict on the newer one."""
+
+import re
+import signal
+import tempfile
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from harness.commands.measuring import INTERRUPTED, command_line, new_folder, show_if_any
+from harness.commands.terminal import console
+from harness.commands.verdicts import publish
+from harness.errors import TtftError, UsageError
+
+
+def ab(
+    experiment: Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")] = "default",
+    base: Annotated[str | None, typer.Option(help="git ref of the older version, e.g. origin/main")] = None,
+    head: Annotated[str | None, typer.Option(help="git ref of the newer version [default: the working tree as it is]")] = None,
+    repo: Annotated[Path, typer.Option(help="folder of the package in its git repository")] = Path(),
+    base_path: Annotated[Path | None, typer.Option(help="a folder instead of --base")] = None,
+    head_path: Annotated[Path | None, typer.Option(help="a folder instead of --head")] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="engine spec, judged head against base; give several")] = None,
+    margin: Annotated[
+        list[str] | None, typer.Option("--max", help="METRIC:PERCENT that head may be slower by, e.g. p50:5%")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="error rate of each bound; several arms share it")] = 0.05,
+    store: Annotated[str | None, typer.Option(help="URL of the store")] = None,
+    workload: Annotated[str | None, typer.Option(help="workload spec")] = None,
+    pairs: Annotated[int | None, typer.Option(help="rounds: one run of base and head in each arm makes a round")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="any other setting, KEY=VALUE (ttft list settings)")] = None,
+    calibration: Annotated[
+        Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the run's folder]")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor all the same")] = False,
+    out: Annotated[Path | None, typer.Option(help="folder of the run; must be new [default: results/<time>-ab]")] = None,
+    timeout: Annotated[float, typer.Option(min=1, help="seconds without a word after which a side counts as hung")] = 900.0,
+    dry_run: Annotated[bool, typer.Option(help="print the plan and stop")] = False,
+) -> None:
+    """Measure two versions of a package in turns and judge: PASS (exit 0), FAIL (1), no verdict (2), INCONCLUSIVE (3)."""
+    from harness.ab.driver import BASE, HEAD
+    from harness.ab.sides import resolve_side
+    from harness.calibrate import consulted
+    from harness.config import given_settings, merge, read_experiment
+    from harness.gate import parse_margins
+    from harness.gate.judge import check_rate
+
+    if base is None and base_path is None:
+        raise UsageError("name the older version: --base GITREF, or --base-path FOLDER")
+    margins = parse_margins(margin or [])
+    check_rate(alpha)
+    flags: dict[str, Any] = {"arms": arm or None, "store": store, "workload": workload, "pairs": pairs}
+    # The bounds say how good an engine is; here the question is whether it got worse.
+    settings = merge(read_experiment(experiment), {"bounds": False}, flags, given_settings(setting or []))
+    sides = [resolve_side(BASE, repo, base, base_path), resolve_side(HEAD, repo, head, head_path)]
+    folder = new_folder(out, "ab")
+    floors = consulted(calibration, folder)
+    if dry_run:
+        _print_plan(sides, settings, folder)
+        return
+    _measure(sides, settings, folder, timeout)
+    _judge(folder, settings.arms, margins, alpha, floors, force)
+
+
+def _print_plan(sides: Any, experiment: Any, folder: Path) -> None:
+    from harness.ab.combine import arm_of
+
+    names = [side.name for side in sides]
+    first = [arm_of(arm, name) for arm in experiment.arms for name in names]
+    lines = [
+        f"folder    {folder}",
+        *(f"{side.name:<9} {side.what}, of {side.folder}" for side in sides),
+        f"workload  {experiment.workload}",
+        f"runs      {len(first) * experiment.pairs} in {experiment.pairs} rounds: {' '.join(first)}, then backwards, ...",
+    ]
+    for line in lines:
+        typer.echo(line)
+
+
+def _measure(sides: Any, experiment: Any, folder: Path, timeout: float) -> None:
+    """Prepare both sides and measure them; whatever was measured is shown. Raises TtftError; Ctrl-C exits with 130."""
+    from harness.ab.driver import measure
+    from harness.ab.preparation import prepare
+    from harness.progress_bar import ProgressBar
+
+    # A job that is ended from outside (a time limit, a shutdown) cleans up as after Ctrl-C.
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    terminal = console()
+    terminal.print(f"Measuring into {escape(str(folder))}", soft_wrap=True)
+    try:
+        with tempfile.TemporaryDirectory(prefix="ttft-ab-") as workplace, ProgressBar(terminal) as progress:
+            jobs = []
+            for side in sides:
+                progress.stage(f"{side.name}: installing {side.what}")
+                jobs.append(prepare(side, Path(workplace), folder / side.name / "install.log"))
+            if len({job.source["digest"] for job in jobs}) == 1:
+                progress.stage("note: base and head are the same code, so this shows the noise")
+            measure(jobs, experiment, folder, command_line(), progress, timeout)
+    except KeyboardInterrupt:
+        show_if_any(folder)
+        typer.echo(f"Interrupted; what was measured is kept in {folder}, but there is no verdict")
+        raise typer.Exit(INTERRUPTED) from None
+    except TtftError:
+        show_if_any(folder)
+        raise
+    show_if_any(folder)
+
+
+def _judge(folder: Path, arms: list[str], margins: Any, alpha: float, calibration: Any, force: bool) -> None:
+    """Publish a verdict an arm, and exit with the gravest one's code."""
+    from harness.ab.judging import gravest, judge
+    from harness.results import load
+
+    verdicts = judge(load(folder), arms, margins, alpha, calibration, force)
+    for arm, verdict in zip(arms, verdicts, strict=True):
+        publish(verdict, folder, "" if len(arms) == 1 else "-" + re.sub(r"[^A-Za-z0-9]+", "-", arm).strip("-"))
+    raise typer.Exit(gravest(verdicts).exit_code)

@@ -1,0 +1,174 @@
+"""``ttft calibrate``: A against A on this machine."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder
+from harness.commands.terminal import console
+from harness.errors import UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from harness.calibrate import Calibration
+
+SHOWN = (4, 6, 8, 12, 20, 50)
+"""Numbers of pairs whose margins are printed; the file has more."""
+
+ENOUGH_GATES = 20
+"""With fewer, even no alarm at all leaves a rate of more than 17% possible."""
+
+
+def calibrate(
+    experiment: Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")] = "default",
+    arm: Annotated[
+        str | None, typer.Option(help="engine spec to measure against itself [default: the experiment's first]")
+    ] = None,
+    pairs: Annotated[int, typer.Option(help="pairs of runs, at least 8")] = 20,
+    budget: Annotated[str | None, typer.Option(help="end within this time, as 10m, with the pairs measured by then")] = None,
+    store: Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")] = None,
+    workload: Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="any other setting, KEY=VALUE (ttft list settings)")] = None,
+    metric: Annotated[
+        list[str] | None, typer.Option(help="give several [default: mean, p50, p90, p95 where the runs have requests enough]")
+    ] = None,
+    alpha: Annotated[float, typer.Option(help="error rate of the gate's bounds")] = 0.05,
+    gate_pairs: Annotated[int, typer.Option(help="pairs of the gates whose false alarms are counted")] = 6,
+    from_run: Annotated[
+        Path | None, typer.Option("--from", help="measure nothing: take this run, which has two like arms")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option(help="folder of the run; must be new [default: results/<time>-calibrate-<experiment>]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="the calibration's file [default: calibration.json beside the run's folder]")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be measured and stop")] = False,
+) -> None:
+    """Measure A against A: how large noise is here, and the smallest margin that a gate can hold."""
+    from harness import calibrate as calibrations
+    from harness.gate.alike import calibrate_run, like_arms
+    from harness.gate.judge import check_rate
+    from harness.results import load
+    from harness.stats import parse_metric
+
+    check_rate(alpha)
+    for name in metric or []:
+        parse_metric(name)
+    calibrations.check_pairs(pairs)
+    if from_run is None:
+        wanted = {"store": store, "workload": workload, "pairs": pairs}
+        from_run = _measure(experiment, arm, wanted, setting or [], budget, folder, dry_run)
+    elif store or workload or setting or budget or folder or dry_run:
+        raise UsageError("--from takes a run as it is, so leave out what says how to measure one")
+    run = load(from_run)
+    base, again = like_arms(run, arm)
+    found = calibrate_run(run, base, again, metric or [], alpha, gate_pairs)
+    path = out or calibrations.beside(from_run)
+    calibrations.save(found, path)
+    _show(found, path)
+
+
+def _measure(
+    experiment: str,
+    arm: str | None,
+    wanted: dict[str, Any],
+    items: list[str],
+    budget: str | None,
+    folder: Path | None,
+    dry_run: bool,
+) -> Path:
+    """Measure ``arm`` and its double; returns the run's folder. Exits where it was a dry run or interrupted."""
+    from harness import gate as gates
+    from harness.config import given_settings, merge, read_experiment
+    from harness.experiment.setting import settle
+    from harness.gate.alike import BudgetWatch
+
+    settings = given_settings(items)
+    for name in ("arms", "pairs", "bounds"):
+        if name in settings:
+            raise UsageError(f"--set {name} is the calibration's own business; give --arm and --pairs instead")
+    limit = gates.Budget(gates.parse_duration(budget)) if budget else None
+    written = read_experiment(experiment)
+    first = arm or merge(written).arms[0]
+    settled = settle(merge(written, settings, wanted, {"arms": [first, f"{first}@again"], "bounds": False}))
+    folder = new_folder(folder, f"calibrate-{Path(experiment).stem}")
+    if dry_run:
+        pairs = settled.experiment.pairs
+        typer.echo(f"folder    {folder}\narms      {' and '.join(settled.arms)}")
+        typer.echo(f"budget    {budget or 'none'}\nrequests  {2 * pairs * len(settled.data.prompts)} in {pairs} pairs of runs")
+        raise typer.Exit
+    try:
+        if limit is None:
+            measured(settled, folder)
+        else:
+            with limit.enforced():
+                measured(settled, folder, watch=BudgetWatch(limit))
+    except KeyboardInterrupt:
+        if limit is None or limit.left > 0:
+            further = f"ttft compare --resume {folder}, then ttft calibrate --from {folder}"
+            typer.echo(f"Interrupted; what was measured is kept. Go on with: {further}")
+            raise typer.Exit(INTERRUPTED) from None
+        if not has_requests(folder):
+            raise UsageError(f"the budget of {budget} was over before the first request; give a larger one") from None
+    if limit is not None:
+        _require_enough(folder, str(budget))
+    return folder
+
+
+def _require_enough(folder: Path, budget: str) -> None:
+    """Whether the budget held enough pairs; they are kept, and can be added to."""
+    from harness.calibrate import LEAST
+    from harness.results import load
+
+    done = [int(entry["pair"]) for entry in load(folder).meta["runs"] if entry["done"]]
+    pairs = sum(done.count(pair) == 2 for pair in set(done))
+    if pairs < LEAST:
+        raise UsageError(
+            f"the budget of {budget} was over after {pairs} pairs, and {LEAST} are needed; give a larger one, "
+            f"or go on with: ttft compare --resume {folder}, then ttft calibrate --from {folder}"
+        )
+
+
+def _show(found: "Calibration", path: Path) -> None:
+    terminal = console()
+    terminal.print(f"{found.arm} against itself, {found.n_pairs} pairs of runs", markup=False, soft_wrap=True)
+    terminal.print(_floors(found))
+    terminal.print(_false_alarms(found))
+    gates = found.alarms[0].rate.trials
+    if gates < ENOUGH_GATES:
+        few = f"- {gates} gates say little about a rate; more --pairs, or smaller gates (--gate-pairs), say more"
+        terminal.print(few, markup=False, soft_wrap=True)
+    for text in found.warnings:
+        terminal.print(f"- {text}", markup=False, soft_wrap=True)
+    terminal.print(f"Wrote {path}; ttft gate consults it", markup=False, soft_wrap=True)
+
+
+def _floors(found: "Calibration") -> "Table":
+    """What is to be known of each metric. A margin holds where an unchanged arm passes in 9 of 10 gates."""
+    from rich.table import Table
+
+    columns = [f"{size} pairs" for size in SHOWN]
+    table = Table("metric", "noise of a pair", "bias", "interval", *columns, title="Smallest margin that a gate can hold")
+    for floor in found.floors:
+        bias = f"{100 * floor.bias_low:+.1f} to {100 * floor.bias_high:+.1f}%"
+        margins = [f"{100 * floor.margins[size]:.1f}%" if size in floor.margins else "-" for size in SHOWN]
+        table.add_row(floor.metric, f"{100 * floor.noise:.1f}%", f"{100 * floor.bias:+.1f}%", bias, *margins)
+    return table
+
+
+def _false_alarms(found: "Calibration") -> "Table":
+    from rich.table import Table
+
+    margins = list(dict.fromkeys(item.margin for item in found.alarms))
+    title = f"False alarms of gates of {found.alarms[0].pairs} pairs at these margins, with their 95% interval"
+    table = Table("metric", *(f"{100 * margin:g}%" for margin in margins), title=title)
+    for floor in found.floors:
+        rates = [item.rate for item in found.alarms if item.metric == floor.metric]
+        table.add_row(
+            floor.metric,
+            *(f"{rate.events} of {rate.trials} ({100 * rate.low:.0f} to {100 * rate.high:.0f}%)" for rate in rates),
+        )
+    return table

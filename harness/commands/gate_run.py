@@ -1,0 +1,129 @@
+"""``ttft gate --run``: measure two arms and judge them in one job, by a plan declared before the first request."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder, show_if_any
+from harness.errors import TtftError, UsageError
+
+
+@dataclass(frozen=True, slots=True)
+class PlanFlags:
+    """The plan as given on the command line; None where it was left out."""
+
+    pairs: int | None
+    looks: str | None
+    spending: str | None
+    budget: str | None
+
+    @property
+    def given(self) -> bool:
+        """Whether any of it was."""
+        return any(value is not None for value in (self.pairs, self.looks, self.spending, self.budget))
+
+
+DEFAULT_PAIRS = 40
+
+
+def measure_and_judge(
+    experiment: str,
+    settings: Mapping[str, Any],
+    candidate: str,
+    base: str,
+    margins: Mapping[str, float],
+    alpha: float,
+    flags: PlanFlags,
+    calibration: Path | None,
+    force: bool,
+    out: Path | None,
+    dry_run: bool = False,
+) -> tuple[Any, Path]:
+    """The verdict and the folder of the run behind it.
+
+    ``settings`` override the experiment's; its arms are ``base`` and ``candidate``. Raises UsageError before
+    anything is measured where the plan or the arms will not do, and TtftError where the measurement fails
+    before there is anything to judge. Ctrl-C exits with 130, without a verdict; ``dry_run`` prints the plan and exits.
+    """
+    from harness import gate as gates
+    from harness.calibrate import consulted
+    from harness.config import merge, read_experiment
+    from harness.experiment.setting import settle
+    from harness.results import Run, load
+
+    for name in ("arms", "pairs", "bounds"):
+        if name in settings:
+            raise UsageError(f"--set {name} is the gate's own business; give --candidate, --base and --pairs instead")
+    plan = _plan(flags, alpha)
+    budget = gates.Budget(gates.parse_duration(flags.budget)) if flags.budget else None
+    only = {"arms": [base, candidate], "bounds": False, "pairs": plan.looks[-1]}
+    settled = settle(merge(read_experiment(experiment), settings, only))
+    folder = new_folder(out, f"gate-{Path(experiment).stem}")
+    floors = consulted(calibration, folder)
+    if dry_run:
+        _print_plan(plan, flags.budget, settled, folder)
+        raise typer.Exit
+
+    def judge(run: Run, plan: Any) -> Any:
+        return gates.judge_by_plan(run, candidate, base, margins, plan, floors, force)
+
+    watch = gates.PlanWatch(folder, plan, judge, budget)
+    try:
+        _measured(settled, folder, watch, budget)
+    except KeyboardInterrupt:
+        show_if_any(folder)
+        if budget is None or budget.left > 0:
+            typer.echo(f"Interrupted; what was measured is kept in {folder}, but there is no verdict")
+            raise typer.Exit(INTERRUPTED) from None
+        if not has_requests(folder):
+            raise UsageError(f"the budget of {flags.budget} was over before the first request; give a larger one") from None
+    except TtftError:
+        show_if_any(folder)
+        raise
+    else:
+        show_if_any(folder)
+    return judge(load(folder), plan), folder
+
+
+def _measured(settled: Any, folder: Path, watch: Any, budget: Any) -> None:
+    if budget is None:
+        measured(settled, folder, watch=watch)
+        return
+    with budget.enforced():
+        measured(settled, folder, watch=watch)
+
+
+def _print_plan(plan: Any, budget: str | None, settled: Any, folder: Path) -> None:
+    levels = ", ".join(f"{look} ({100 * level:.2g}%)" for look, level in zip(plan.looks, plan.levels(), strict=True))
+    base, candidate = settled.arms
+    requests = 2 * len(settled.data.prompts)
+    lines = [
+        f"folder    {folder}",
+        f"arms      {candidate} against {base}",
+        f"looks     at these numbers of pairs, each with its one-sided error rate: {levels}",
+        f"in all    {100 * plan.alpha:g}%, spent as {plan.spending} says",
+        f"budget    {budget or 'none'}",
+        f"requests  {requests} a pair, at most {requests * plan.looks[-1]}",
+        *settled.notes,
+    ]
+    for line in lines:
+        typer.echo(line)
+
+
+def _plan(flags: PlanFlags, alpha: float) -> Any:
+    from harness.gate import default_looks
+    from harness.stats import Plan
+
+    spending: Any = flags.spending or "pocock"
+    if flags.looks is None:
+        return Plan(default_looks(flags.pairs or DEFAULT_PAIRS), alpha, spending)
+    if flags.pairs is not None:
+        raise UsageError("--looks says how many pairs there are at most, so leave out --pairs")
+    try:
+        looks = tuple(int(look) for look in flags.looks.split(","))
+    except ValueError:
+        raise UsageError(f"--looks {flags.looks} is no list of numbers of pairs; write for instance --looks 8,12,18") from None
+    return Plan(looks, alpha, spending)

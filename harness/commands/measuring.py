@@ -1,0 +1,79 @@
+"""Carrying an experiment out from the command line: the folder, the progress bar, and every way it can end."""
+
+import shlex
+import signal
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.markup import escape
+
+from harness.commands.report import show
+from harness.commands.terminal import console
+from harness.errors import TtftError, UsageError
+
+INTERRUPTED = 130
+
+
+def new_folder(out: Path | None, name: str) -> Path:
+    """The folder of a run to come: ``out``, or one below results/ by time and name. Raises UsageError where a run is there."""
+    folder = out or Path("results") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    if (folder / "run.json").exists() or (folder / "requests.csv").exists():
+        raise UsageError(f"{folder} already holds a run; give another --out, or go on with it by --resume {folder}")
+    return folder
+
+
+def measured(settled: Any, folder: Path, earlier: Any = None, watch: Any = None) -> dict[str, Any]:
+    """Measure into ``folder`` and return run.json. Whatever ends it, what was measured is kept.
+
+    ``settled`` is a Setting, ``earlier`` an Earlier, ``watch`` a Watch. Raises TtftError, and KeyboardInterrupt also
+    for SIGTERM: a job that is ended from outside (a time limit, a shutdown) cleans up as after Ctrl-C.
+    """
+    from harness.experiment.conduct import measure
+    from harness.experiment.earlier import NOTHING
+    from harness.progress_bar import ProgressBar
+
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    terminal = console()
+    terminal.print(f"Measuring into {escape(str(folder))}", soft_wrap=True)
+    with ProgressBar(terminal) as progress:
+        return measure(settled, folder, command_line(), progress, earlier or NOTHING, watch)
+
+
+def measured_and_shown(settled: Any, folder: Path, earlier: Any = None) -> dict[str, Any]:
+    """Measure, then report whatever was measured, also after Ctrl-C (exit 130) or a failure."""
+    try:
+        meta = measured(settled, folder, earlier)
+    except KeyboardInterrupt:
+        show_if_any(folder)
+        console().print(
+            f"Interrupted; what was measured is kept. Go on with: ttft compare --resume {escape(str(folder))}", soft_wrap=True
+        )
+        raise typer.Exit(INTERRUPTED) from None
+    except TtftError:
+        show_if_any(folder)
+        raise
+    show(folder)
+    return meta
+
+
+def show_if_any(folder: Path) -> None:
+    """Report a run that may have been cut off before its first request."""
+    if has_requests(folder):
+        show(folder)
+
+
+def has_requests(folder: Path) -> bool:
+    """Whether the folder holds a run with at least one row."""
+    from harness.results import load
+
+    return (folder / "run.json").exists() and len(load(folder).requests) > 0
+
+
+def command_line() -> str:
+    """The command as it was given, without secrets."""
+    from harness.stores.base import redact
+
+    return " ".join(shlex.quote(redact(word) if "://" in word else word) for word in ["ttft", *sys.argv[1:]])

@@ -1,0 +1,43 @@
+"""What every gate does with its verdict: print it, write its files, annotate, exit with its code."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any, NoReturn
+
+import typer
+
+from harness.errors import UsageError
+
+
+def deliver(verdict: Any, out: Path | None) -> NoReturn:
+    """``publish`` and exit with the verdict's code."""
+    publish(verdict, out)
+    raise typer.Exit(verdict.exit_code)
+
+
+def publish(verdict: Any, out: Path | None, suffix: str = "") -> None:
+    """Print ``verdict`` (a gate's Verdict) and write verdict.json, verdict.md and junit.xml into ``out``.
+
+    ``suffix`` goes before the dot, where one folder holds several. Raises UsageError where they cannot be written.
+    """
+    from harness import gate as gates
+
+    typer.echo(gates.markdown(verdict))
+    if os.environ.get("GITHUB_ACTIONS") == "true":
+        for line in gates.annotations(verdict):
+            typer.echo(line)
+    if out is not None:
+        files = {
+            f"verdict{suffix}.json": json.dumps(verdict.to_json(), indent=2) + "\n",
+            f"verdict{suffix}.md": gates.markdown(verdict),
+            f"junit{suffix}.xml": gates.junit(verdict),
+        }
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+            for name, text in files.items():
+                (out / name).write_text(text, encoding="utf-8")
+        except OSError as error:
+            raise UsageError(
+                f"the verdict cannot be written to {out}: {error.strerror}; give another folder with --out"
+            ) from error

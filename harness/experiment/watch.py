@@ -1,0 +1,28 @@
+"""Somebody who looks on while an experiment runs, and may end it between two rounds."""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+
+class Watch(Protocol):
+    """``declared`` stands in run.json before the first request, so that what ends a run early was laid down before it."""
+
+    @property
+    def declared(self) -> Mapping[str, Any]:
+        """Entries of run.json."""
+
+    def after_round(self, rounds: int) -> str | None:
+        """Called when ``rounds`` rounds are on disk: why no more are to be measured, or None to go on."""
+
+
+class NoWatch:
+    """Measures all rounds."""
+
+    @property
+    def declared(self) -> Mapping[str, Any]:
+        """Nothing."""
+        return {}
+
+    def after_round(self, rounds: int) -> str | None:
+        """Go on."""
+        return None

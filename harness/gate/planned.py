@@ -1,0 +1,136 @@
+"""Judging by a plan that was declared before the first request: at its looks, and nowhere else.
+
+The plan stands in run.json, so that a stored run is judged again as it was judged at the time: whoever stopped
+at a favourable moment and forgot the plan would get another error rate than the declared one.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from harness.calibrate import Calibration
+from harness.errors import ResultsError, TtftError
+from harness.gate.budget import Budget
+from harness.gate.checks import usable
+from harness.gate.stored import judge_run, rounds_in_common
+from harness.gate.verdict import Outcome, Verdict
+from harness.results import Run, load
+from harness.stats import Plan
+
+Judge = Callable[[Run, Plan], Verdict]
+GROWTH = 1.5
+"""Each look at half as many pairs again: a clear case stops early, and few looks cost little of the error rate."""
+
+
+def default_looks(pairs: int, first: int = 8) -> tuple[int, ...]:
+    """Looks from ``first`` to ``pairs``, each at half as many again: 40 gives 8, 12, 18, 27, 40."""
+    looks = []
+    look = float(min(first, pairs))
+    while round(look) < pairs:
+        looks.append(round(look))
+        look *= GROWTH
+    # A look just before the last one would cost error rate and gain nothing.
+    if looks and pairs < looks[-1] * (1 + GROWTH) / 2:
+        looks.pop()
+    return (*looks, pairs)
+
+
+def plan_of(meta: Mapping[str, Any]) -> Plan | None:
+    """The plan that run.json declares; None where it declares none. Raises ResultsError for one that is damaged."""
+    raw = meta.get("plan")
+    if raw is None:
+        return None
+    try:
+        return Plan(tuple(int(look) for look in raw["looks"]), float(raw["alpha"]), raw["spending"])
+    except (KeyError, TypeError, ValueError, TtftError) as error:
+        raise ResultsError(f"the plan in run.json is damaged ({error}); measure again") from error
+
+
+def judge_by_plan(
+    run: Run,
+    candidate: str,
+    base: str,
+    margins: Mapping[str, float],
+    plan: Plan,
+    calibration: Calibration | None = None,
+    force: bool = False,
+) -> Verdict:
+    """The first clear verdict at a look of ``plan``, else the one at the last look reached.
+
+    Rounds beyond that look do not count. Before the first look the verdict is INCONCLUSIVE whatever the rows say.
+    Errors and REFUSED as for ``judge_run``.
+    """
+    complete = rounds_in_common(usable(run)[0], base, candidate)
+    reached = [look for look in plan.looks if look <= complete]
+    if not reached:
+        return _undecided(judge_run(run, candidate, base, margins, plan.alpha, calibration, force), complete, plan)
+    for look in reached:
+        verdict = judge_run(_first_rounds(run, look), candidate, base, margins, plan.alpha, calibration, force, plan)
+        if verdict.outcome is not Outcome.INCONCLUSIVE:
+            break
+    looks = ", ".join(map(str, plan.looks))
+    said = f"the look at {look} pairs of the declared plan ({looks}; {plan.spending}; error rate {100 * plan.alpha:g}% in all)"
+    return replace(verdict, warnings=(said, *verdict.warnings))
+
+
+def _undecided(early: Verdict, complete: int, plan: Plan) -> Verdict:
+    if early.outcome is Outcome.REFUSED:
+        return early
+    said = f"{complete} pairs are complete, and the first look of the declared plan is at {plan.looks[0]}: give a larger budget"
+    metrics = tuple(
+        replace(metric, outcome=Outcome.INCONCLUSIVE, further_pairs=plan.looks[0] - complete) for metric in early.metrics
+    )
+    return replace(early, outcome=Outcome.INCONCLUSIVE, metrics=metrics, warnings=(said, *early.warnings))
+
+
+def _first_rounds(run: Run, pairs: int) -> Run:
+    """``run`` up to its ``pairs``-th round."""
+    last = sorted(int(pair) for pair in run.requests["pair"].dropna().unique())[:pairs][-1]
+    rows = run.requests[run.requests["pair"] <= last]
+    numbers = set(rows["run"])
+    meta = {**run.meta, "void_runs": [entry for entry in run.meta.get("void_runs") or () if entry.get("run") in numbers]}
+    return replace(run, meta=meta, requests=rows)
+
+
+class PlanWatch:
+    """Ends an experiment at the first look with a clear verdict, or where the next look is beyond the budget."""
+
+    def __init__(
+        self, folder: Path, plan: Plan, judge: Judge, budget: Budget | None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``judge`` judges what is in ``folder`` by ``plan``."""
+        self._folder = folder
+        self._plan = plan
+        self._judge = judge
+        self._budget = budget
+        self._clock = clock
+        self._first: tuple[int, float] | None = None
+
+    @property
+    def declared(self) -> Mapping[str, Any]:
+        """The plan and the budget."""
+        budget = {"budget_s": self._budget.seconds} if self._budget else {}
+        return {"plan": {**asdict(self._plan), "looks": list(self._plan.looks), **budget}}
+
+    def after_round(self, rounds: int) -> str | None:
+        """At a look: the verdict where it is clear. Elsewhere: whether the next look can be reached."""
+        if rounds in self._plan.looks:
+            verdict = self._judge(load(self._folder), self._plan)
+            if verdict.outcome is not Outcome.INCONCLUSIVE:
+                return f"{verdict.outcome} at the look at {rounds} pairs"
+        return self._too_far(rounds)
+
+    def _too_far(self, rounds: int) -> str | None:
+        now = self._clock()
+        self._first = self._first or (rounds, now)
+        look = self._plan.next_look(rounds)
+        measured = rounds - self._first[0]
+        if self._budget is None or look is None or measured < 1:
+            return None
+        needed = (look - rounds) * (now - self._first[1]) / measured
+        if needed <= self._budget.left:
+            return None
+        left = max(self._budget.left, 0)
+        return f"the look at {look} pairs would take {needed:.0f} s more, and {left:.0f} s of the budget are left"

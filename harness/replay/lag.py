@@ -1,0 +1,30 @@
+"""Whether an open loop kept to its schedule. Pure."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+LATE = 0.95
+"""The quantile of the lag that is judged: one request in twenty may be later."""
+LAG_SHARE = 0.10
+"""It may reach this share of the median TTFT ..."""
+LAG_S = 0.001
+"""... or a millisecond, whichever is more."""
+
+
+def allowed_lag_s(median_ttft_s: float) -> float:
+    """What the judged quantile of the lag may reach, in seconds."""
+    return max(LAG_S, LAG_SHARE * median_ttft_s)
+
+
+def lag_reason(lags_s: Sequence[float], ttfts_s: Sequence[float]) -> str:
+    """Empty where the schedule was kept; else why the run does not count. Seconds, one entry a request."""
+    if not len(lags_s) or not len(ttfts_s):
+        return ""
+    lag, allowed = float(np.quantile(lags_s, LATE)), allowed_lag_s(float(np.median(ttfts_s)))
+    if lag <= allowed:
+        return ""
+    return (
+        f"the schedule lagged: a twentieth of the requests left over {1e3 * lag:.0f} ms late "
+        f"({1e3 * allowed:.0f} ms are allowed), so the load was not the planned one; lower the rate"
+    )
