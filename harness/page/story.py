@@ -14,7 +14,7 @@ from harness.page.document import figure_block, json_block, picture, render
 from harness.page.sections import SECTIONS
 from harness.page.swatch import swatch
 from harness.plots.style import looks
-from harness.reporting import grids
+from harness.reporting import grids, serving
 from harness.reporting.reproduce import command, facts
 from harness.reporting.summary import Summary
 from harness.reporting.table import footnotes
@@ -55,6 +55,7 @@ def page(summary: Summary, pictures: Sequence[Path]) -> str:
     """The whole HTML; ``pictures`` are the files that harness.plots drew."""
     evidence = summary.evidence
     placed = place(summary)
+    more = (grids.ratios(summary), grids.means(summary), serving.service(summary), serving.neighbours(summary))
     values = {
         "title": "Time to first token",
         "verdict": headline(summary),
@@ -64,7 +65,7 @@ def page(summary: Summary, pictures: Sequence[Path]) -> str:
         "table_": grids.arms(summary),
         "table_notes": [*footnotes(summary), grids.ESTIMATES],
         "table_warnings": placed["arms"],
-        "more_tables": [grid for grid in (grids.ratios(summary), grids.means(summary)) if grid.rows],
+        "more_tables": [grid for grid in more if grid is not None and grid.rows],
         "more_note": grids.COMPUTE,
         "views": views(evidence, pictures, placed),
         "command": command(evidence),

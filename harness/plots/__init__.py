@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from harness.errors import ResultsError
 from harness.evidence import Evidence
-from harness.plots import breakeven, drift, ecdf, lengths, pairs, parts, prediction, shift, slowest, spread, timeline
+from harness.plots import breakeven, drift, ecdf, lengths, neighbours, pairs, parts, prediction, shift, slowest, spread, timeline
 from harness.plots.save import save
 from harness.plots.style import paper
 
@@ -29,6 +29,9 @@ PICTURES: Mapping[str, Callable[[Evidence], Figure | None]] = {
 }
 """File name without suffix -> how to draw it, in the order in which the report shows them."""
 
+OCCASIONAL: Mapping[str, Callable[[Evidence], Figure | None]] = {"neighbours": neighbours.draw}
+"""The same, of what only some experiments measure."""
+
 
 def draw_all(evidence: Evidence, folder: Path) -> list[Path]:
     """Write every picture that the evidence allows as PNG and SVG into ``folder``; returns the files.
@@ -40,7 +43,7 @@ def draw_all(evidence: Evidence, folder: Path) -> list[Path]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with paper():
-            for name, draw in PICTURES.items():
+            for name, draw in {**PICTURES, **OCCASIONAL}.items():
                 written += save(draw(evidence), folder / name)
     except OSError as error:
         raise ResultsError(f"the pictures cannot be written to {folder}: {error.strerror}; make room or give rights") from error

@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.errors import SetupError
 from harness.replay.outcome import Outcome
+from harness.replay.start_failure import start_failure
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +47,7 @@ class InProcessEngine:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         # The clients of some stores (obstore's) hang in a forked process; vLLM forks its workers by default on CUDA.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        before = log.stat().st_size if log.exists() else 0
         with _output_to(log):
             try:
                 from vllm.v1.engine.async_llm import AsyncLLM
@@ -53,8 +55,10 @@ class InProcessEngine:
                 raise SetupError(f"vLLM does not import ({error}); install it with make, and see ttft doctor") from error
             try:
                 engine = AsyncLLM.from_engine_args(_engine_args(settings))
+            except SetupError:
+                raise
             except Exception as error:
-                reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+                reason = start_failure(error, log.read_bytes()[before:].decode(errors="replace"))
                 raise SetupError(f"vLLM did not start with model {settings.model}: {reason}; its log is {log}") from error
             _log_to(log)  # not earlier: vLLM sets its logging up while it starts
         return cls(engine)

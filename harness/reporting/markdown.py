@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.evidence import Evidence
 from harness.labels import markdown
-from harness.reporting import grids
+from harness.reporting import grids, serving
 from harness.reporting.grids import Cell
 from harness.reporting.reproduce import command, facts
 from harness.reporting.summary import Summary
@@ -25,6 +25,7 @@ CAPTIONS = {
     "prediction": "Measured against predicted TTFT",
     "breakeven": "Break-even map",
     "drift": "Run after run",
+    "neighbours": "What the neighbours waited for",
     "ratios": "Ratio to the first arm, run by run",
     "concurrency": "TTFT over concurrency",
 }
@@ -45,6 +46,7 @@ def report(summary: Summary, pictures: Sequence[Path]) -> str:
         _ratios(summary),
         "## Means a request",
         _means(summary),
+        *_beside_ttft(summary),
         *pictures_of(pictures),
         "## To reproduce it",
         *reproduce(evidence),
@@ -62,6 +64,12 @@ def _cells(row: Sequence[Cell], whole: int) -> list[str]:
     """A row's cells; of the first ``whole`` only the number, of the others the interval behind it as well."""
     texts = [cell.text + (f" ({cell.below})" if cell.below and place >= whole else "") for place, cell in enumerate(row)]
     return [markdown(text) for text in texts]
+
+
+def _beside_ttft(summary: Summary) -> list[str]:
+    """The service as a whole and the neighbours, where the experiment asked for them."""
+    found = [grid for grid in (serving.service(summary), serving.neighbours(summary)) if grid is not None]
+    return [text for grid in found for text in (f"## {grid.caption}", _grid(grid.head, [_cells(row, 1) for row in grid.rows]))]
 
 
 def arms(summary: Summary) -> str:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.errors import SetupError, StoreUnavailable
+from harness.stores.mooncake_errors import NO_MASTER
 
 _PACKAGE = "pip install 'mooncake-transfer-engine>=0.3.13' (with '-non-cuda' behind its name where there is no CUDA)"
 _LIBRARIES = "apt-get install libibverbs1 librdmacm1 libnuma1 libcurl4"
@@ -55,6 +56,7 @@ class MooncakeClient:
         self._changed = threading.Condition()
         self._calls = 0
         self._closed = False
+        self._lost = False
         local = _local_address(connection)
         _bound_transfers(connection.timeout_s)
         with _environment(_settings(connection.timeout_s)):
@@ -99,7 +101,7 @@ class MooncakeClient:
     def exists(self, names: Sequence[str]) -> list[int]:
         """1 or 0 for each name. A lookup keeps the object from being evicted for some seconds (the master's lease)."""
         with self._call():
-            return list(self._client.batch_is_exist(list(names)))
+            return self._noted(list(self._client.batch_is_exist(list(names))))
 
     def get(self, into: Buffer, names: Sequence[str], offsets: Sequence[int], lengths: Sequence[int]) -> list[int]:
         """Fetch a range of each object, one behind the other into ``into``. The length, or an error code, for each."""
@@ -117,7 +119,7 @@ class MooncakeClient:
                 [[[length] for length in lengths]],
             )
         codes = [code for ranges in answer[0] for code in ranges] if answer else []
-        return codes if len(codes) == len(names) else [_NO_ANSWER] * len(names)
+        return self._noted(codes) if len(codes) == len(names) else [_NO_ANSWER] * len(names)
 
     def put(self, source: Buffer, names: Sequence[str], lengths: Sequence[int]) -> list[int]:
         """Publish objects that lie one behind the other in ``source``. 0 for each, also where the name exists already."""
@@ -125,17 +127,17 @@ class MooncakeClient:
         for length in lengths:
             addresses.append(addresses[-1] + length)
         with self._call():
-            return list(self._client.batch_put_from(list(names), addresses[:-1], list(lengths)))
+            return self._noted(list(self._client.batch_put_from(list(names), addresses[:-1], list(lengths))))
 
     def remove(self, names: Sequence[str]) -> list[int]:
         """Remove at once, whatever leases there are. 0 for each."""
         with self._call():
-            return list(self._client.batch_remove(list(names), True))
+            return self._noted(list(self._client.batch_remove(list(names), True)))
 
     def size(self, name: str) -> int:
         """Of an object in bytes."""
         with self._call():
-            return int(self._client.get_size(name))
+            return self._noted([int(self._client.get_size(name))])[0]
 
     @property
     def closed(self) -> bool:
@@ -152,9 +154,17 @@ class MooncakeClient:
         self._pool.close()
         self._client.close()
 
+    def _noted(self, codes: list[int]) -> list[int]:
+        if NO_MASTER in codes:
+            self._lost = True
+        return codes
+
     @contextmanager
     def _call(self) -> Iterator[None]:
-        """Mooncake crashes the process where a client is used after it was closed."""
+        """Mooncake crashes the process where a client is used after it was closed, and looks for a lost master for 4 s a call."""
+        if self._lost:
+            _local_address(self.connection)
+            self._lost = False
         with self._changed:
             if self._closed:
                 raise StoreUnavailable(f"the store at the Mooncake master {self.connection.master} is closed; open it again")
@@ -202,7 +212,7 @@ def _settings(timeout_s: float) -> dict[str, str]:
 
 
 def _bound_transfers(timeout_s: float) -> None:
-    """Mooncake looks at these, instead of 30 s, with the process's first transfer: the first store opened in it decides."""
+    """Read with the process's first transfer, where 30 s would be the rule: so these stay, and the first store decides."""
     for name in ("MC_TCP_STATUS_TIMEOUT_SEC", "MC_TCP_PROGRESS_TIMEOUT_SEC"):
         os.environ.setdefault(name, str(math.ceil(timeout_s)))
 

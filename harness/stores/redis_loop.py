@@ -16,14 +16,15 @@ from harness.stores.redis_address import Address, Login
 from harness.stores.redis_protocol import LEAST_WINDOW, Exchange, ProtocolViolation, Request, window_bytes
 from harness.stores.redis_wire import FAILURES, check_login
 
-_SCRATCH_BYTES = 64 << 10
-_DIRECT_BYTES = 16 << 10
+_SCRATCH_BYTES = 256 << 10
+_DIRECT_BYTES = 128 << 10
 """Each receive is a turn of the loop, of 10 to 20 microseconds: smaller parts are worth a copy instead."""
 
 
 def loop_exchange(requests: Sequence[Request]) -> Exchange:
     """An exchange that suits an event loop."""
-    return Exchange(requests, _SCRATCH_BYTES, _DIRECT_BYTES)
+    expected = sum(request.length for request in requests)
+    return Exchange(requests, min(_SCRATCH_BYTES, expected), _DIRECT_BYTES)
 
 
 class LoopWire(asyncio.BufferedProtocol):
