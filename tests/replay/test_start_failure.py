@@ -5,7 +5,10 @@ import pytest
 from harness.replay.start_failure import start_failure
 
 VAGUE = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
-WORKER = "Worker failed with error 'chunk_tokens=100 is not a multiple of vLLM's block of 128 tokens; use 128', please check the stack trace above"  # noqa: E501
+WORKER = (
+    "Worker failed with error 'chunk_tokens=100 is not a multiple of vLLM's block of 128 tokens; use 128', "
+    "please check the stack trace above"
+)
 
 
 def test_an_error_that_says_it_is_taken_as_it_is() -> None:
