@@ -37,7 +37,7 @@ class Combiner:
         void: list[dict[str, object]] = []
         for row in new:
             arm = arm_of(row["arm"], side)
-            # A namespace a side makes other keys, so that KV digests over keys cannot be equal; each side has proven its own.
+            # Which blocks are sampled may differ between versions; each side has proven its own.
             combined: dict[str, object] = {**row, "run": run, "arm": arm, "kv_digest": ""}
             if not row.get("void") and not row.get("error") and (reason := self._token_reason(arm, row)):
                 combined["void"] = reason

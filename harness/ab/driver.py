@@ -8,8 +8,7 @@ slow drift of the machine falls on both.
 """
 
 import contextlib
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +16,9 @@ from harness.ab.combine import Combiner, arm_of
 from harness.ab.combined_meta import combine_metas
 from harness.ab.lane import Job, Lane
 from harness.config import Experiment
-from harness.errors import RunError, TtftError
+from harness.errors import RunError
 from harness.experiment.progress import Progress
+from harness.experiment.recorded import now, recorded
 from harness.results import RunWriter, load
 
 BASE, HEAD = "base", "head"
@@ -37,7 +37,7 @@ def measure(
     driver = Driver(lanes, experiment, command, progress, writer)
     driver.meta["sides"] = {job.name: dict(job.source) for job in jobs}
     try:
-        with driver.recorded():
+        with recorded(driver.meta, writer, driver.end_all):
             driver.carry_out()
     finally:
         writer.close()
@@ -59,7 +59,7 @@ class Driver:
             "id": writer.path.name,
             "command": command,
             "question": experiment.question,
-            "started": _now(),
+            "started": now(),
             "ended": None,
             "status": "partial",
             "sides": {},
@@ -67,23 +67,6 @@ class Driver:
             "void_runs": [],
             "warnings": [],
         }
-
-    @contextlib.contextmanager
-    def recorded(self) -> Iterator[None]:
-        """Keep run.json true to what is happening, and end what was started, however it ends."""
-        self._writer.write_meta(self.meta)
-        try:
-            yield
-            self.meta["status"] = "void" if self.meta["void_runs"] else "complete"
-        except BaseException as error:
-            self.meta["status"] = "partial"
-            self.meta["ended_by"] = str(error) if isinstance(error, TtftError) else type(error).__name__
-            raise
-        finally:
-            self.meta["ended"] = _now()
-            self._writer.write_meta(self.meta)
-            self._end_all()
-            self._writer.write_meta(self.meta)
 
     def carry_out(self) -> None:
         """All stages."""
@@ -120,7 +103,7 @@ class Driver:
         if turn is None:
             return
         arm = arm_of(turn.arm, lane.name)
-        self.meta["runs"].append({"run": run, "pair": turn.pair, "arm": arm, "started": _now(), "done": False})
+        self.meta["runs"].append({"run": run, "pair": turn.pair, "arm": arm, "started": now(), "done": False})
         self._writer.write_meta(self.meta)
         theirs = lane.run(f"in run {run} ({arm})")
         rows, void = combiner.take(lane.rows, lane.name, theirs, run)
@@ -130,7 +113,8 @@ class Driver:
         for ttft_s in rows:
             self._progress.done(arm, ttft_s)
 
-    def _end_all(self) -> None:
+    def end_all(self) -> None:
+        """End both sides, however they stand."""
         with contextlib.ExitStack() as ends:  # each of them, whatever becomes of the others
             for lane in self._lanes:
                 ends.callback(self._end, lane)
@@ -143,7 +127,3 @@ def _alone(experiment: Experiment) -> bool:
     """Whether every request is served alone. Others in the batch change the numerics, and so the tokens."""
     closed = experiment.concurrency == 1 and experiment.arrivals == "closed"
     return closed and not experiment.neighbours and not experiment.probe_every_s
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

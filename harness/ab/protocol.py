@@ -12,7 +12,7 @@
                         failed  error: one sentence; the worker ends
                         ended   vLLM is stopped and the store is clean; the worker ends
 
-Rows travel through the results schema (harness/results.py) in the side's own folder, not through here.
+Rows travel through the results schema (harness/results/) in the side's own folder, not through here.
 """
 
 import json

@@ -1,7 +1,6 @@
 """``ttft ab``: two versions of a package side by side, and a verdict on the newer one."""
 
 import re
-import signal
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from harness.commands.measuring import INTERRUPTED, command_line, new_folder, show_if_any
+from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl_c, new_folder, show_if_any
 from harness.commands.terminal import console
 from harness.commands.verdicts import publish
 from harness.errors import TtftError, UsageError
@@ -85,8 +84,7 @@ def _measure(sides: Any, experiment: Any, folder: Path, timeout: float) -> None:
     from harness.ab.preparation import prepare
     from harness.progress_bar import ProgressBar
 
-    # A job that is ended from outside (a time limit, a shutdown) cleans up as after Ctrl-C.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_as_by_ctrl_c()
     terminal = console()
     terminal.print(f"Measuring into {escape(str(folder))}", soft_wrap=True)
     try:
@@ -113,7 +111,7 @@ def _judge(folder: Path, arms: list[str], margins: Any, alpha: float, calibratio
     from harness.ab.judging import gravest, judge
     from harness.results import load
 
-    verdicts = judge(load(folder), arms, margins, alpha, calibration, force)
+    verdicts = judge(load(folder, spans=False), arms, margins, alpha, calibration, force)
     for arm, verdict in zip(arms, verdicts, strict=True):
         publish(verdict, folder, "" if len(arms) == 1 else "-" + re.sub(r"[^A-Za-z0-9]+", "-", arm).strip("-"))
     raise typer.Exit(gravest(verdicts).exit_code)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.commands.gate_run import PlanFlags, measure_and_judge
-from harness.commands.verdicts import deliver
+from harness.commands.verdicts import publish
 from harness.errors import UsageError
 
 
@@ -71,9 +71,10 @@ def gate(
             experiment, wanted, candidate, base, margins, alpha, plan, calibration, force, out, dry_run
         )
         out = folder
+    publish(verdict, out)  # first: a history that cannot be written must not lose the verdict
     if history is not None and folder is not None:
-        histories.append(history, histories.rows_of(verdict, margins, load(folder), label))
-    deliver(verdict, out)
+        histories.append(history, histories.rows_of(verdict, margins, load(folder, spans=False), label))
+    raise typer.Exit(verdict.exit_code)
 
 
 def _stored(
@@ -95,11 +96,13 @@ def _stored(
         raise UsageError("name a run's folder to judge, or measure one with --run EXPERIMENT")
     floors = consulted(calibration, other or run)
     if other is not None:
-        return gates.judge_runs(load(run), load(other), margins, base, candidate, alpha, relative_to, floors, force)
+        return gates.judge_runs(
+            load(run, spans=False), load(other, spans=False), margins, base, candidate, alpha, relative_to, floors, force
+        )
     if relative_to is not None:
         raise UsageError("--relative-to needs two runs; give the candidate's folder as well")
     candidate, base = _arms(candidate, base)
-    found = load(run)
+    found = load(run, spans=False)
     plan = gates.plan_of(found.meta)
     if plan is None:
         return gates.judge_run(found, candidate, base, margins, alpha, floors, force)

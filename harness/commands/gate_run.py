@@ -85,7 +85,7 @@ def measure_and_judge(
         raise
     else:
         show_if_any(folder)
-    return judge(load(folder), plan), folder
+    return judge(load(folder, spans=False), plan), folder
 
 
 def _measured(settled: Any, folder: Path, watch: Any, budget: Any) -> None:

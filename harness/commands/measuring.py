@@ -28,18 +28,22 @@ def new_folder(out: Path | None, name: str) -> Path:
 def measured(settled: Any, folder: Path, earlier: Any = None, watch: Any = None) -> dict[str, Any]:
     """Measure into ``folder`` and return run.json. Whatever ends it, what was measured is kept.
 
-    ``settled`` is a Setting, ``earlier`` an Earlier, ``watch`` a Watch. Raises TtftError, and KeyboardInterrupt also
-    for SIGTERM: a job that is ended from outside (a time limit, a shutdown) cleans up as after Ctrl-C.
+    ``settled`` is a Setting, ``earlier`` an Earlier, ``watch`` a Watch. Raises TtftError, and KeyboardInterrupt.
     """
     from harness.experiment.conduct import measure
     from harness.experiment.earlier import NOTHING
     from harness.progress_bar import ProgressBar
 
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    end_as_by_ctrl_c()
     terminal = console()
     terminal.print(f"Measuring into {escape(str(folder))}", soft_wrap=True)
     with ProgressBar(terminal) as progress:
         return measure(settled, folder, command_line(), progress, earlier or NOTHING, watch)
+
+
+def end_as_by_ctrl_c() -> None:
+    """SIGTERM raises KeyboardInterrupt: a job that is ended from outside (a time limit, a shutdown) cleans up as well."""
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
 
 
 def measured_and_shown(settled: Any, folder: Path, earlier: Any = None) -> dict[str, Any]:
@@ -69,7 +73,7 @@ def has_requests(folder: Path) -> bool:
     """Whether the folder holds a run with at least one row."""
     from harness.results import load
 
-    return (folder / "run.json").exists() and len(load(folder).requests) > 0
+    return (folder / "run.json").exists() and len(load(folder, spans=False).requests) > 0
 
 
 def command_line() -> str:

@@ -1,19 +1,13 @@
-"""What every gate does with its verdict: print it, write its files, annotate, exit with its code."""
+"""What every gate does with its verdict: print it, annotate, write its files."""
 
 import json
 import os
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 
 from harness.errors import UsageError
-
-
-def deliver(verdict: Any, out: Path | None) -> NoReturn:
-    """``publish`` and exit with the verdict's code."""
-    publish(verdict, out)
-    raise typer.Exit(verdict.exit_code)
 
 
 def publish(verdict: Any, out: Path | None, suffix: str = "") -> None:

@@ -5,7 +5,6 @@ import contextlib
 import itertools
 import time
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from harness.experiment.earlier import NOTHING, Earlier
 from harness.experiment.order import PlannedRun, schedule
 from harness.experiment.progress import Progress
 from harness.experiment.proofs import TokenWitness
+from harness.experiment.recorded import now, recorded
 from harness.experiment.session import Session, loading_arms
 from harness.experiment.setting import RECOMPUTE, Setting
 from harness.experiment.timed import TimedRuns
@@ -45,7 +45,7 @@ def measure(
         writer = RunWriter(folder)
         conductor = Conductor(setting, folder, command, progress, store, writer, earlier, watch or NoWatch(), turns or AtOnce())
         try:
-            with conductor.recorded():
+            with recorded(conductor.meta, writer):
                 asyncio.run(conductor.conduct())
         finally:
             writer.close()
@@ -77,21 +77,6 @@ class Conductor:
         self._turns = turns
         self._namespace = f"{folder.name}-{time.time_ns():x}"
         self.meta: dict[str, Any] = {**_meta(setting, folder.name, command), **watch.declared, **earlier.meta}
-
-    @contextlib.contextmanager
-    def recorded(self) -> Iterator[None]:
-        """Keep run.json true to what is happening, however it ends."""
-        self._writer.write_meta(self.meta)
-        try:
-            yield
-            self.meta["status"] = "void" if self.meta["void_runs"] else "complete"
-        except BaseException as error:
-            self.meta["status"] = "partial"
-            self.meta["ended_by"] = str(error) if isinstance(error, TtftError) else type(error).__name__
-            raise
-        finally:
-            self.meta["ended"] = _now()
-            self._writer.write_meta(self.meta)
 
     async def conduct(self) -> None:
         """All stages."""
@@ -202,7 +187,7 @@ class Conductor:
         """One run of each arm, noted in run.json before it begins and after it ends."""
         async for planned in self._turns.of(planned_runs):
             self.meta["runs"].append(
-                {"run": planned.run, "pair": planned.pair, "arm": planned.arm, "started": _now(), "done": False}
+                {"run": planned.run, "pair": planned.pair, "arm": planned.arm, "started": now(), "done": False}
             )
             self._writer.write_meta(self.meta)
             await runs.carry_out(planned)
@@ -210,10 +195,6 @@ class Conductor:
             self.meta["void_runs"] = [*self.meta["void_runs"], *runs.void]
             runs.void.clear()
             self._writer.write_meta(self.meta)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def _meta(setting: Setting, name: str, command: str) -> dict[str, Any]:
@@ -229,7 +210,7 @@ def _meta(setting: Setting, name: str, command: str) -> dict[str, Any]:
         "id": name,
         "command": command,
         "question": experiment.question,
-        "started": _now(),
+        "started": now(),
         "ended": None,
         "status": "partial",
         "config": config,

@@ -36,7 +36,19 @@ def refusals(run: Run, rows: pd.DataFrame, arms: Iterable[str]) -> list[str]:
 def without_real_kv(meta: Mapping[str, Any], arms: Iterable[str]) -> set[str]:
     """The arms that load no KV, whose tokens may differ: as run.json says, else by the engine's name."""
     told = {str(arm.get("name")): bool(arm["loads_kv"]) for arm in _entries(meta, "arms") if "loads_kv" in arm}
-    return {arm for arm in arms if not told.get(arm, arm.partition(":")[0].partition("@")[0] not in BOUNDS)}
+    return {arm for arm in arms if not told.get(arm, engine_of(arm) not in BOUNDS)}
+
+
+def no_candidate(meta: Mapping[str, Any], arm: str) -> list[str]:
+    """A sentence where ``arm`` grants hits and loads nothing: it would pass any gate, and answers with wrong tokens."""
+    told = next((entry for entry in _entries(meta, "arms") if entry.get("name") == arm and "loads_kv" in entry), None)
+    real = told["loads_kv"] or not told.get("grants_hits") if told else engine_of(arm) != "floor"
+    return [] if real else [f"'{arm}' loads nothing, so its KV is not real: it bounds the others from below and is no candidate"]
+
+
+def engine_of(arm: str) -> str:
+    """The engine that an arm's name begins with."""
+    return arm.partition(":")[0].partition("@")[0]
 
 
 def _entries(meta: Mapping[str, Any], name: str) -> list[Mapping[str, Any]]:

@@ -117,7 +117,7 @@ class PlanWatch:
     def after_round(self, rounds: int) -> str | None:
         """At a look: the verdict where it is clear. Elsewhere: whether the next look can be reached."""
         if rounds in self._plan.looks:
-            verdict = self._judge(load(self._folder), self._plan)
+            verdict = self._judge(load(self._folder, spans=False), self._plan)
             if verdict.outcome is not Outcome.INCONCLUSIVE:
                 return f"{verdict.outcome} at the look at {rounds} pairs"
         return self._too_far(rounds)

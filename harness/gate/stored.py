@@ -6,7 +6,7 @@ import pandas as pd
 
 from harness.calibrate import Calibration
 from harness.errors import UsageError, known
-from harness.gate.checks import refusals, usable, without_real_kv
+from harness.gate.checks import no_candidate, refusals, usable, without_real_kv
 from harness.gate.environments import differences, misfit, unknown_parts
 from harness.gate.judge import check_rate, judge, refused
 from harness.gate.margins import check_margins
@@ -34,7 +34,7 @@ def judge_run(
     check_rate(alpha)
     _require(run, base, candidate)
     rows, notes = usable(run)
-    reasons = refusals(run, rows, (base, candidate))
+    reasons = [*no_candidate(run.meta, candidate), *refusals(run, rows, (base, candidate))]
     if reasons or not rounds_in_common(rows, base, candidate):
         return refused(base, candidate, reasons or [_no_rounds(base, candidate)], alpha, notes)
     calibration, doubts = _fitting(calibration, run)
@@ -69,7 +69,8 @@ def judge_runs(
     _require(base_run, base, *control)
     _require(candidate_run, candidate, *control)
     sides = [(base_run, base, *usable(base_run)), (candidate_run, candidate, *usable(candidate_run))]
-    reasons = differences(base_run.meta, candidate_run.meta, same_machine=relative_to is None)
+    reasons = no_candidate(candidate_run.meta, candidate)
+    reasons += differences(base_run.meta, candidate_run.meta, same_machine=relative_to is None)
     for run, arm, rows, _ in sides:
         reasons += [f"{run.path.name}: {reason}" for reason in refusals(run, rows, (arm, *control))]
     reasons += _across(sides)
@@ -94,7 +95,7 @@ def judge_against_ratio(
     check_rate(alpha)
     _require(run, control, candidate)
     rows, notes = usable(run)
-    reasons = refusals(run, rows, (control, candidate))
+    reasons = [*no_candidate(run.meta, candidate), *refusals(run, rows, (control, candidate))]
     if reasons or not rounds_in_common(rows, control, candidate):
         return refused(control, candidate, reasons or [_no_rounds(control, candidate)], alpha, notes)
     found = compare(_sound(rows), control, candidate, list(margins), 2 * alpha)

@@ -14,7 +14,10 @@ ESTIMATES = (
     "Each time is the Hodges-Lehmann centre of the runs' values (quantiles after Harrell and Davis); "
     "a ratio pairs the runs of one round, so that the machine's drift cancels. The run is the unit, not the request."
 )
-COMPUTE = "Compute runs from scheduled to first token without lookup and stall; the load runs beside it where it is no stall."
+COMPUTE = (
+    "Compute runs from scheduled to first token without lookup and stall; the load runs beside it where it is no stall. "
+    "These are plain means over all requests; the TTFT table centres the means of the runs, so the two differ a little."
+)
 
 
 @dataclass(frozen=True, slots=True)

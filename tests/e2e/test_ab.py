@@ -33,7 +33,7 @@ def copy_of_this_tree(target: Path, delay_s: float) -> Path:
 
 
 def test_a_slower_version_is_found(tmp_path: Path) -> None:
-    base, head = (copy_of_this_tree(tmp_path / name, delay_s) for name, delay_s in (("base", 0.0), ("head", 0.1)))
+    base, head = (copy_of_this_tree(tmp_path / name, delay_s) for name, delay_s in (("base", 0.0), ("head", 0.3)))
     command = [sys.executable, "-m", "harness", "ab", "--base-path", str(base), "--head-path", str(head), "--arm", ARM]
     command += [
         "--max",
@@ -53,8 +53,8 @@ def test_a_slower_version_is_found(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "run" / "verdict.json").read_text())["outcome"] == "FAIL"
     sides = run.meta["sides"]
     assert sides["base"]["digest"] != sides["head"]["digest"]
-    assert all(side["idle_cpu_s"] < 0.05 for side in sides.values())  # stopped, it is not only idle
+    assert all(side["idle_cpu_s"] < 1 for side in sides.values())  # stopped, it is not only idle
     medians = run.counted.groupby("arm")["ttft_s"].median()
-    assert medians[f"{ARM}@head"] - medians[f"{ARM}@base"] > 0.05
+    assert medians[f"{ARM}@head"] - medians[f"{ARM}@base"] > 0.15
     assert run.counted.groupby("prompt")["output_digest"].nunique().eq(1).all()
     assert [path for path in (tmp_path / "kv").rglob("*.kv") if path.is_file()] == []

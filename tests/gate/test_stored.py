@@ -204,3 +204,11 @@ def test_which_arm_is_meant() -> None:
         judge_runs(both, both, MARGINS)
     assert judge_runs(both, both, MARGINS, candidate="b").base == "b"
     assert judge_runs(both, both, MARGINS, base="a", candidate="b").base == "a"
+
+
+def test_floor_is_no_candidate_but_may_be_the_base(tmp_path: Path) -> None:
+    run = load(write_synthetic_run(tmp_path / "run", ["layerwise:depth=4", "floor"], rounds=8, spans=False))
+    verdict = judge_run(run, "floor", "layerwise:depth=4", MARGINS)
+    assert verdict.outcome is Outcome.REFUSED
+    assert "'floor' loads nothing, so its KV is not real" in verdict.refusals[0]
+    assert judge_run(run, "layerwise:depth=4", "floor", MARGINS).outcome is not Outcome.REFUSED

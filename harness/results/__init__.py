@@ -1,0 +1,16 @@
+"""A run's folder on disk: written row by row while measuring, read back by reports and gates.
+
+    run.json       what was run, where, with what; schema version; void runs and why
+    requests.csv   one row a request (REQUEST_COLUMNS), appended as soon as it exists
+    spans.jsonl    one object a span (SPAN_COLUMNS), appended at the end of each run
+
+Seconds and bytes are plain numbers; a cell is empty where a thing does not apply.
+"""
+
+from harness.results.complete import complete_lines, complete_rows
+from harness.results.reading import load
+from harness.results.run import Run
+from harness.results.schema import REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS
+from harness.results.writing import RunWriter
+
+__all__ = ["REQUEST_COLUMNS", "SCHEMA", "SPAN_COLUMNS", "Run", "RunWriter", "complete_lines", "complete_rows", "load"]
