@@ -15,10 +15,9 @@ TtftError                     2
 ├── ResultsError              2   a results folder that cannot be read
 │   └── SchemaMismatch        2   written by another major schema version
 ├── RunError                  2   the measurement itself failed
-├── RegressionFound           1   the gate's FAIL
-├── Inconclusive              3   the gate's INCONCLUSIVE
 └── VoidRuns                  4   measured, but a proof failed: the numbers don't count
 
+1 and 3 are a gate's FAIL and INCONCLUSIVE: verdicts, no errors (harness/gate/verdict.py).
 Every message is one sentence that names the thing, the value and the fix.
 """
 
@@ -94,18 +93,6 @@ class SchemaMismatch(ResultsError):
 
 class RunError(TtftError):
     """The measurement itself failed."""
-
-
-class RegressionFound(TtftError):
-    """The gate's verdict is FAIL."""
-
-    exit_code = 1
-
-
-class Inconclusive(TtftError):
-    """The gate cannot tell yet."""
-
-    exit_code = 3
 
 
 class VoidRuns(TtftError):

@@ -71,6 +71,8 @@ def setup_of(evidence: Evidence) -> Setup:
         raise ResultsError("no prediction: only a shaped store with stream_mbps says what latency and bandwidth it has")
     if config.get("concurrency", 1) != 1:
         raise ResultsError(f"no prediction: the model has one request at a time, here there were {config['concurrency']}")
+    if config.get("arrivals", "closed") != "closed" or config.get("neighbours") or config.get("probe_every_s"):
+        raise ResultsError("no prediction: the model has one request at a time, here others were served beside it")
     try:
         total = _number(options, "total_mbps")
         link = Link(_number(options, "latency_ms") / 1e3, _number(options, "stream_mbps") * 1e6, total * 1e6 if total else None)

@@ -43,6 +43,8 @@ def test_a_prediction_is_the_models_with_the_floors_compute(tmp_path: Path) -> N
         (ARMS, {"store": "shaped+file:///kv?latency_ms=2"}, "only a shaped store with stream_mbps"),
         (ARMS, {"store": "shaped+file:///kv?stream_mbps=fast"}, "only a shaped store with stream_mbps"),
         (ARMS, {"concurrency": 4}, "here there were 4"),
+        (ARMS, {"arrivals": "poisson:rate=2"}, "others were served beside it"),
+        (ARMS, {"neighbours": 1}, "others were served beside it"),
         (ARMS[:2], {}, "no floor arm"),
         (("own:thing=1", "floor"), {}, "no arm that the model knows"),
     ],

@@ -1,6 +1,5 @@
 """Looking at the data more than once, by a plan declared before: how sure one must be at each look."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -98,8 +97,3 @@ class _Walk:
         width = np.full(GRID, grid[1] - grid[0])
         width[[0, -1]] /= 2
         return _Walk(grid, width * (norm.pdf((grid[:, None] - self.grid[None, :]) / step) @ self.mass) / step, time)
-
-
-def first_verdict(verdicts: Sequence[str]) -> str:
-    """The verdict of a plan: the first that is clear, for what is decided stays decided; else "INCONCLUSIVE"."""
-    return next((verdict for verdict in verdicts if verdict != "INCONCLUSIVE"), "INCONCLUSIVE")

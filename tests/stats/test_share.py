@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from harness.errors import UsageError
 from harness.stats import Plan, compare, compare_unpaired, ratio_of_ratios, share_hidden, shift_function
-from harness.stats.sequential import first_verdict
 from harness.stats.twosample import _rank_sum_cdf, shift_interval, shift_lower
 from harness.testing.frames import make_frame
 
@@ -141,8 +140,6 @@ def test_looks() -> None:
     plan = Plan((8, 12, 16))
     assert plan.level_at(9) is None and plan.level_at(8) == plan.levels()[0]
     assert (plan.next_look(0), plan.next_look(8), plan.next_look(16)) == (8, 12, None)
-    assert first_verdict(["INCONCLUSIVE", "PASS", "FAIL"]) == "PASS"
-    assert first_verdict([]) == "INCONCLUSIVE"
 
 
 @pytest.mark.parametrize(
