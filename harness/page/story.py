@@ -20,6 +20,9 @@ from harness.reporting.summary import Summary
 from harness.reporting.table import footnotes
 from harness.reporting.verdict import headline
 
+BESIDE = {"arrivals": "closed", "neighbours": "0", "probe_every_s": "0.0"}
+"""What is told only where it is not this, as in most runs."""
+
 DRIFTING = ("drift", "stands out", "neighbouring", "ran first in every pair")
 """Words of warnings that belong beside the runs in the order of time."""
 
@@ -144,6 +147,6 @@ def measured(evidence: Evidence) -> list[tuple[str, str]]:
         ("prompts", f"{rows['prompt'].nunique():,}"),
         ("requests that count", f"{len(rows):,} of {len(evidence.run.requests):,}"),
     ]
-    names = ("store", "workload", "model", "dtype", "cache_state", "page_cache", "concurrency")
-    known = [(name.replace("_", " "), evidence.setting(name, "")) for name in names]
-    return counted + [(name, value) for name, value in known if value]
+    names = ("store", "workload", "model", "dtype", "cache_state", "page_cache", "concurrency", *BESIDE)
+    known = [(name, evidence.setting(name, "")) for name in names]
+    return counted + [(name.replace("_", " "), value) for name, value in known if value and value != BESIDE.get(name)]

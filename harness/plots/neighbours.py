@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from harness.evidence import Evidence
 from harness.neighbour_log import load_neighbours
@@ -45,9 +46,11 @@ def draw(evidence: Evidence) -> Figure | None:
             ],
             markersize=6,
             linewidth=1.6,
-            label=f"{arm_label(arm)}\nn = {len(gaps):,}",
+            label=f"{arm_label(arm)}\nn = {len(gaps):,} gaps",
         )
     axes.set_yscale("log")
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
     scale_axis(axes.xaxis, everything * unit.scale)
     axes.set_xlabel(f"gap between two tokens ({unit.name})")
     axes.set_ylabel("share of gaps that are at least as long")

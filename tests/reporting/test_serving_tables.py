@@ -80,3 +80,13 @@ def test_the_report_shows_both_tables_and_the_picture(tmp_path: Path, monkeypatc
         text = (tmp_path / "run" / name).read_text(encoding="utf-8")
         assert "The service as a whole" in text and "Gain and harm" in text
     assert "pictures/neighbours.png" in (tmp_path / "run" / "report.md").read_text(encoding="utf-8")
+
+
+def test_the_picture_names_shares_as_percentages(tmp_path: Path) -> None:
+    summary = summary_of(tmp_path, {"chunkwise:pool=0": 0.2, "layerwise:depth=4": 0.03, "floor": 0.02}, neighbours=1)
+    with paper():
+        drawn = picture.draw(summary.evidence)
+        assert drawn is not None
+        drawn.canvas.draw()
+    labels = {label.get_text() for label in drawn.axes[0].get_yticklabels()}
+    assert {"100%", "10%"} <= labels
