@@ -52,6 +52,7 @@ class Experiment(Options):
         0, ge=0, description="longest prompt and output together, in tokens; 0: as the longest prompt needs"
     )
     chunk_tokens: int = Field(256, ge=1, description="tokens in a chunk")
+    layout: Literal["chunk", "layer"] = Field("chunk", description="an object of the store is a chunk, or one layer of a chunk")
     kv_cache_gib: float = Field(2.0, gt=0, allow_inf_nan=False, description="memory of vLLM's paged KV cache")
     tensor_parallel: int = Field(1, ge=1, description="vLLM's tensor-parallel size")
     warmup: int = Field(1, ge=0, description="warm-up requests an arm, with prompts outside the measured set")

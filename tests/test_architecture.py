@@ -15,7 +15,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("keys", "recorder", "config", "builtin_model"),
     ("chunkfile", "models"),
     ("stores", "workloads"),
-    ("cachestate", "engines", "evidence", "workload_summary", "calibrate"),
+    ("cachestate", "engines", "layered", "evidence", "workload_summary", "calibrate"),
     ("catalogue", "prediction", "trace_export", "connector"),
     (
         "breakeven",

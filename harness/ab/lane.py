@@ -11,6 +11,7 @@ from harness.ab.side_rows import SideRows
 from harness.errors import RunError, StoreError, UsageError
 from harness.experiment.progress import Progress
 from harness.experiment.trace_reader import TraceReader
+from harness.layered import in_layout
 from harness.stores import open_store
 
 
@@ -96,7 +97,7 @@ class Lane:
         try:
             trace.poll()
             with contextlib.closing(open_store(store_url)) as store:
-                store.delete(trace.saved)
+                in_layout(store, trace.start).delete(trace.saved)
         except (KeyError, ValueError):  # another version's trace
             return [f"the {self.name} was killed, and what it left in the store could not be found; delete the store's folder"]
         except StoreError as error:

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from vllm.config import VllmConfig
 
 
-def identity(config: "VllmConfig", geometry: KVGeometry) -> dict[str, object]:
+def identity(config: "VllmConfig", geometry: KVGeometry, layout: str = "chunk") -> dict[str, object]:
     """Everything by which two caches of the same tokens may differ, but for namespace and rank.
 
     The inside of a CPU block is packed for the instruction set that vLLM picked, so that and vLLM's
@@ -29,4 +29,5 @@ def identity(config: "VllmConfig", geometry: KVGeometry) -> dict[str, object]:
         "instruction_set": instruction_set(),
         "vllm": vllm.__version__,
         "world": config.parallel_config.world_size,
+        **({"layout": layout} if layout != "chunk" else {}),
     }

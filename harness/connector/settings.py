@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -19,6 +19,7 @@ class ConnectorSettings(Options):
     arms: list[str] = Field(default=["layerwise"], min_length=1, description="engine specs; a request picks one by its text")
     default_arm: str = Field("", description="arm of requests that name none; empty: the first")
     chunk_tokens: int = Field(256, ge=1, description="tokens in a chunk; a multiple of vLLM's block size")
+    layout: Literal["chunk", "layer"] = Field("chunk", description="an object of the store is a chunk, or one layer of a chunk")
     namespace: str = Field("", description="salt of the keys: equal prompts of two namespaces never meet")
     save: bool = Field(True, description="save what was computed, unless the request says otherwise")
     trace: str = Field("", description="folder for spans and digests, one file a process; empty: no trace")

@@ -15,6 +15,7 @@ from harness.connector.trace import Trace
 from harness.connector.worker_side import WorkerSide
 from harness.engines.paged import PagedKV
 from harness.errors import SetupError
+from harness.layered import in_layout
 from harness.stores import open_store
 from harness.types import KVGeometry
 
@@ -46,7 +47,7 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         chunk_blocks = check_chunk(self._settings.chunk_tokens, self._block_tokens)
         dtype = str(kv_cache_config.kv_cache_groups[0].kv_cache_spec.dtype).removeprefix("torch.")
         self._geometry = KVGeometry(layers, self._block_tokens, block_bytes, chunk_blocks, dtype)
-        self._identity = identity(vllm_config, self._geometry)
+        self._identity = identity(vllm_config, self._geometry, self._settings.layout)
         self._worker: WorkerSide | None = None
         self._scheduler: SchedulerSide | None = None
         self._layer_numbers: dict[str, int] = {}
@@ -78,17 +79,16 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
                 f"vLLM's KV cache is {cache.geometry}, its configuration says {self._geometry}; this build is not supported"
             )
         trace = Trace(self._settings.trace, f"worker-{parallel.rank}")
-        trace.write(
-            {
-                "kind": "start",
-                "geometry": asdict(cache.geometry),
-                "identity": self._identity,
-                "blocks": cache.blocks,
-                "direct": cache.direct,
-                "torch_threads": torch.get_num_threads(),
-            }
-        )
-        store = open_store(self._settings.store)
+        start = {
+            "kind": "start",
+            "geometry": asdict(cache.geometry),
+            "identity": self._identity,
+            "blocks": cache.blocks,
+            "direct": cache.direct,
+            "torch_threads": torch.get_num_threads(),
+        }
+        trace.write(start)
+        store = in_layout(open_store(self._settings.store), start)
         self._worker = WorkerSide(self._arms, store, cache, trace, parallel.rank, parallel.world_size)
 
     def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:

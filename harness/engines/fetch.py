@@ -126,7 +126,8 @@ class Fetcher:
         layer = -1 if first.count == self.cache.geometry.layers else first.first
         size = sum(landing.read.length for landing in landings)
         request = first.request.request
-        self.recorder.add(Span("fetch", layer, start, read_end, size, len(pieces), request))
+        keys = sum(self.store.objects(landing.read) for landing in landings)
+        self.recorder.add(Span("fetch", layer, start, read_end, size, keys, request))
         if any(landing.staged is not None for landing in landings):
             self.recorder.add(Span("copy", layer, read_end, time.perf_counter(), size, len(pieces), request))
         return failed

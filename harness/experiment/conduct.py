@@ -109,6 +109,7 @@ class Conductor:
                 "store": experiment.store,
                 "arms": self._setting.served_arms,
                 "chunk_tokens": experiment.chunk_tokens,
+                "layout": experiment.layout,
                 "save": False,
                 "trace": str((self._folder / "trace").resolve()),
             },

@@ -9,6 +9,7 @@ from harness.connector.settings import Arm
 from harness.errors import RunError, StoreUnavailable
 from harness.experiment.trace_reader import TraceReader
 from harness.keys import chain, for_rank, root
+from harness.layered import in_layout
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
 from harness.stores.base import Store
@@ -42,7 +43,7 @@ class Session:
         if not trace.start:
             engine.close()
             raise RunError(f"the connector left no trace in {traces}; see {folder / 'vllm.log'}")
-        return cls(engine, store, trace, chunk_tokens)
+        return cls(engine, in_layout(store, trace.start), trace, chunk_tokens)
 
     async def send(
         self,
@@ -112,7 +113,7 @@ def _clear(traces: Path, store: Store) -> None:
     """Begin with an empty trace; chunks that an interrupted session left in the store go with the old one."""
     leftover = TraceReader(traces)
     leftover.poll()
-    store.delete(leftover.saved)
+    in_layout(store, leftover.start).delete(leftover.saved)
     for path in traces.glob("worker-*.jsonl"):
         path.unlink()
 

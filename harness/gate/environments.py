@@ -6,10 +6,13 @@ from typing import Any
 from harness.calibrate import Calibration
 
 SETTINGS = (
-    "workload", "store", "model", "dtype", "max_model_len", "chunk_tokens", "kv_cache_gib", "cache_state", "page_cache",
-    "concurrency", "arrivals", "tensor_parallel", "load_failure_policy", "vllm",
+    "workload", "store", "model", "dtype", "max_model_len", "chunk_tokens", "kv_cache_gib", "layout", "cache_state", "page_cache",
+    "concurrency", "neighbours", "probe_every_s", "arrivals", "tensor_parallel", "load_failure_policy", "vllm",
 )  # fmt: skip
 """What of run.json's ``config`` decides how long a request takes."""
+
+ADDED = {"layout": "chunk", "neighbours": 0, "probe_every_s": 0.0}
+"""What it meant before there was such a setting, for older files."""
 
 
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], same_machine: bool = True) -> list[str]:
@@ -19,7 +22,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], same_machine
     binding and the versions out, for ratios that each run measured against a control of its own.
     """
     pairs = [("data fingerprint", _part(ours, "data").get("fingerprint"), _part(theirs, "data").get("fingerprint"))]
-    pairs += [(f"setting '{name}'", _part(ours, "config").get(name), _part(theirs, "config").get(name)) for name in SETTINGS]
+    pairs += [(f"setting '{name}'", _setting(ours, name), _setting(theirs, name)) for name in SETTINGS]
     if same_machine:
         for part in ("machine", "versions", "binding"):
             left, right = _part(ours, part), _part(theirs, part)
@@ -39,7 +42,8 @@ def misfit(calibration: Calibration, meta: Mapping[str, Any]) -> str | None:
         here = _part(meta, part)
         names = SETTINGS if part == "config" else sorted({*told, *here} - {"ttft"})
         for name in names if told and here else ():
-            if told.get(name) != here.get(name):
+            before = ADDED.get(name) if part == "config" else None
+            if told.get(name, before) != here.get(name, before):
                 what = f"setting '{name}'" if part == "config" else f"{part} '{name}'"
                 return f"its {what} is {_shown(told.get(name))} and the run's {_shown(here.get(name))}"
     return None
@@ -52,6 +56,10 @@ def unknown_parts(*metas: Mapping[str, Any]) -> list[str]:
         for part in ("machine", "versions", "data")
         if not all(_part(meta, part) for meta in metas)
     ]
+
+
+def _setting(meta: Mapping[str, Any], name: str) -> object:
+    return _part(meta, "config").get(name, ADDED.get(name))
 
 
 def _part(meta: Mapping[str, Any], name: str) -> Mapping[str, Any]:

@@ -30,7 +30,7 @@ REQUEST_COLUMNS: Mapping[str, str] = {
     "e2e_s": "float64",  # to the last token
     "output_tokens": "Int64",
     "operations": "Int64",  # store calls of the retrieval
-    "keys": "Int64",  # keys named in them
+    "keys": "Int64",  # objects read in them
     "bytes": "Int64",  # bytes fetched
     "output_digest": "string",  # of the tokens
     "kv_digest": "string",  # of the sampled KV blocks
@@ -46,5 +46,5 @@ SPAN_COLUMNS: Mapping[str, str] = {
     "start_s": "float64",  # time.perf_counter of the machine
     "end_s": "float64",
     "bytes": "Int64",
-    "keys": "Int64",  # keys named in the store call
+    "keys": "Int64",  # objects read in the store call
 }

@@ -78,6 +78,10 @@ class Store(ABC):
         StoreUnavailable); what stands in the ``out`` of a failed read is undefined.
         """
 
+    def objects(self, item: Read) -> int:
+        """How many objects a read touches."""
+        return 1
+
     async def aread(self, reads: Sequence[Read]) -> None:
         """``read`` for an event loop. By default in the loop's executor; override it where the store
         is asynchronous by nature."""

@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 
 from harness.chunkfile import Layout
 from harness.engines.base import Engine
+from harness.layered import Layered
 from harness.recorder import Recorder
 from harness.specs import describe_options, parse_options
 from harness.stores.base import open_store
@@ -35,11 +36,12 @@ from harness.types import SKIP, LoadRequest
 
 T = TypeVar("T")
 
-PLACES: Mapping[str, tuple[str, Shape]] = {
-    "mem, whole pages": ("mem", WHOLE_PAGES),
-    "file, padded layers": ("file", PADDED),
+PLACES: Mapping[str, tuple[str, Shape, bool]] = {
+    "mem, whole pages": ("mem", WHOLE_PAGES, False),
+    "file, padded layers": ("file", PADDED, False),
+    "mem, a layer an object": ("mem", PADDED, True),
 }
-"""Where the suite's chunks lie, and what cache they are loaded into."""
+"""Where the suite's chunks lie, what cache they are loaded into, and whether each layer is an object of its own."""
 
 _PROPERTY = settings(
     deadline=None,
@@ -83,9 +85,10 @@ class EngineTests:
     @pytest.fixture(params=list(PLACES))
     def kv(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallKV]:
         """A small cache beside an empty store, which is emptied after the test."""
-        scheme, shape = PLACES[request.param]
+        scheme, shape, layered = PLACES[request.param]
         with open_store(f"mem://test-{uuid4().hex}" if scheme == "mem" else f"file://{tmp_path}/kv") as store:
-            yield SmallKV(shape.build(self.device), store)
+            cache = shape.build(self.device)
+            yield SmallKV(cache, Layered(store, cache.geometry) if layered else store)
             store.delete(list(store.keys()))
             if scheme == "mem":
                 store.root.rmdir()  # type: ignore[attr-defined]

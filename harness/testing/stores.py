@@ -16,9 +16,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.chunkfile import Layout
 from harness.errors import ChunkMissing, ChunkTruncated, ReadFailures, StoreError
+from harness.layered import Layered
 from harness.stores.base import Read, Store, open_store
 from harness.testing.sharing import SharingTests, fetch, pattern
+from harness.types import KVGeometry
 
 __all__ = ["StoreTests", "fetch", "pattern"]
 
@@ -183,6 +186,24 @@ class StoreTests(SharingTests):
         assert fetch(store, "twice", 0, 3) == [b"new"]
         with pytest.raises(ChunkTruncated):
             fetch(store, "twice", 0, 4)
+
+    def test_chunks_come_back_a_layer_an_object(self, store: Store) -> None:
+        """``layout=layer``: whole, by layers, in one batch; a lost layer is named, and deleting leaves nothing."""
+        geometry = KVGeometry(layers=3, block_tokens=16, block_bytes=3000, chunk_blocks=2, dtype="float32")
+        layered, layout = Layered(store, geometry), Layout(geometry)
+        chunks = {key: pattern(layout.total_bytes, seed) for seed, key in enumerate(("a" * 32, "b" * 32))}
+        layered.write_many((key, [data[:7], data[7:]]) for key, data in chunks.items())
+        assert layered.exists([*chunks]) == len(chunks)
+        assert [fetch(layered, key, 0, len(data)) for key, data in chunks.items()] == [[data] for data in chunks.values()]
+        middle = [bytearray(layout.layer_stride) for _ in chunks]
+        layered.read([Read(key, layout.offset(1), (memoryview(out),)) for key, out in zip(chunks, middle, strict=True)])
+        assert middle == [data[layout.offset(1) : layout.offset(2)] for data in chunks.values()]
+        store.delete([layered.names("a" * 32)[2]])
+        with pytest.raises(ChunkMissing, match=r"a\.l2"):
+            fetch(layered, "a" * 32, 0, layout.total_bytes)
+        assert fetch(layered, "a" * 32, 0, layout.offset(2)) == [chunks["a" * 32][: layout.offset(2)]]
+        layered.delete(chunks)
+        assert list(store.keys()) == []
 
     def test_evicting_loses_nothing_and_says_the_truth(self, store: Store) -> None:
         """True means that nothing is left in the page cache."""

@@ -134,13 +134,15 @@ def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path) -> No
     assert chunks_in(tmp_path) == []
 
 
-def test_natural_runs_hit_what_earlier_requests_left(tmp_path: Path) -> None:
+def test_natural_runs_hit_what_earlier_requests_left_a_layer_an_object(tmp_path: Path) -> None:
     workload = "shared_prefix:groups=1,prefix=512,suffix=40,prompts=2"
-    more = ["--pairs", "1", "--cache-state", "natural", "--workload", workload]
+    more = ["--pairs", "1", "--cache-state", "natural", "--workload", workload, "--set", "layout=layer"]
     ended = subprocess.run(command(tmp_path, *more), capture_output=True, text=True, timeout=600)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     rows = load(tmp_path / "run").requests
     loading = rows[rows["arm"] != "recompute"].sort_values("position")
     assert set(loading[loading["position"] == 0]["hit_tokens"]) == {0}
     assert set(loading[loading["position"] == 1]["hit_tokens"]) == {512}
+    layers = load(tmp_path / "run").meta["geometry"]["layers"]
+    assert set(loading[loading["position"] == 1]["keys"]) == {2 * layers}
     assert chunks_in(tmp_path) == []

@@ -8,7 +8,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +24,7 @@ from harness.connector.trace import Trace
 from harness.connector.worker_side import WorkerSide
 from harness.engines.paged import PagedKV
 from harness.experiment import session
+from harness.layered import in_layout
 from harness.replay.in_process import EngineSettings
 from harness.replay.outcome import Outcome
 from harness.stores.base import open_store
@@ -53,11 +54,22 @@ class KeepingEngine:
         layers = [torch.zeros(BLOCKS, BLOCK, WIDTH // BLOCK, dtype=torch.uint8) for _ in range(LAYERS)]
         self._cache = PagedKV(layers, check_chunk(connector.chunk_tokens, BLOCK), BLOCK)
         per = self._cache.geometry.chunk_blocks
-        identity = {"model": settings.model, "dtype": settings.dtype, "world": 1}
+        identity: dict[str, object] = {"model": settings.model, "dtype": settings.dtype, "world": 1}
+        if connector.layout != "chunk":
+            identity["layout"] = connector.layout
         trace = Trace(connector.trace, "worker-0")
-        trace.write({"kind": "start", "geometry": {}, "identity": identity, "blocks": BLOCKS, "direct": True, "torch_threads": 1})
+        geometry = asdict(self._cache.geometry)
+        start = {
+            "kind": "start",
+            "geometry": geometry,
+            "identity": identity,
+            "blocks": BLOCKS,
+            "direct": True,
+            "torch_threads": 1,
+        }
+        trace.write(start)
         self._scheduler = SchedulerSide(connector, arms, open_store(connector.store), identity, per, 1)
-        self._worker = WorkerSide(arms, open_store(connector.store), self._cache, trace, 0, 1)
+        self._worker = WorkerSide(arms, in_layout(open_store(connector.store), start), self._cache, trace, 0, 1)
         self._free = list(range(BLOCKS))
 
     async def generate(self, request_id: str, tokens: Sequence[int], output_tokens: int, params: Mapping[str, Any]) -> Outcome:

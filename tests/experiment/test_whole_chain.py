@@ -48,6 +48,24 @@ def test_time_columns_add_up_and_counters_are_the_engines(keeping_lab: Lab) -> N
     assert rows[rows["arm"].isin([CHUNKWISE, LAYERWISE])]["bytes"].nunique() == 1
 
 
+@pytest.mark.parametrize("cache_state", ["primed", "natural"])
+def test_a_layer_an_object_gives_the_same_tokens_hits_and_bytes(keeping_lab: Lab, cache_state: str) -> None:
+    seen = []
+    for layout in ("chunk", "layer"):
+        keeping_lab.home = keeping_lab.home / layout  # its own run, its own store
+        keeping_lab.home.mkdir()
+        run = keeping_lab.measure(pairs=1, layout=layout, cache_state=cache_state, arms=ARMS)
+        assert (run.meta["status"], run.meta["correctness"]["status"], run.void_runs) == ("complete", "passed", {})
+        assert keeping_lab.left() == set()
+        seen.append(run.requests[run.requests["arm"].isin(ARMS)].set_index(["arm", "prompt"]).sort_index())
+    chunk, layer = seen
+    same = ["hit_tokens", "bytes", "operations", "output_digest"]
+    assert chunk[same].equals(layer[same])
+    loaded = chunk["hit_tokens"] > 0
+    assert (layer["keys"][loaded] == 6).all()  # two chunks of three layers, however they are read
+    assert set(chunk["keys"][loaded & (chunk.index.get_level_values("arm") == CHUNKWISE)]) == {2}
+
+
 def test_natural_runs_load_what_their_own_earlier_requests_saved(keeping_lab: Lab) -> None:
     run = keeping_lab.measure(pairs=2, cache_state="natural")
     assert (run.meta["status"], run.void_runs) == ("complete", {})

@@ -167,6 +167,15 @@ def test_two_environments_are_refused(part: str, name: str) -> None:
     assert "the environments differ" in verdict.refusals[0] and "'other'" in verdict.refusals[0]
 
 
+def test_a_setting_that_older_runs_lack_had_its_default() -> None:
+    def against(**config: object) -> Outcome:
+        newer = {**META, "config": {**META["config"], **config}}
+        return judge_runs(run_of(make_frame({"a": 1})), run_of(make_frame({"a": 1}), newer), MARGINS).outcome
+
+    assert against(layout="chunk", neighbours=0, probe_every_s=0.0) is not Outcome.REFUSED
+    assert [against(layout="layer"), against(neighbours=2), against(probe_every_s=0.5)] == [Outcome.REFUSED] * 3
+
+
 def test_our_own_version_may_differ_and_unknown_parts_are_named() -> None:
     other = {**META, "versions": {**META["versions"], "ttft": "0.2.0"}}
     assert judge_runs(run_of(make_frame({"a": 1})), run_of(make_frame({"a": 1}), other), MARGINS).refusals == ()
