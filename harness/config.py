@@ -102,6 +102,7 @@ def read_experiment(name: str) -> dict[str, Any]:
     if path.suffix != ".toml":
         found = named_experiments()
         short = [full for full in found if full.partition("-")[0] == name]
+        short = [full for full in short if found[full].parent == experiment_folders()[0]] or short  # those here hide ours
         if name not in found and len(short) == 1:
             name = short[0]
         if name not in found:

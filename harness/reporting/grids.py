@@ -87,11 +87,11 @@ def ratios(summary: Summary) -> Grid:
 def means(summary: Summary) -> Grid:
     """Means a request: times, and what was fetched."""
     times = ("queue_s", "lookup_s", "load_s", "stall_s", "compute_s")
-    counts = (("hit_tokens", 1.0, "{:,.0f}"), ("bytes", 1e-6, "{:,.1f}"), ("operations", 1.0, "{:,.1f}"))
+    counts = (("hit_tokens", 1.0, "{:,.0f}"), ("bytes", 1e-6, "{:,.1f}"), ("operations", 1.0, "{:,.1f}"), ("keys", 1.0, "{:,.1f}"))
     rows = []
     for arm in summary.arms:
         cells = [Cell(seconds(arm.means[name])) if name in arm.means else Cell("-") for name in times]
         cells += [Cell(form.format(arm.means[name] * scale)) if name in arm.means else Cell("-") for name, scale, form in counts]
         rows.append([name_of(arm), *cells])
-    head = ["arm", *(name.removesuffix("_s") for name in times), "hit tokens", "MB fetched", "store calls"]
+    head = ["arm", *(name.removesuffix("_s") for name in times), "hit tokens", "MB fetched", "store calls", "object reads"]
     return Grid("Means a request", head, rows)

@@ -25,6 +25,7 @@ MEANS = {
     "hit_tokens": "hit_tokens_mean",
     "bytes": "bytes_mean",
     "operations": "operations_mean",
+    "keys": "keys_mean",
 }
 """Columns of requests.csv whose mean a request is told, over the requests to which the thing applies, and its name."""
 
