@@ -87,7 +87,8 @@ def ratios(summary: Summary) -> Grid:
 def means(summary: Summary) -> Grid:
     """Means a request: times, and what was fetched."""
     times = ("queue_s", "lookup_s", "load_s", "stall_s", "compute_s")
-    counts = (("hit_tokens", 1.0, "{:,.0f}"), ("bytes", 1e-6, "{:,.1f}"), ("operations", 1.0, "{:,.1f}"), ("keys", 1.0, "{:,.1f}"))
+    counts = [("hit_tokens", 1.0, "{:,.0f}"), ("bytes", 1e-6, "{:,.1f}")]
+    counts += [(name, 1.0, "{:,.1f}") for name in ("operations", "keys")]
     rows = []
     for arm in summary.arms:
         cells = [Cell(seconds(arm.means[name])) if name in arm.means else Cell("-") for name in times]
