@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev compare test lint check clean
+.PHONY: help setup setup-dev compare test lint gate check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,7 +26,10 @@ lint: setup-dev ## style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/python -m mypy
 
-check: lint test ## everything that CI runs
+gate: setup-dev ## judge stored rows of a real run, A against A
+	@$(BIN)/ttft gate results/reference/gate --base layerwise:depth=4 --candidate layerwise:depth=4@again --max p50:5%
+
+check: lint gate test ## everything that CI runs
 
 clean: ## remove the environment and caches, not the results
 	rm -rf .venv build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
