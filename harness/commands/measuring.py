@@ -13,6 +13,7 @@ from rich.markup import escape
 from harness.commands.report import show
 from harness.commands.terminal import console
 from harness.errors import TtftError, UsageError
+from harness.interrupt import interrupt
 
 INTERRUPTED = 130
 
@@ -43,7 +44,9 @@ def measured(settled: Any, folder: Path, earlier: Any = None, watch: Any = None)
 
 def end_as_by_ctrl_c() -> None:
     """SIGTERM raises KeyboardInterrupt: a job that is ended from outside (a time limit, a shutdown) cleans up as well."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's shell leaves it for what it starts with &
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, interrupt)
 
 
 def measured_and_shown(settled: Any, folder: Path, earlier: Any = None) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """run.json while something is measured: true from before the first request to after the last, however it ends."""
 
+import asyncio
 import contextlib
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ def recorded(meta: dict[str, Any], writer: RunWriter, at_end: Callable[[], None]
         meta["status"] = "void" if meta["void_runs"] else "complete"
     except BaseException as error:
         meta["status"] = "partial"
-        meta["ended_by"] = str(error) if isinstance(error, TtftError) else type(error).__name__
+        meta["ended_by"] = _name_of(error)
         raise
     finally:
         meta["ended"] = now()
@@ -26,6 +27,13 @@ def recorded(meta: dict[str, Any], writer: RunWriter, at_end: Callable[[], None]
         if at_end is not None:
             at_end()
             writer.write_meta(meta)
+
+
+def _name_of(error: BaseException) -> str:
+    """Our own errors are sentences. Inside an event loop Ctrl-C arrives as a cancellation."""
+    if isinstance(error, TtftError):
+        return str(error)
+    return "KeyboardInterrupt" if isinstance(error, asyncio.CancelledError) else type(error).__name__
 
 
 def now() -> str:

@@ -91,8 +91,13 @@ def wait_for_rows(process: "subprocess.Popen[str]", folder: Path, rows: int) -> 
 
 
 def test_being_ended_from_outside_is_like_ctrl_c(tmp_path: Path) -> None:
+    """Also where SIGINT is ignored, as a script's shell has it for what it starts with ``&``."""
     more = command(tmp_path, "--pairs", "50", "--no-bounds", "--set", "correctness_prompts=0")
-    process = subprocess.Popen(more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        process = subprocess.Popen(more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    finally:
+        signal.signal(signal.SIGINT, before)
     wait_for_rows(process, tmp_path / "run", 3)
     process.terminate()
     output, errors = process.communicate(timeout=120)
