@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.builtin_model import BuiltinOptions, ensure_written
+from harness.builtin_model import BuiltinOptions, config_of, ensure_written
 from harness.errors import SetupError, UsageError, known
 from harness.machine import default_dtype, instruction_set
 from harness.specs import parse_options, split_spec
 
-__all__ = ["Model", "default_dtype", "fingerprint", "instruction_set", "resolve"]
+__all__ = ["Model", "configuration", "default_dtype", "fingerprint", "instruction_set", "resolve"]
 
 DTYPES = ("bfloat16", "float16", "float32")
 
@@ -48,18 +48,39 @@ def resolve(spec: str, dtype: str) -> Model:
     """
     if dtype not in DTYPES:
         raise known("dtype", dtype, list(DTYPES))
-    if spec == "builtin" or spec.startswith("builtin:"):
+    if _is_builtin(spec):
         return _builtin(spec, dtype)
     folder = Path(spec).expanduser()
+    return _described(str(folder) if folder.is_dir() else spec, spec, configuration(spec, dtype))
+
+
+def configuration(spec: str, dtype: str) -> Mapping[str, Any]:
+    """Hugging Face's configuration of the model that ``spec`` names as in ``resolve``. Writes no model.
+
+    Raises as ``resolve`` does.
+    """
+    if dtype not in DTYPES:
+        raise known("dtype", dtype, list(DTYPES))
+    if _is_builtin(spec):
+        return config_of(_options(spec, dtype))
+    folder = Path(spec).expanduser()
     if folder.is_dir():
-        return _described(str(folder), spec, _local_config(folder))
+        return _local_config(folder)
     if spec.startswith(("/", ".", "~")):
         raise UsageError(f"there is no model folder {spec}; give a folder with a config.json, a hub name, or 'builtin'")
-    return _described(spec, spec, _hub_config(spec))
+    return _hub_config(spec)
+
+
+def _is_builtin(spec: str) -> bool:
+    return spec == "builtin" or spec.startswith("builtin:")
+
+
+def _options(spec: str, dtype: str) -> BuiltinOptions:
+    return parse_options(BuiltinOptions, split_spec(spec)[1], "the built-in model").completed(dtype)
 
 
 def _builtin(spec: str, dtype: str) -> Model:
-    options = parse_options(BuiltinOptions, split_spec(spec)[1], "the built-in model").completed(dtype)
+    options = _options(spec, dtype)
     return Model(str(ensure_written(options)), options.spec(), options.vocabulary, options.max_positions, builtin=True)
 
 

@@ -30,14 +30,16 @@ class Setup:
     cores: int | None
 
 
-def predictions(evidence: Evidence) -> pd.DataFrame:
-    """One row an arm and prompt: ``arm``, ``prompt``, ``hit_tokens``, ``measured_s`` and ``predicted_s``.
+def predictions(evidence: Evidence, link: Link | None = None) -> pd.DataFrame:
+    """One row an arm and prompt: ``arm``, ``prompt``, ``hit_tokens``, ``measured_s`` and ``predicted_s``; and of these
+    ``measured_stall_s`` and ``predicted_stall_s``, the part that the forward waited for loads.
 
     ``measured_s`` is the median over the rounds; compute and what lies around it are the floor arm's medians for
-    the same prompt. Raises ResultsError with the reason where the run does not say what the model needs.
+    the same prompt; ``link`` stands in for the store's. Raises ResultsError with the reason where the run does not say
+    what the model needs.
     """
-    setup = setup_of(evidence)
-    floor = _floor(evidence)
+    setup = setup_of(evidence, link)
+    floor = floor_of(evidence)
     rows: list[dict[str, object]] = []
     for arm in evidence.arms:
         mine = evidence.of(arm)
@@ -55,6 +57,8 @@ def predictions(evidence: Evidence) -> pd.DataFrame:
                         "hit_tokens": int(seen["hit_tokens"]),
                         "measured_s": float(seen["ttft_s"]),
                         "predicted_s": predicted,
+                        "measured_stall_s": float(seen["stall_s"]),
+                        "predicted_stall_s": predicted - float(seen["floor_ttft_s"]),
                     }
                 )
     if not rows:
@@ -62,20 +66,15 @@ def predictions(evidence: Evidence) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def setup_of(evidence: Evidence) -> Setup:
-    """Read it from run.json. Raises ResultsError with what is missing."""
+def setup_of(evidence: Evidence, link: Link | None = None) -> Setup:
+    """Read it from run.json; ``link`` stands in for the store's. Raises ResultsError with what is missing."""
     config, geometry = (evidence.run.meta.get(name) or {} for name in ("config", "geometry"))
-    url = str(config.get("store") or "")
-    options = dict(parse_qsl(urlsplit(url).query))
-    if not url.startswith("shaped+") or not _number(options, "stream_mbps"):
-        raise ResultsError("no prediction: only a shaped store with stream_mbps says what latency and bandwidth it has")
+    link = link or link_of(evidence)
     if config.get("concurrency", 1) != 1:
         raise ResultsError(f"no prediction: the model has one request at a time, here there were {config['concurrency']}")
     if config.get("arrivals", "closed") != "closed" or config.get("neighbours") or config.get("probe_every_s"):
         raise ResultsError("no prediction: the model has one request at a time, here others were served beside it")
     try:
-        total = _number(options, "total_mbps")
-        link = Link(_number(options, "latency_ms") / 1e3, _number(options, "stream_mbps") * 1e6, total * 1e6 if total else None)
         blocks, tokens, size = (int(geometry[name]) for name in ("chunk_blocks", "block_tokens", "block_bytes"))
         layers = int(geometry["layers"])
     except (KeyError, TypeError, ValueError):
@@ -84,6 +83,16 @@ def setup_of(evidence: Evidence) -> Setup:
         raise ResultsError("no prediction: the geometry of the KV cache in run.json makes no sense")
     cores = (evidence.run.meta.get("machine") or {}).get("cores")
     return Setup(link, layers, size * blocks, tokens * blocks, cores if isinstance(cores, int) else None)
+
+
+def link_of(evidence: Evidence) -> Link:
+    """What the store's URL says. Raises ResultsError where it is no shaped store with a bandwidth."""
+    url = str((evidence.run.meta.get("config") or {}).get("store") or "")
+    options = dict(parse_qsl(urlsplit(url).query))
+    if not url.startswith("shaped+") or not _number(options, "stream_mbps"):
+        raise ResultsError("no prediction: only a shaped store with stream_mbps says what latency and bandwidth it has")
+    total = _number(options, "total_mbps")
+    return Link(_number(options, "latency_ms") / 1e3, _number(options, "stream_mbps") * 1e6, total * 1e6 if total else None)
 
 
 def predict(arm: Arm, setup: Setup, step: Step) -> float | None:
@@ -107,18 +116,22 @@ def option(arm: Arm, name: str) -> int:
     return int(arm.options.get(name, DEFAULTS[name]))
 
 
-def _floor(evidence: Evidence) -> pd.DataFrame:
+def floor_of(evidence: Evidence) -> pd.DataFrame:
+    """The floor arm's medians by prompt: ``floor_ttft_s``, ``floor_compute_s`` and ``floor_hit_tokens``.
+
+    Raises ResultsError where there are none.
+    """
     arm = next((arm for arm in evidence.arms if arm.engine == "floor"), None)
     rows = evidence.of(arm) if arm else evidence.rows.iloc[:0]
     rows = rows[rows["compute_s"].notna()]
     if rows.empty:
         raise ResultsError("no prediction: there is no floor arm to take the compute from")
-    return _medians(rows)[["ttft_s", "compute_s"]].add_prefix("floor_")
+    return _medians(rows).add_prefix("floor_")
 
 
 def _medians(rows: pd.DataFrame) -> pd.DataFrame:
     hit = rows[rows["hit_tokens"].notna()].astype({"hit_tokens": "float64"})
-    return hit.groupby("prompt")[["ttft_s", "compute_s", "hit_tokens"]].median()
+    return hit.groupby("prompt")[["ttft_s", "compute_s", "stall_s", "hit_tokens"]].median()
 
 
 def _number(options: Mapping[str, Any], name: str) -> float:

@@ -12,8 +12,18 @@ from harness.errors import UsageError
 def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="a run's folder; several stand side by side, unpooled")],
     out: Annotated[Path | None, typer.Option(help="folder for the report [default: the run's own]")] = None,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="also write requests, runs and spans as .parquet; one run only")
+    ] = False,
 ) -> None:
     """Render the report of one run again, or of several side by side; needs no vLLM."""
+    if parquet and len(runs) > 1:
+        raise UsageError("--parquet is for one run at a time; several are not pooled")
+    if parquet:  # first, since it says at once where pyarrow is missing
+        from harness.results import load, write_parquet
+
+        written = write_parquet(load(runs[0]), out or runs[0])
+        console().print(f"Wrote {', '.join(map(str, written))}", markup=False, soft_wrap=True)
     if len(runs) == 1:
         show(runs[0], out)
     elif out is None:

@@ -4,13 +4,27 @@
     requests.csv   one row a request (REQUEST_COLUMNS), appended as soon as it exists
     spans.jsonl    one object a span (SPAN_COLUMNS), appended at the end of each run
 
+``load`` reads it as DataFrames, docs/results.md has their columns; ``write_parquet`` writes these as Parquet beside it.
+
 Seconds and bytes are plain numbers; a cell is empty where a thing does not apply.
 """
 
 from harness.results.complete import complete_lines, complete_rows
+from harness.results.parquet import write_parquet
 from harness.results.reading import load
 from harness.results.run import Run
-from harness.results.schema import REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS
+from harness.results.schema import REQUEST_COLUMNS, RUN_COLUMNS, SCHEMA, SPAN_COLUMNS
 from harness.results.writing import RunWriter
 
-__all__ = ["REQUEST_COLUMNS", "SCHEMA", "SPAN_COLUMNS", "Run", "RunWriter", "complete_lines", "complete_rows", "load"]
+__all__ = [
+    "REQUEST_COLUMNS",
+    "RUN_COLUMNS",
+    "SCHEMA",
+    "SPAN_COLUMNS",
+    "Run",
+    "RunWriter",
+    "complete_lines",
+    "complete_rows",
+    "load",
+    "write_parquet",
+]

@@ -1,10 +1,13 @@
 """A run in memory."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from harness.results.schema import RUN_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,22 @@ class Run:
         noted = {int(entry["run"]): str(entry["reason"]) for entry in self.meta.get("void_runs", [])}
         unfinished = {int(entry["run"]): "interrupted" for entry in self.meta.get("runs", []) if not entry.get("done")}
         return unfinished | noted | found
+
+    @property
+    def runs(self) -> pd.DataFrame:
+        """One row a run, RUN_COLUMNS, in the order of run.json; a run that only ``requests`` knows stands at the end."""
+        void = self.void_runs
+        rows: dict[int, Mapping[str, Any]] = {entry["run"]: entry for entry in self.meta.get("runs") or ()}
+        known = self.requests.dropna(subset=["run"]).drop_duplicates("run")
+        for run, pair, arm in zip(known["run"], known["pair"], known["arm"], strict=True):
+            rows.setdefault(int(run), {"pair": None if pd.isna(pair) else int(pair), "arm": arm})
+        cells = [{**row, "run": run, "void": void.get(run)} for run, row in rows.items()]
+        kinds = {"Int64": int, "string": str, "boolean": bool}  # another kind was written by hand: an empty cell
+        columns = {
+            name: [row.get(name) if isinstance(row.get(name), kinds[kind]) else None for row in cells]
+            for name, kind in RUN_COLUMNS.items()
+        }
+        return pd.DataFrame({name: pd.Series(columns[name], dtype=kind) for name, kind in RUN_COLUMNS.items()})
 
     @property
     def counted(self) -> pd.DataFrame:

@@ -38,6 +38,15 @@ REQUEST_COLUMNS: Mapping[str, str] = {
     "error": "string",  # what failed
 }
 
+RUN_COLUMNS: Mapping[str, str] = {
+    "run": "Int64",  # as in requests
+    "pair": "Int64",  # as in requests
+    "arm": "string",  # as in requests
+    "started": "string",  # UTC, ISO 8601
+    "done": "boolean",  # false: it was interrupted
+    "void": "string",  # why the run does not count; empty where it does
+}
+
 SPAN_COLUMNS: Mapping[str, str] = {
     "run": "Int64",
     "request": "string",  # the prompt's id

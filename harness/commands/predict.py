@@ -1,0 +1,111 @@
+"""``ttft predict``: which arm the model recommends, before anything is measured."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from harness.commands.predict_given import Given, number, of_options, of_run
+from harness.commands.terminal import console
+from harness.errors import ResultsError, UsageError
+
+if TYPE_CHECKING:
+    from harness.advice import Advice, Basis
+
+PREFIXES = "1024,2048,4096,8192,16384,32768"
+SHOWN = 8
+"""Prefix lengths of a run that are taken where none are asked for."""
+
+
+def predict(
+    run: Annotated[Path | None, typer.Option("--from", help="a run with a floor arm: its store, geometry and compute")] = None,
+    latency_ms: Annotated[float | None, typer.Option(help="a store call's round trip, milliseconds")] = None,
+    stream_mbps: Annotated[float | None, typer.Option(help="MB (1e6 bytes) a second of one call")] = None,
+    total_mbps: Annotated[float | None, typer.Option(help="MB a second of all calls together [default: no bound]")] = None,
+    model: Annotated[str | None, typer.Option(help="builtin, a folder or a hub name, for layers and KV bytes")] = None,
+    dtype: Annotated[str, typer.Option(help="of the KV, with --model")] = "bfloat16",
+    layers: Annotated[int | None, typer.Option(help="in place of --model: layers that hold KV")] = None,
+    layer_kib: Annotated[
+        float | None,
+        typer.Option(
+            help="in place of --model: KiB of KV a token and layer, 2 x KV heads x head size x bytes of a number / 1024"
+        ),
+    ] = None,
+    chunk_tokens: Annotated[int | None, typer.Option(help="tokens a chunk [default: 256, or the run's]")] = None,
+    compute_ms: Annotated[
+        str | None,
+        typer.Option(help="the forward over the suffix, prefix in place: milliseconds, or TOKENS:MS,... by prefix length"),
+    ] = None,
+    overhead_ms: Annotated[float | None, typer.Option(help="TTFT outside load and forward [default: 0, or the run's]")] = None,
+    suffix: Annotated[int | None, typer.Option(help="tokens behind the prefix, for recomputing [default: 32]")] = None,
+    recompute_ms_per_token: Annotated[float | None, typer.Option(help="computing a token of prefix or suffix anew")] = None,
+    prefix: Annotated[str | None, typer.Option(help=f"prefix lengths in tokens [default: {PREFIXES}, or the run's]")] = None,
+    pools: Annotated[str, typer.Option(help="chunkwise: values of pool to try")] = "0,2,4,8,16,32",
+    readers: Annotated[str, typer.Option(help="layerwise: values of readers to try")] = "1,2,4,8,16,32",
+    depths: Annotated[str, typer.Option(help="layerwise: values of depth to try")] = "2,4,8,16",
+    layers_per_fetch: Annotated[str, typer.Option(help="layerwise: values of layers_per_fetch to try")] = "1,2,4",
+    batches: Annotated[str, typer.Option(help="both: values of batch to try")] = "1,4",
+    margin: Annotated[float, typer.Option(help="leads up to so many percent are not told apart")] = 5.0,
+    out: Annotated[Path | None, typer.Option(help="CSV file for every arm at every length")] = None,
+) -> None:
+    """Say which arm the model recommends for a store and a model, over prefix lengths; measures nothing."""
+    from harness import advice
+    from harness.advice import wording
+
+    given = Given(
+        latency_ms,
+        stream_mbps,
+        total_mbps,
+        model,
+        dtype,
+        layers,
+        layer_kib,
+        chunk_tokens,
+        suffix,
+        compute_ms,
+        overhead_ms,
+        recompute_ms_per_token,
+    )
+    grid = advice.Grid(
+        _numbers("--pools", pools),
+        _numbers("--readers", readers),
+        _numbers("--depths", depths),
+        _numbers("--layers-per-fetch", layers_per_fetch),
+        _numbers("--batches", batches),
+    )
+    share = number("--margin", margin) / 100
+    basis, checks = of_run(run, given) if run else (of_options(given), ())
+    lengths = _numbers("--prefix", prefix) if prefix is not None else _lengths(basis) if run else _numbers("--prefix", PREFIXES)
+    found = advice.advise(basis, grid, lengths, advice.told(share, checks))
+    terminal = console()
+    terminal.print(wording.started_from(basis), markup=False, soft_wrap=True)
+    terminal.print(wording.table(found))
+    for text in wording.sentences(basis, found, share, checks):
+        terminal.print(text, markup=False, soft_wrap=True)
+    if out is not None:
+        _write(found, out)
+
+
+def _lengths(basis: "Basis") -> Sequence[int]:
+    """Those at which the run's compute is known, the ends and some between."""
+    known = [tokens for tokens, _ in basis.compute.points]
+    places = {round(place * (len(known) - 1) / (SHOWN - 1)) for place in range(SHOWN)}
+    return [known[place] for place in sorted(places)]
+
+
+def _numbers(name: str, text: str) -> tuple[int, ...]:
+    try:
+        return tuple(dict.fromkeys(int(item) for item in text.split(",")))
+    except ValueError:
+        raise UsageError(f"{name} '{text}' will not do; write whole numbers with commas between, like 1,2,4") from None
+
+
+def _write(found: "Sequence[Advice]", file: Path) -> None:
+    from harness.advice import long_table
+
+    try:
+        long_table(found).to_csv(file, index=False)
+    except OSError as error:
+        raise ResultsError(f"{file} cannot be written: {error.strerror or error}; give another with --out") from error
+    console().print(f"Wrote {file}", markup=False, soft_wrap=True)

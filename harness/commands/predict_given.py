@@ -1,0 +1,130 @@
+"""What the options of ``ttft predict`` say, as the basis of a recommendation."""
+
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from harness.errors import ResultsError, UsageError
+
+if TYPE_CHECKING:
+    from harness.advice import Basis, Check
+    from harness.model import Link
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What the command line says about store, model and compute; None where it says nothing."""
+
+    latency_ms: float | None
+    stream_mbps: float | None
+    total_mbps: float | None
+    model: str | None
+    dtype: str
+    layers: int | None
+    layer_kib: float | None
+    chunk_tokens: int | None
+    suffix: int | None
+    compute_ms: str | None
+    overhead_ms: float | None
+    recompute_ms_per_token: float | None
+
+
+def of_run(folder: Path, given: Given) -> "tuple[Basis, tuple[Check, ...]]":
+    """A run's numbers, with those that were given in their place; and how well the model told that run."""
+    from harness import advice
+    from harness.evidence import gather
+    from harness.prediction import link_of
+    from harness.results import load
+
+    for name in ("model", "layers", "layer_kib", "suffix"):
+        if getattr(given, name) is not None:
+            raise UsageError(f"--from takes that from the run; leave out --{name.replace('_', '-')}")
+    evidence = gather(load(folder, spans=False))
+    try:
+        own = link_of(evidence)
+    except ResultsError:  # no shaped store; from_run says what to give
+        own = None
+    link = _link(given, own)
+    basis = advice.from_run(evidence, link)
+    try:
+        checks = advice.check(evidence, own or link)
+    except ResultsError:  # only arms that the model doesn't know: nothing to check it by
+        checks = ()
+    if given.chunk_tokens is not None:
+        size = _whole("--chunk-tokens", given.chunk_tokens)
+        width = round(basis.setup.layer_bytes * size / basis.setup.chunk_tokens)
+        basis = replace(basis, setup=replace(basis.setup, chunk_tokens=size, layer_bytes=width))
+    return _timed(basis, given), checks
+
+
+def of_options(given: Given) -> "Basis":
+    """From numbers alone. Raises UsageError with what is missing."""
+    from harness import advice
+    from harness.kv_shape import KVShape, kv_shape
+    from harness.prediction import Setup
+
+    if given.compute_ms is None:
+        raise UsageError("--compute-ms is needed, the forward over the suffix with nothing to load; or give --from RUN")
+    link = _link(given, None)
+    if link is None:
+        raise UsageError("--latency-ms and --stream-mbps are needed, as measured at the store; or give --from RUN")
+    if given.model is not None:
+        if given.layers is not None or given.layer_kib is not None:
+            raise UsageError("--model tells the layers and their KV; leave out --layers and --layer-kib")
+        shape = kv_shape(given.model, given.dtype)
+    elif given.layers is None or given.layer_kib is None:
+        raise UsageError("--layers and --layer-kib are needed, or --model, or --from RUN")
+    else:
+        width = round(_positive("--layer-kib", given.layer_kib) * 1024)
+        shape = KVShape(_whole("--layers", given.layers), max(width, 1))
+    tokens = _whole("--chunk-tokens", 256 if given.chunk_tokens is None else given.chunk_tokens)
+    setup = Setup(link, shape.layers, shape.token_bytes * tokens, tokens, None)
+    suffix = _whole("--suffix", 32 if given.suffix is None else given.suffix)
+    return _timed(advice.Basis(setup, advice.Curve.parse("--compute-ms", given.compute_ms), suffix=suffix), given)
+
+
+def _timed(basis: "Basis", given: Given) -> "Basis":
+    """With the times that were given."""
+    from harness import advice
+
+    if given.compute_ms is not None:
+        basis = replace(basis, compute=advice.Curve.parse("--compute-ms", given.compute_ms))
+    if given.overhead_ms is not None:
+        basis = replace(basis, overhead_s=number("--overhead-ms", given.overhead_ms) / 1e3)
+    if given.recompute_ms_per_token is not None:
+        basis = basis.recomputing(_positive("--recompute-ms-per-token", given.recompute_ms_per_token) / 1e3)
+    return basis
+
+
+def _link(given: Given, own: "Link | None") -> "Link | None":
+    """The store: ``own`` with what was given; None where that isn't enough."""
+    from harness.model import Link
+
+    latency_ms = own.latency_s * 1e3 if own and given.latency_ms is None else given.latency_ms
+    stream_mbps = own.stream_bytes_per_s / 1e6 if own and given.stream_mbps is None else given.stream_mbps
+    total = own.total_bytes_per_s if own else None
+    if latency_ms is None or stream_mbps is None:
+        return None
+    if given.total_mbps is not None:
+        total = _positive("--total-mbps", given.total_mbps) * 1e6
+    return Link(number("--latency-ms", latency_ms) / 1e3, _positive("--stream-mbps", stream_mbps) * 1e6, total)
+
+
+def number(name: str, value: float) -> float:
+    """``value``, if it is finite and not below 0. Raises UsageError."""
+    if not (math.isfinite(value) and value >= 0):
+        raise UsageError(f"{name} is {value:g}; give 0 or more")
+    return value
+
+
+def _positive(name: str, value: float) -> float:
+    if not (math.isfinite(value) and value > 0):
+        raise UsageError(f"{name} is {value:g}; give more than 0")
+    return value
+
+
+def _whole(name: str, value: int) -> int:
+    if not 1 <= value <= 10_000_000:
+        raise UsageError(f"{name} is {value}; give 1 to 10,000,000")
+    return value
