@@ -23,6 +23,7 @@ from functools import partial
 import numpy as np
 import redis
 
+from harness.storebench.socket_copy import receive
 from harness.stores.base import Read, Store, open_store
 from harness.stores.redis_protocol import command
 
@@ -61,18 +62,16 @@ class Bare:
     def all_at_once(self) -> None:
         self.socket.sendall(b"".join(self.commands))
         for place in self.places:
-            self._receive(place)
+            self._reply(place)
 
     def one_by_one(self) -> None:
         for text, place in zip(self.commands, self.places, strict=True):
             self.socket.sendall(text)
-            self._receive(place)
+            self._reply(place)
 
-    def _receive(self, place: memoryview) -> None:
+    def _reply(self, place: memoryview) -> None:
         for target in (self.head, place, self.end):
-            done = 0
-            while done < target.nbytes:
-                done += self.socket.recv_into(target[done:])
+            receive(self.socket, target)
 
 
 def client_reads(client: "redis.Redis", task: Task) -> None:

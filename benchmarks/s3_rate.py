@@ -29,6 +29,7 @@ import numpy as np
 from file_server import BUCKET, serving
 from preadv import Job, Side, alternate, ratio, same_bytes
 
+from harness.storebench.socket_copy import receive
 from harness.stores.base import Read, Store, open_store
 
 KIB = 1024
@@ -62,8 +63,7 @@ def bare_socket(server: Server) -> Side:
                 done = min(len(early), part.nbytes)
                 part[:done] = early[:done]
                 early = early[done:]
-                while done < part.nbytes:
-                    done += connection.recv_into(part[done:])
+                receive(connection, part[done:])
 
     return Side("socket", run)
 

@@ -5,7 +5,6 @@ import pytest
 # So that a failing assert of a suite shows its values, as in a test file. Has to come before the import.
 pytest.register_assert_rewrite(
     "harness.testing.engines",
-    "harness.testing.sharing",
     "harness.testing.small_kv",
     "harness.testing.stores",
     "harness.testing.workloads",
