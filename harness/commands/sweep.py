@@ -1,0 +1,151 @@
+"""``ttft sweep``: an experiment over a grid of settings, and one table of all of it."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl_c
+from harness.commands.terminal import console
+from harness.errors import RunError, UsageError, VoidRuns
+
+
+def sweep(
+    experiment: Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")] = "default",
+    vary: Annotated[
+        list[str] | None, typer.Option(help="KEY=V1,V2,..., as concurrency=1,2,4 or chunkwise.pool=0,8; give several for a grid")
+    ] = None,
+    arm: Annotated[list[str] | None, typer.Option(help="engine spec; give several; the first is the base")] = None,
+    store: Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")] = None,
+    workload: Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")] = None,
+    pairs: Annotated[int | None, typer.Option(help="rounds a point: one run of each arm makes a round")] = None,
+    model: Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="any other setting, KEY=VALUE (ttft list settings)")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the sweep; must be new [default: results/<time>-sweep-<experiment>]")
+    ] = None,
+    resume: Annotated[Path | None, typer.Option(help="go on with an interrupted sweep in this folder")] = None,
+    report: Annotated[Path | None, typer.Option(help="measure nothing: write the table and pictures of this folder anew")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan with an estimate of its time, and stop")] = False,
+) -> None:
+    """Measure an experiment over a grid of settings: one table, maps, and where the lead changes."""
+    from harness.config import given_settings, merge, read_experiment
+    from harness.sweep.axes import parse_axes
+    from harness.sweep.grid import grid_of
+    from harness.sweep.planning import plan_of
+    from harness.sweep.state import State, read_state
+
+    flags: dict[str, Any] = {"arms": arm or None, "workload": workload, "pairs": pairs, "model": model}
+    flags |= given_settings(setting or [])
+    given = [name for name, value in {**flags, "vary": vary, "out": out}.items() if value is not None]
+    if report is not None or resume is not None:
+        folder = resume or report
+        what = "--resume" if resume is not None else "--report"
+        if given or (report is not None and (resume is not None or store or dry_run)):
+            raise UsageError(f"{what} takes its settings from {folder}/sweep.json; leave out {', '.join(given) or 'the others'}")
+        state = read_state(folder, store)  # type: ignore[arg-type]
+        if report is not None:
+            _show(state)
+            return
+    else:
+        chosen = merge(read_experiment(experiment), flags, {"store": store})
+        axes = parse_axes(vary or chosen.vary)
+        _refuse_both({**flags, "store": store}, [axis.key for axis in axes])
+        grid = grid_of(chosen, axes)
+        state = State.new(_new_folder(out, Path(experiment).stem), experiment, command_line(), grid)
+    plan = plan_of(state.grid)
+    if dry_run:
+        _print_plan(plan, state)
+        return
+    _measure(plan, state)
+
+
+def _refuse_both(flags: dict[str, Any], keys: list[str]) -> None:
+    both = next((key for key in keys if flags.get(key) is not None), None)
+    if both is not None:
+        raise UsageError(f"{both} is varied, so {flags[both]} cannot be set for all points as well; leave one of them out")
+
+
+def _new_folder(out: Path | None, name: str) -> Path:
+    from datetime import datetime
+
+    folder = out or Path("results") / f"{datetime.now():%Y%m%d-%H%M%S}-sweep-{name}"
+    if any((folder / one).exists() for one in ("sweep.json", "run.json", "requests.csv")):
+        raise UsageError(f"{folder} already holds results; give another --out, or go on with a sweep by --resume {folder}")
+    return folder
+
+
+def _measure(plan: Any, state: Any) -> None:
+    """Measure what is left, and write the outputs of whatever there is then."""
+    from harness.sweep.driver import check_earlier, measure_left
+    from harness.sweep.state import left_of
+
+    if not left_of(state):
+        raise UsageError(f"{state.folder} has all of its points, so nothing is left to measure; "
+                         f"read it with: ttft sweep --report {state.folder}")  # fmt: skip
+    check_earlier(plan, state)
+    end_as_by_ctrl_c()
+    console().print(f"Measuring into {state.folder}", markup=False, soft_wrap=True)
+    try:
+        measure_left(plan, state, state.command, _watched)
+    except KeyboardInterrupt:
+        if state.count("complete", "void"):
+            _show(state)
+        further = f"Interrupted; what was measured is kept. Go on with: ttft sweep --resume {state.folder}"
+        console().print(further, markup=False, soft_wrap=True)
+        raise typer.Exit(INTERRUPTED) from None
+    _show(state)
+    _end(state)
+
+
+def _watched(title: str) -> Any:
+    from harness.progress_bar import ProgressBar
+
+    terminal = console()
+    terminal.print(title, markup=False, soft_wrap=True)
+    return ProgressBar(terminal)
+
+
+def _end(state: Any) -> None:
+    """The exit code says whether all points count."""
+    for status, kind, word in (("failed", RunError, "failed"), ("void", VoidRuns, "are void in part")):
+        wrong = [point for point in state.grid.points if state.of(point.number).status == status]
+        if wrong:
+            first = f"the first ({wrong[0].text}): {state.of(wrong[0].number).reason}"
+            again = f"; measure these again with: ttft sweep --resume {state.folder}" if status == "failed" else ""
+            raise kind(f"{len(wrong)} of {len(state.grid.points)} points {word}, {first}{again}")
+
+
+def _show(state: Any) -> None:
+    from harness.sweep.outputs import write_outputs
+
+    outputs = write_outputs(state)
+    terminal = console()
+    terminal.print(outputs.table)
+    for line in outputs.lines:
+        terminal.print(line, markup=False, soft_wrap=True)
+    names = ", ".join(dict.fromkeys(file.relative_to(state.folder).parts[0] for file in outputs.files))
+    terminal.print(f"Wrote {len(outputs.files)} files below {state.folder}: {names}", markup=False, soft_wrap=True)
+
+
+def _print_plan(plan: Any, state: Any) -> None:
+    from harness.sweep.estimate import estimate
+    from harness.sweep.planning import by_store
+    from harness.sweep.state import left_of
+
+    left = left_of(state)
+    lines = [
+        f"folder    {state.folder}",
+        f"vary      {' and '.join(axis.text for axis in state.grid.axes)}",
+        f"points    {len(plan.points)}" + (f", {len(left)} of them left" if len(left) < len(plan.points) else ""),
+        f"arms      {len(plan.points[0].arms)}: " + ", ".join(plan.points[0].arms),
+        f"starts    {by_store(plan.starts)}",
+        f"runs      {sum(planned.runs for planned in plan.points)}",
+        f"requests  {sum(planned.requests for planned in plan.points)}",
+        f"time      {estimate(plan, state).text}",
+    ]
+    for planned in plan.points:
+        lines.append(f"{planned.point.number:>6}    {planned.point.text}: {planned.runs} runs of {planned.prompts} prompts")
+        lines += [f"          {note}" for note in planned.notes]
+    for line in lines:
+        typer.echo(line)

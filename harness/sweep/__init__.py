@@ -1,0 +1,14 @@
+"""A grid of experiments: what is varied, in which order it is measured, and what comes of it.
+
+axes.py       one thing that is varied, as --vary gives it
+settings.py   where the key of an axis stands in an experiment
+grid.py       points, and arms that share one
+planning.py   points settled, and which of them share a start of vLLM
+estimate.py   how long it will take
+state.py      sweep.json: what was asked for and how far it is
+driver.py     measure what is left
+table.py      sweep.csv: one row a point, arm and metric
+crossing.py   where the lead changes between two arms, as numbers; crossings.py: all of a sweep's, as sentences
+verdict.py, markdown.py, terminal.py, pictures.py, lines.py, heat.py   what a reader sees
+outputs.py    all of it, written
+"""

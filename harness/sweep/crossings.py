@@ -1,0 +1,171 @@
+"""The crossings of a sweep: along every axis of numbers, between arms of different engines and with the first arm."""
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from harness.errors import ResultsError
+from harness.evidence import Arm
+from harness.plots.style import three_digits as plain
+from harness.stats import compare
+from harness.sweep.axes import Axis
+from harness.sweep.crossing import Crossing, crossing
+from harness.sweep.grid import Grid, arm_values
+from harness.sweep.table import Measured, arms_in
+
+FEW_ARMS = 8
+"""With more arms each is held against the first one only."""
+
+Series = list[tuple[float, float, float, float]]
+"""Value of the axis, log ratio and its bounds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A crossing along ``axis`` at ``elsewhere``, the values of the other axes. ``values`` are those with both arms."""
+
+    axis: str
+    elsewhere: Mapping[str, str]
+    metric: str
+    base: str
+    candidate: str
+    values: tuple[float, ...]
+    crossing: Crossing
+
+    @property
+    def sentence(self) -> str:
+        """All of it in one sentence, without a full stop."""
+        where = "".join(f", at {key}={value}" for key, value in self.elsewhere.items())
+        return f"{self.candidate} against {self.base}{where}: {self.finding}"
+
+    @property
+    def finding(self) -> str:
+        """The sentence without who and where."""
+        c, grid = self.crossing, f"{self.axis} {plain(self.values[0])} to {plain(self.values[-1])}"
+        leads = ("sooner", "even", "later")
+        if c.kind == "one":  # an open end: at the grid's last value there, the ratio's interval holds 1
+            below = "is" if c.low is not None else "seems"
+            above = "is" if c.high is not None else "seems"
+            verb = "changes" if below == above == "is" else "seems to change"
+            sides = f"{self.candidate} {below} {leads[c.before + 1]} below it and {above} {leads[c.after + 1]} above"
+            return f"the lead {verb} at {self.axis} {plain(c.places[0])} ({self._interval}); {sides}"
+        if c.kind == "several":
+            places = ", ".join(map(plain, c.places))
+            return f"the lead seems to change {len(c.places)} times, at {self.axis} {places}; maybe noise ({self._interval})"
+        if c.before == 0:
+            return f"no difference was measured at any value of {grid}"
+        if c.shown and not c.undecided:
+            return f"no crossing from {grid}: it is {leads[c.before + 1]} at every value, so one would lie outside the grid"
+        return (
+            f"no crossing was seen from {grid}, where it seems {leads[c.before + 1]} throughout, "
+            f"but the ratio's interval holds 1 {self._stretch}: one may lie there or outside the grid"
+        )
+
+    @property
+    def _interval(self) -> str:
+        c = self.crossing
+        if c.low is None and c.high is None:
+            return "95% interval: anywhere in the grid or beyond"
+        return f"95% interval {self._stretch}"
+
+    @property
+    def _stretch(self) -> str:
+        c = self.crossing
+        if c.low is None and c.high is None:
+            return "everywhere"
+        if c.low is None:
+            return f"below {plain(c.high or 0.0)}, open downwards"
+        return f"above {plain(c.low)}, open upwards" if c.high is None else f"{plain(c.low)} to {plain(c.high)}"
+
+
+def crossings(grid: Grid, points: Sequence[Measured], metric: str) -> list[Found]:
+    """One for each axis of numbers, pair of arms and combination of the other axes' values that has two values or more."""
+    found = []
+    for axis in grid.axes:
+        if axis.numbers is None:
+            continue
+        series = _along_points(axis, grid, points, metric) if axis in grid.point_axes else _along_arms(axis, grid, points, metric)
+        for (base, candidate, elsewhere), values in series:
+            if len(values) < 2:
+                continue
+            values.sort()
+            at, logs, lows, highs = zip(*values, strict=True)
+            found.append(Found(axis.key, elsewhere, metric, base, candidate, at, crossing(at, logs, lows, highs)))
+    return found
+
+
+def told(found: Sequence[Found]) -> list[str]:
+    """A sentence for each; where a pair has, along one axis, none at several values of the others, one for all of these."""
+    groups: dict[tuple[str, str, str, int], list[Found]] = {}
+    for one in found:
+        outside = one.crossing.kind == "none" and one.crossing.shown and not one.crossing.undecided
+        groups.setdefault((one.axis, one.base, one.candidate, one.crossing.before if outside else id(one)), []).append(one)
+    lines = [_of_all(group, found) if len(group) > 1 else group[0].sentence for group in groups.values()]
+    return sorted(lines, key=lambda line: "no crossing" in line)  # those that cross first, else in their order
+
+
+def _of_all(group: Sequence[Found], found: Sequence[Found]) -> str:
+    """The sentence of several that say the same at different values of the other axes."""
+    first = group[0]
+    keys, about = list(first.elsewhere), (first.axis, first.base, first.candidate)
+    if len(group) == sum((one.axis, one.base, one.candidate) == about for one in found):
+        where = f", whatever {' and '.join(keys)} is"
+    elif len(keys) == 1:
+        where = f", at {keys[0]}={', '.join(one.elsewhere[keys[0]] for one in group)}"
+    else:
+        where = f", at {len(group)} combinations of {' and '.join(keys)}"
+    return f"{first.candidate} against {first.base}{where}: {first.finding}"
+
+
+Place = tuple[str, str, Mapping[str, str]]
+
+
+def _along_points(axis: Axis, grid: Grid, points: Sequence[Measured], metric: str) -> Iterator[tuple[Place, Series]]:
+    others = [other.key for other in grid.point_axes if other is not axis]
+    groups: dict[tuple[str, ...], list[Measured]] = {}
+    for point in points:
+        groups.setdefault(tuple(point.values[key] for key in others), []).append(point)
+    for (base, candidate), (elsewhere, group) in itertools.product(pairs_of(arms_in(points)), groups.items()):
+        ratios = [(float(point.values[axis.key]), log_ratio(point, base.name, candidate.name, metric)) for point in group]
+        series = [(value, *ratio) for value, ratio in ratios if ratio is not None]
+        yield (base.name, candidate.name, dict(zip(others, elsewhere, strict=True))), series
+
+
+def _along_arms(axis: Axis, grid: Grid, points: Sequence[Measured], metric: str) -> Iterator[tuple[Place, Series]]:
+    """Along an option of an engine: its arms against each arm of the other engines."""
+    arms = [arm for arm in arms_in(points) if not arm.bound]
+    families: dict[str, list[tuple[float, Arm]]] = {}
+    for arm in arms:
+        values = arm_values(arm.name, grid.arm_axes)
+        if axis.key in values:
+            rest = ",".join(f"{key.rpartition('.')[2]}={value}" for key, value in values.items() if key != axis.key)
+            families.setdefault(f"{arm.engine}:{rest}" if rest else arm.engine, []).append((float(values[axis.key]), arm))
+    others = [arm for arm in arms if arm.engine != axis.owner]
+    for point, other, (name, family) in itertools.product(points, others, families.items()):
+        series = [(value, *ratio) for value, arm in family if (ratio := log_ratio(point, other.name, arm.name, metric))]
+        yield (other.name, name, point.values), series
+
+
+def pairs_of(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
+    """Base and candidate: the first arm with every other, and arms of different engines with each other."""
+    measured = [arm for arm in arms if not arm.bound]
+    found = [(measured[0], arm) for arm in measured[1:]]
+    if len(measured) <= FEW_ARMS:
+        found += [(a, b) for a, b in itertools.combinations(measured[1:], 2) if a.engine != b.engine]
+    return found
+
+
+def log_ratio(point: Measured, base: str, candidate: str, metric: str) -> tuple[float, float, float] | None:
+    """The log ratio of the two arms at a point with its 95% bounds; None where no round has both."""
+    there = set(point.rows["arm"].unique())
+    if base not in there or candidate not in there:
+        return None
+    try:
+        found = compare(point.rows, base, candidate, [metric])[0]
+    except ResultsError:
+        return None
+    low = math.log(found.low) if found.low > 0 else -math.inf
+    return math.log(found.ratio), low, float(np.log(found.high))

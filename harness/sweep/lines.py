@@ -1,0 +1,163 @@
+"""Lines over one axis: the ratio to the first arm with its interval, the TTFT itself, and what neighbours went through."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from harness.evidence import Arm
+from harness.labels import wrapped
+from harness.plots.style import INK, Look, arm_label, drawable, looks, plain_number, scale_axis, titled, unit_of
+from harness.sweep.axes import Axis
+from harness.sweep.crossing import scaled
+from harness.sweep.crossings import Found
+
+PANEL = 3.0
+MOST_TICKS = 9
+SPREAD = 0.012
+"""Arms lie side by side, so that their intervals do not cover one another; a share of the axis' width."""
+
+
+def draw_lines(
+    table: pd.DataFrame, axis: Axis, arms: Sequence[Arm], metric: str, found: Sequence[Found], note: str
+) -> Figure | None:
+    """A panel each for the ratio, the TTFT and, where there were neighbours, the p95 gap. None where nothing was measured.
+
+    ``table`` has the rows of one line of points: each arm has at most one row a metric and value of ``axis``.
+    """
+    rows = table[table["metric"] == metric]
+    if rows.empty:
+        return None
+    gaps = table[table["metric"] == "gap_p95"]
+    panels = 2 + (not gaps.empty)
+    title = f"What changes with {drawable(axis.key)}"
+    picture = titled(title, 8.5, 0.9 + PANEL * panels, (note,))
+    axes = picture.subplots(panels, 1, sharex=True)
+    places, look = _places(axis), looks(arms)
+    handles: dict[str, Any] = {}
+    _ratios(axes[0], rows, axis, places, arms, look, metric, found)
+    _seconds(axes[1], rows, axis, places, arms, look, f"{metric} of TTFT", handles)
+    if not gaps.empty:
+        _seconds(axes[2], gaps, axis, places, arms, look, "p95 gap between\nthe neighbours' tokens", handles)
+    _scale(axes[-1], axis, places)
+    picture.legend(handles.values(), handles.keys(), loc="outside right upper", fontsize=8, handlelength=3.6, labelspacing=0.9)
+    return picture
+
+
+def _places(axis: Axis) -> dict[str, float]:
+    """Where each value stands: as the number it is, by its logarithm where the axis is one, or in the order given."""
+    if axis.numbers is None:
+        return {value: float(place) for place, value in enumerate(axis.values)}
+    by_log = scaled(axis.numbers)
+    return {value: float(np.log2(number)) if by_log else number for value, number in zip(axis.values, axis.numbers, strict=True)}
+
+
+def _place(axis: Axis, places: Mapping[str, float], value: Any) -> float:
+    if axis.numbers is None:
+        return places[str(value)]
+    return float(np.log2(value)) if scaled(axis.numbers) else float(value)
+
+
+def _scale(axes: Axes, axis: Axis, places: Mapping[str, float]) -> None:
+    axes.set_xticks(list(places.values()), [drawable(value) for value in places])
+    if axis.numbers is None:
+        axes.tick_params(axis="x", labelsize=8)
+    axes.set_xlabel(drawable(axis.key))
+
+
+def _shift(number: int, count: int, places: Mapping[str, float]) -> float:
+    width = max(places.values()) - min(places.values()) or 1.0
+    return (number - (count - 1) / 2) * SPREAD * width
+
+
+def _ratios(
+    axes: Axes, rows: pd.DataFrame, axis: Axis, places: Mapping[str, float], arms: Sequence[Arm], look: Mapping[str, Look],
+    metric: str, found: Sequence[Found],
+) -> None:  # fmt: skip
+    shown = [arm for arm in arms if not arm.bound]
+    values = [1.0]
+    base = next((str(one) for one in rows["base"].dropna()), "the first arm")
+    axes.axhline(1.0, color=look[base].colour if base in look else INK, linewidth=1.2)
+    for number, arm in enumerate(shown):
+        mine = _sorted(rows[(rows["arm"] == arm.name) & rows["ratio"].notna()], axis, places)
+        if mine.empty or arm.name == base:
+            continue
+        x = mine["place"].to_numpy(float) + _shift(number, len(shown), places)
+        _series(axes, x, mine, ("ratio", "ratio_low", "ratio_high"), 1.0, look[arm.name])
+        values += [value for name in ("ratio", "ratio_low", "ratio_high") for value in mine[name].dropna()]
+    for one in found:
+        if one.axis == axis.key and one.base == base and one.crossing.kind == "one" and one.candidate in look:
+            _crossing(axes, one, axis, places, look[one.candidate])
+    axes.set_yscale("log")  # half and double are alike
+    margin = max((max(values) / min(values)) ** 0.08, 1.02)
+    low, high = min(values) / margin, max(values) * margin
+    axes.set_ylim(low, high)
+    ticks = ratio_ticks(low, high)
+    axes.set_yticks(ticks, [plain_number(tick) for tick in ticks])
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylabel(f"{metric} / {wrapped(drawable(base), 24, 2)}'s\n(below 1: sooner)")
+    _grid(axes)
+
+
+def ratio_ticks(low: float, high: float) -> list[float]:
+    """Round places for a logarithmic axis of ratios, nine at most, 1 among them where it is inside."""
+    for width in (0.02, 0.05, 0.1):
+        if high / low < 1 + 8 * width:
+            return [round(place * width, 2) for place in range(math.ceil(low / width), math.floor(high / width) + 1)]
+    for steps in ((1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0,)):
+        found = [step * 10.0**power for power in range(-6, 7) for step in steps if low <= step * 10.0**power <= high]
+        if len(found) <= MOST_TICKS:
+            return found
+    return [1.0]
+
+
+def _crossing(axes: Axes, one: Found, axis: Axis, places: Mapping[str, float], style: Look) -> None:
+    """The place on the line of 1, with its interval."""
+    left, right = min(places.values()), max(places.values())
+    low = left if one.crossing.low is None else _place(axis, places, one.crossing.low)
+    high = right if one.crossing.high is None else _place(axis, places, one.crossing.high)
+    axes.hlines(1.0, low, high, color=style.colour, linewidth=5, alpha=0.35, zorder=1)
+    place = _place(axis, places, one.crossing.places[0])
+    axes.plot([place], [1.0], "|", color=style.colour, markersize=16, markeredgewidth=2.2, zorder=3)
+
+
+def _seconds(
+    axes: Axes, rows: pd.DataFrame, axis: Axis, places: Mapping[str, float], arms: Sequence[Arm], look: Mapping[str, Look],
+    label: str, handles: dict[str, Any],
+) -> None:  # fmt: skip
+    everything = rows["seconds"].dropna().to_numpy(float)
+    unit = unit_of(everything)
+    for number, arm in enumerate(arms):
+        mine = _sorted(rows[(rows["arm"] == arm.name) & rows["seconds"].notna()], axis, places)
+        if mine.empty:
+            continue
+        x = mine["place"].to_numpy(float) + _shift(number, len(arms), places)
+        line = _series(axes, x, mine, ("seconds", "seconds_low", "seconds_high"), unit.scale, look[arm.name])
+        handles.setdefault(arm_label(arm), line)
+    bounds = [arm.name for arm in arms if arm.bound]
+    heart = rows.loc[~rows["arm"].isin(bounds), "seconds"].dropna().to_numpy(float)  # not squeezed by a bound far above
+    scale_axis(axes.yaxis, everything * unit.scale, zero=True, heart=heart * unit.scale)
+    axes.set_ylabel(f"{label} ({unit.name})")
+    _grid(axes)
+
+
+def _series(axes: Axes, x: Any, rows: pd.DataFrame, names: Sequence[str], scale: float, style: Look) -> Any:
+    middle, low, high = (rows[name].to_numpy(float) * scale for name in names)
+    known = np.isfinite(low) & np.isfinite(high)
+    axes.vlines(x[known], low[known], high[known], color=style.colour, linewidth=1.4)
+    (line,) = axes.plot(x, middle, color=style.colour, linestyle=style.line, marker=style.marker, markersize=6, linewidth=1.6)
+    return line
+
+
+def _sorted(rows: pd.DataFrame, axis: Axis, places: Mapping[str, float]) -> pd.DataFrame:
+    return rows.assign(place=[_place(axis, places, value) for value in rows[axis.key]]).sort_values("place", kind="stable")
+
+
+def _grid(axes: Axes) -> None:
+    axes.grid(True)
+    axes.set_axisbelow(True)

@@ -1,0 +1,195 @@
+"""What a sweep leaves: verdict, table, crossings and pictures, from runs that are made up and whose answer is known."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from made_up_sweep import ARMS, made_up
+from matplotlib.figure import Figure
+
+from harness.sweep.crossing import crossing
+from harness.sweep.crossings import Found, crossings, told
+from harness.sweep.lines import MOST_TICKS, ratio_ticks
+from harness.sweep.outputs import CROSSING_COLUMNS, Outputs, write_outputs
+from harness.sweep.pictures import draw_sweep
+from harness.sweep.state import State
+from harness.sweep.table import COLUMNS, arms_in, long_table, measured_points
+from harness.sweep.verdict import headline, metric_of
+
+
+def crossing_at_3(values: Mapping[str, str], arm: str) -> float:
+    """Layerwise takes 0.5 s, chunkwise that times 3 / concurrency: they are even at 3."""
+    return 0.5 if arm.startswith("layerwise") else 0.5 * 3 / float(values.get("concurrency", 1))
+
+
+def even(values: Mapping[str, str], arm: str) -> float:
+    return 0.5
+
+
+def outputs(state: State) -> tuple[Outputs, str]:
+    found = write_outputs(state)
+    return found, (state.folder / "sweep.md").read_text(encoding="utf-8")
+
+
+def test_a_known_crossing_is_found_with_an_interval_around_it(tmp_path: Path) -> None:
+    state = made_up(tmp_path, ["concurrency=1,2,4,8"], crossing_at_3)
+    found, text = outputs(state)
+    with (tmp_path / "crossings.csv").open(encoding="utf-8") as file:
+        (row,) = csv.DictReader(file)
+    assert list(row) == list(CROSSING_COLUMNS)
+    assert (row["kind"], row["base"], row["candidate"]) == ("one", *ARMS)
+    assert float(row["place"]) == pytest.approx(3, rel=0.05)
+    assert float(row["low"]) < 3 < float(row["high"])
+    assert "sooner at 2, later at 2 of 4 points" in found.lines[0]
+    assert "the lead changes at concurrency" in found.lines[0]
+    assert f"{ARMS[1]} is sooner below it and is later above" in found.lines[0]
+    assert "## Where the lead changes" in text and "pictures/lines.png" in text
+
+
+def test_a_grid_of_two_axes_tells_the_lead_line_by_line(tmp_path: Path) -> None:
+    state = made_up(tmp_path, ["concurrency=1,2,4", "workload.prefix=512,1024"], crossing_at_3)
+    points, _ = measured_points(state)
+    found = crossings(state.grid, points, "p50")
+    along = [one for one in found if one.axis == "concurrency"]
+    assert [one.elsewhere for one in along] == [{"workload.prefix": "512"}, {"workload.prefix": "1024"}]
+    assert all(one.crossing.places[0] == pytest.approx(3, rel=0.1) for one in along)
+    across = [one for one in found if one.axis == "workload.prefix"]
+    assert all(one.crossing.kind == "none" and one.crossing.shown for one in across)
+    assert any("at concurrency=1, 2: no crossing from workload.prefix 512 to 1,024: it is sooner" in line for line in told(found))
+    assert any("outside the grid" in line for line in told(found))
+
+
+def test_where_two_arms_are_even_nothing_is_claimed(tmp_path: Path) -> None:
+    found, _ = outputs(made_up(tmp_path, ["concurrency=1,2,4"], even))
+    assert found.lines[0].startswith(
+        "no difference could be shown between layerwise:depth=4 and chunkwise:pool=0 at any of 3 points"
+    )
+    assert "95% interval" in found.lines[1] or "holds 1" in found.lines[1]
+
+
+@pytest.mark.parametrize(
+    ("half", "said"),
+    [
+        (0.1, "the lead changes at concurrency 2 (95% interval 1.8 to 2.2); b is sooner below it and is later above"),
+        (0.6, "the lead seems to change at concurrency 2 (95% interval: anywhere in the grid or beyond); "
+              "b seems sooner below it and seems later above"),
+    ],
+)  # fmt: skip
+def test_what_is_not_shown_only_seems(half: float, said: str) -> None:
+    logs = [-0.5, 0.5]
+    found = crossing([1, 3], logs, [log - half for log in logs], [log + half for log in logs])
+    assert Found("concurrency", {}, "p50", "a", "b", (1.0, 3.0), found).sentence == f"b against a: {said}"
+
+
+def test_points_that_failed_are_in_the_table_the_report_and_the_map(tmp_path: Path) -> None:
+    state = made_up(tmp_path, ["concurrency=1,2", "workload.prefix=512,1024"], crossing_at_3, skip=[3])
+    found, text = outputs(state)
+    assert found.lines[0].startswith("1 OF 4 POINTS FAILED: ")
+    assert "| 2 | 512 | failed: there is no such thing |" in text
+    table = pd.read_csv(tmp_path / "sweep.csv")
+    assert list(table.columns) == [*list(COLUMNS)[:4], "concurrency", "workload.prefix", *list(COLUMNS)[4:]]
+    assert table.loc[table["point"] == 3, "reason"].tolist() == ["there is no such thing"]
+    assert set(table.loc[table["point"] == 3, ["concurrency", "workload.prefix"]].iloc[0]) == {2, 512}
+    assert "failed" in texts_of(state, "map")
+
+
+def figures_of(state: State, monkeypatch: pytest.MonkeyPatch | None = None) -> dict[str, Figure]:
+    points, unreadable = measured_points(state)
+    table = long_table(state, points, unreadable)
+    drawn: dict[str, Figure] = {}
+
+    def keep(picture: Figure | None, stem: Path) -> list[Path]:
+        if picture is not None:
+            picture.draw_without_rendering()
+            drawn[stem.name] = picture
+        return []
+
+    patch = pytest.MonkeyPatch()
+    patch.setattr("harness.sweep.pictures.save", keep)
+    try:
+        metric = metric_of(table)
+        draw_sweep(state.grid, table, arms_in(points), metric, crossings(state.grid, points, metric), state.folder / "pictures")
+    finally:
+        patch.undo()
+    return drawn
+
+
+def texts_of(state: State, name: str) -> list[str]:
+    return [text.get_text() for axes in figures_of(state)[name].axes for text in axes.texts]
+
+
+def test_one_axis_gives_lines_with_the_numbers_of_the_table(tmp_path: Path) -> None:
+    state = made_up(tmp_path, ["concurrency=1,2,4,8"], crossing_at_3)
+    points, _ = measured_points(state)
+    table = long_table(state, points, {})
+    figures = figures_of(state)
+    assert list(figures) == ["lines"]
+    ratios = figures["lines"].axes[0]
+    rows = table[(table["arm"] == ARMS[1]) & (table["metric"] == "p50")]
+    drawn = [np.asarray(line.get_ydata()).tolist() for line in ratios.lines]
+    assert rows["ratio"].tolist() in drawn
+    assert [label.get_text() for label in figures["lines"].axes[1].get_xticklabels()] == ["1", "2", "4", "8"]
+
+
+def test_two_axes_give_a_map_with_every_ratio_and_the_base_named(tmp_path: Path) -> None:
+    state = made_up(tmp_path, ["concurrency=1,2", "workload.prefix=512,1024"], crossing_at_3)
+    texts = texts_of(state, "map")
+    assert len([text for text in texts if " to " in text]) == 4
+    pools = made_up(tmp_path / "pools", ["chunkwise.pool=0,8", "workload.prefix=512,1024"], even)
+    figures = figures_of(pools)
+    assert list(figures) == ["lines", "map-chunkwise-pool"]
+    assert texts_of(pools, "map-chunkwise-pool").count("1 (base)") == 2
+
+
+def test_cells_that_are_not_told_apart_from_1_are_hatched(tmp_path: Path) -> None:
+    state = made_up(tmp_path, ["concurrency=1,2", "workload.prefix=512,1024"], even, rounds=3, noise=0.2)
+    picture = figures_of(state)["map"].axes[0]
+    open_ = [text for text in picture.texts if text.get_text().startswith("~")]
+    assert len([patch for patch in picture.patches if patch.get_hatch()]) == len(open_) > 0
+
+
+@pytest.mark.parametrize(
+    ("vary", "names"),
+    [
+        (["chunkwise.pool=0,2,8"], ["lines-chunkwise-pool"]),
+        (["layerwise.depth=2,4", "layerwise.readers=2,4"], ["map-layerwise-readers"]),
+        (["concurrency=1,2", "workload.prefix=512,1024", "layout=chunk,layer"], ["map-1", "map-2"]),
+        (["layout=chunk,layer"], ["lines"]),
+    ],
+)
+def test_each_kind_of_grid_has_its_pictures(tmp_path: Path, vary: list[str], names: list[str]) -> None:
+    assert list(figures_of(made_up(tmp_path, vary, even, rounds=3))) == names
+
+
+def test_pictures_of_an_earlier_time_do_not_stay(tmp_path: Path) -> None:
+    state = made_up(tmp_path, ["concurrency=1,2"], even, rounds=3)
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "map.png").write_text("old")
+    write_outputs(state)
+    assert sorted(file.name for file in (tmp_path / "pictures").iterdir()) == ["lines.png", "lines.svg"]
+
+
+def test_a_sweep_of_which_nothing_is_measured_says_so(tmp_path: Path) -> None:
+    state = made_up(tmp_path, ["concurrency=1,2"], even, skip=[1, 2])
+    found, text = outputs(state)
+    assert found.lines == ["2 OF 2 POINTS FAILED: no verdict, since no point was measured."]
+    assert "No point was measured." in text
+
+
+def test_a_run_that_cannot_be_read_is_a_failed_point(tmp_path: Path) -> None:
+    state = made_up(tmp_path, ["concurrency=1,2"], even, rounds=3)
+    (state.run_folder(2) / "run.json").write_text("{")
+    points, unreadable = measured_points(state)
+    table = long_table(state, points, unreadable)
+    assert table.loc[table["point"] == 2, "status"].tolist() == ["failed"]
+    assert "cannot be read" in headline(state, table, []) or "cannot be read" in table.loc[table["point"] == 2, "reason"].iloc[0]
+
+
+@pytest.mark.parametrize(("low", "high"), [(0.95, 1.05), (0.8, 1.3), (0.3, 1.1), (0.05, 3.0), (0.001, 1000.0), (0.999, 1.001)])
+def test_ticks_of_a_ratio_are_few_round_and_hold_1(low: float, high: float) -> None:
+    ticks = ratio_ticks(low, high)
+    assert 1.0 in ticks and 1 <= len(ticks) <= MOST_TICKS
+    assert ticks == sorted(ticks) and all(low <= tick <= high for tick in ticks)
