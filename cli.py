@@ -12,7 +12,11 @@ from harness.commands.compare import compare
 from harness.commands.doctor import doctor
 from harness.commands.gate import gate
 from harness.commands.listing import list_
+from harness.commands.predict import predict
 from harness.commands.report import report
+from harness.commands.serve import serve
+from harness.commands.store import store
+from harness.commands.sweep import sweep
 from harness.commands.trace import trace
 from harness.commands.trend import trend
 from harness.commands.workload import workload
@@ -28,14 +32,18 @@ app = typer.Typer(
 )
 app.command()(compare)
 app.command()(ab)
+app.command()(sweep)
+app.command()(serve)
 app.command("list")(list_)
 app.command()(report)
 app.command()(trace)
+app.command()(predict)
 app.command()(gate)
 app.command()(calibrate)
 app.command()(trend)
 app.command()(doctor)
 app.add_typer(workload, name="workload")
+app.add_typer(store, name="store")
 
 
 def _version(wanted: bool) -> None:

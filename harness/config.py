@@ -60,7 +60,13 @@ class Experiment(Options):
     load_failure_policy: Literal["recompute", "fail"] = Field("recompute", description="what vLLM does when a load fails")
     keep_store: bool = Field(False, description="leave the primed chunks in the store")
     seed: int = Field(0, description="seed of the warm-up prompts")
+    target: str = Field("", description="http://HOST:PORT of a running vLLM to measure; empty: one is started")
+    target_trace: str = Field("", description="folder with the target's trace, where it is not found by itself")
+    target_timeout_s: float = Field(
+        300.0, gt=0, allow_inf_nan=False, description="a target that is silent for so many seconds has failed a request"
+    )
     vllm: dict[str, Any] = Field(default={}, description="further engine arguments of vLLM, as they are")
+    vary: list[str] = Field(default=[], description="axes of `ttft sweep`, as concurrency=1,2,4; nothing else reads them")
 
     @field_validator("arms")
     @classmethod

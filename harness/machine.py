@@ -9,6 +9,7 @@ from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 """CPU flags of processors that multiply bfloat16 themselves (the last one is ARM's)."""
@@ -25,6 +26,14 @@ def cpu_flags(cpuinfo: Path = CPUINFO) -> frozenset[str]:
         if name.strip() in ("flags", "Features"):
             return frozenset(value.split())
     return frozenset()
+
+
+def boot_id(file: Path = BOOT_ID) -> str:
+    """A random number of this start of the kernel: where two processes see the same one, they share a page cache."""
+    try:
+        return file.read_text(encoding="ascii").strip()
+    except OSError:
+        return ""
 
 
 def instruction_set(flags: Collection[str] | None = None) -> str:

@@ -10,21 +10,23 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "labels", "machine", "progress_bar"),
-    ("types", "specs", "registry", "results", "neighbour_log", "stats", "model", "installation"),
+    ("errors", "interrupt", "labels", "machine", "progress_bar"),
+    ("types", "specs", "registry", "results", "neighbour_log", "metrics_log", "stats", "model", "installation"),
     ("keys", "recorder", "config", "builtin_model"),
     ("chunkfile", "models"),
     ("stores", "workloads"),
-    ("cachestate", "engines", "layered", "evidence", "workload_summary", "calibrate"),
-    ("catalogue", "prediction", "trace_export", "connector"),
+    ("cachestate", "engines", "layered", "evidence", "workload_summary", "calibrate", "kv_shape"),
+    ("catalogue", "prediction", "trace_export", "connector", "serving", "storecheck"),
     (
+        "advice",
         "breakeven",
         "replay",
+        "storebench",
     ),
     ("experiment",),
     ("gate", "reporting", "plots", "doctor"),
     ("page",),
-    ("report", "history", "ab"),
+    ("report", "history", "ab", "sweep"),
     ("testing", "trend"),
     ("commands",),
     ("cli",),

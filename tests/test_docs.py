@@ -37,7 +37,7 @@ def test_a_command_of_the_docs_works(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "trace.jsonl").write_text(TRACE * 3)
     shutil.copytree(ROOT / "tests" / "data" / "traces", tmp_path, dirs_exist_ok=True)
-    arms = ["chunkwise:pool=8", "layerwise:depth=4"]
+    arms = ["chunkwise:pool=8", "layerwise:depth=4", "floor"]
     write_synthetic_run(tmp_path / "results" / "RUN", arms=arms, rounds=8, prompts=12, mean_s={arms[0]: 0.5, arms[1]: 0.4})
     verdict = refused(arms[1], arms[0], [], 0.05)
     rows = rows_of(verdict, {"p50": 0.05}, load(tmp_path / "results" / "RUN"))
@@ -48,10 +48,13 @@ def test_a_command_of_the_docs_works(
     if words[0] == "ab":
         (tmp_path / "my-engine").mkdir()
         monkeypatch.setattr("harness.ab.sides._commit", lambda folder, ref: 40 * "c")
-    if words[0] in ("ab", "compare", "calibrate") or "--run" in words:
+    if words[0] in ("ab", "compare", "calibrate", "serve", "sweep") or "--run" in words:
         words.append("--dry-run")
         if "--model" in words:  # a hub's model needs the hub; the rest of the command is still read
             words[words.index("--model") + 1] = "builtin"
+    if words[0] == "store":  # no server, and not for minutes
+        words[2] = f"file://{tmp_path}/kv"
+        words += ["--quick", "--sizes", "4KiB,8KiB", "--rounds", "2", "--no-limit"] if words[1] == "bench" else []
     monkeypatch.setattr(sys, "argv", ["ttft", *words])
     with pytest.raises(SystemExit) as ended:
         cli.main()

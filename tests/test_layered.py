@@ -13,7 +13,7 @@ from harness.chunkfile import Layout
 from harness.errors import ChunkMissing, ReadFailures
 from harness.layered import Layered, in_layout
 from harness.stores.base import Buffer, Read, Store, open_store
-from harness.testing.sharing import fetch, pattern
+from harness.testing.stores import fetch, pattern
 from harness.types import KVGeometry
 
 GEOMETRY = KVGeometry(

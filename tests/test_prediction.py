@@ -33,6 +33,8 @@ def test_a_prediction_is_the_models_with_the_floors_compute(tmp_path: Path) -> N
         step = Step(chunks, LAYERS, 2 * 262144, floor["compute_s"], floor["ttft_s"] - floor["compute_s"])
         row = found[(found["arm"] == "layerwise:depth=4") & (found["prompt"] == prompt)].iloc[0]
         assert row["predicted_s"] == pytest.approx(predict_layerwise(Link(0.002, 300e6), step, 8, 4))
+        assert row["predicted_stall_s"] == pytest.approx(row["predicted_s"] - floor["ttft_s"])
+        assert row["measured_stall_s"] == pytest.approx(rows[rows["arm"] == "layerwise:depth=4"]["stall_s"].median())
         assert row["measured_s"] == pytest.approx(rows[rows["arm"] == "layerwise:depth=4"]["ttft_s"].median())
 
 

@@ -53,6 +53,8 @@ def ab(
     flags: dict[str, Any] = {"arms": arm or None, "store": store, "workload": workload, "pairs": pairs}
     # The bounds say how good an engine is; here the question is whether it got worse.
     settings = merge(read_experiment(experiment), {"bounds": False}, flags, given_settings(setting or []))
+    if settings.target:
+        raise UsageError("ttft ab starts vLLM itself, each side with its own code; leave out target")
     sides = [resolve_side(BASE, repo, base, base_path), resolve_side(HEAD, repo, head, head_path)]
     folder = new_folder(out, "ab")
     floors = consulted(calibration, folder)

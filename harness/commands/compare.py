@@ -23,6 +23,10 @@ def compare(
     model: Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, bfloat16, float16 or float32")] = None,
     bounds: Annotated[bool | None, typer.Option("--bounds/--no-bounds", help="measure floor and recompute as well")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="http://HOST:PORT of a running vLLM (ttft serve); its key is the variable TTFT_API_KEY")
+    ] = None,
+    trace: Annotated[Path | None, typer.Option(help="folder of the target's trace, where it is not found by itself")] = None,
     setting: Annotated[list[str] | None, typer.Option("--set", help="any other setting, KEY=VALUE (ttft list settings)")] = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the run; must be new [default: results/<time>-<experiment>]")
@@ -45,6 +49,8 @@ def compare(
         "model": model,
         "dtype": dtype,
         "bounds": bounds,
+        "target": target,
+        "target_trace": str(trace) if trace is not None else None,
         **given_settings(setting or []),
     }
     if resume is not None:

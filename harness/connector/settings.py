@@ -1,5 +1,6 @@
 """What the connector is told: at start by ``kv_connector_extra_config``, per request by ``kv_transfer_params``."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -15,7 +16,7 @@ from harness.specs import Options, parse_options, split_spec
 class ConnectorSettings(Options):
     """The whole of ``kv_connector_extra_config``."""
 
-    store: str = Field(description="URL of the store")
+    store: str = Field(description="URL of the store, or $NAME of an environment variable that holds it")
     arms: list[str] = Field(default=["layerwise"], min_length=1, description="engine specs; a request picks one by its text")
     default_arm: str = Field("", description="arm of requests that name none; empty: the first")
     chunk_tokens: int = Field(256, ge=1, description="tokens in a chunk; a multiple of vLLM's block size")
@@ -54,11 +55,20 @@ def parse_arm(text: str) -> Arm:
 def parse_settings(config: Mapping[str, Any]) -> tuple[ConnectorSettings, dict[str, Arm]]:
     """Settings and arms by name, the default one first. Raises UsageError."""
     settings = parse_options(ConnectorSettings, config, "the connector")
+    if settings.store.startswith("$"):
+        settings = settings.model_copy(update={"store": _from_environment(settings.store[1:])})
     arms = {text: parse_arm(text) for text in settings.arms}
     default = settings.default_arm or settings.arms[0]
     if default not in arms:
         raise known("default arm", default, list(arms))
     return settings, {default: arms[default], **arms}
+
+
+def _from_environment(name: str) -> str:
+    """A store's URL may hold a password, and everybody on the machine can read a command line."""
+    if not os.environ.get(name):
+        raise UsageError(f"the connector's store is the environment variable {name}, which is not set; set it to the store's URL")
+    return os.environ[name]
 
 
 def parse_params(params: Mapping[str, Any] | None, arms: Mapping[str, Arm]) -> RequestParams:

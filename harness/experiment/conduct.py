@@ -4,13 +4,16 @@ import asyncio
 import contextlib
 import itertools
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
 from harness.errors import RunError, TtftError
-from harness.experiment import correctness, environment
+from harness.experiment import correctness
+from harness.experiment.at_server import AtServer, session_at_server
+from harness.experiment.declared import declared
 from harness.experiment.earlier import NOTHING, Earlier
+from harness.experiment.engine_settings import engine_settings
 from harness.experiment.order import PlannedRun, schedule
 from harness.experiment.progress import Progress
 from harness.experiment.proofs import TokenWitness
@@ -20,10 +23,10 @@ from harness.experiment.setting import RECOMPUTE, Setting
 from harness.experiment.timed import TimedRuns
 from harness.experiment.turns import AtOnce, Turns
 from harness.experiment.watch import NoWatch, Watch
-from harness.replay.in_process import EngineSettings
+from harness.metrics_log import append_metrics
+from harness.replay.prometheus import Scraper
 from harness.results import RunWriter
 from harness.stores import Store, open_store
-from harness.stores.base import redact
 
 
 def measure(
@@ -76,47 +79,57 @@ class Conductor:
         self._watch = watch
         self._turns = turns
         self._namespace = f"{folder.name}-{time.time_ns():x}"
-        self.meta: dict[str, Any] = {**_meta(setting, folder.name, command), **watch.declared, **earlier.meta}
+        self.meta: dict[str, Any] = {**declared(setting, folder.name, command), **watch.declared, **earlier.meta}
 
     async def conduct(self) -> None:
         """All stages."""
         experiment = self._setting.experiment
         chosen = correctness.choose(self._setting.data.prompts, self._setting.hits, experiment.correctness_prompts)
+        if experiment.target:
+            self._progress.stage(f"connecting to {experiment.target}")
+            async with session_at_server(self._setting, self._store) as there:
+                await self._at_server(there, chosen)
+            return
         if chosen and self._setting.dtype != "float32":
             await self._correctness_apart(chosen)
         self._progress.stage(f"starting vLLM ({self._setting.dtype})")
-        with self._session(self._setting.dtype, experiment.kv_cache_gib) as session:
-            self.meta["geometry"] = session.trace.start["geometry"]
-            self.meta["binding"]["torch_threads"] = session.trace.start["torch_threads"]
-            self.meta["direct_reads"] = session.trace.start["direct"]
-            heads = self._setting.heads
-            self._progress.stage(f"priming the store with {self._setting.primed_chunks} chunks")
-            await session.prime(heads, self._namespace)
-            if chosen and self._setting.dtype == "float32":
-                await self._correctness_here(session, chosen)
-            await self._warm_up(session)
-            await self._timed_runs(session)
+        async with self._session(self._setting.dtype, experiment.kv_cache_gib) as session:
+            await self._stages(session, chosen)
 
-    @contextlib.contextmanager
-    def _session(self, dtype: str, kv_cache_gib: float) -> Iterator[Session]:
+    async def _at_server(self, there: AtServer, chosen: list[Any]) -> None:
+        """The same stages, and the server's own metrics beside them."""
+        self.meta["server"] = dict(there.told)
+        notes = self.meta["data"]["notes"]
+        notes.extend(there.notes)
+        if chosen and self._setting.dtype != "float32":
+            self.meta["correctness"]["detail"] = f"the server computes in {self._setting.dtype}"
+            notes.append(f"No correctness pass: the server computes in {self._setting.dtype}, and only float32 can show it.")
+        scraper = Scraper(there.engine.http, there.engine.target.url, lambda rows: append_metrics(self._folder, rows))
+        async with scraper.during():
+            if scraper.others:
+                notes.append(
+                    f"The server was serving {scraper.others:.0f} other requests at the start: TTFT holds their load too."
+                )
+            await self._stages(there.session, chosen)
+        if scraper.errors:
+            self.meta["warnings"].append(f"{len(scraper.errors)} readings of the server's /metrics failed: {scraper.errors[0]}")
+
+    async def _stages(self, session: Session, chosen: list[Any]) -> None:
+        """From priming on."""
+        start = session.trace.start
+        self.meta |= {"geometry": start.get("geometry", {}), "direct_reads": start.get("direct")}
+        self.meta["binding"] |= {"torch_threads": start["torch_threads"]} if "torch_threads" in start else {}
+        self._progress.stage(f"priming the store with {self._setting.primed_chunks} chunks")
+        await session.prime(self._setting.heads, self._namespace)
+        if chosen and self._setting.dtype == "float32":
+            await self._correctness_here(session, chosen)
+        await self._warm_up(session)
+        await self._timed_runs(session)
+
+    @contextlib.asynccontextmanager
+    async def _session(self, dtype: str, kv_cache_gib: float) -> AsyncIterator[Session]:
         experiment = self._setting.experiment
-        settings = EngineSettings(
-            model=self._setting.model.path,
-            dtype=dtype,
-            max_model_len=self._setting.max_model_len,
-            kv_cache_bytes=int(kv_cache_gib * 2**30),
-            connector={
-                "store": experiment.store,
-                "arms": self._setting.served_arms,
-                "chunk_tokens": experiment.chunk_tokens,
-                "layout": experiment.layout,
-                "save": False,
-                "trace": str((self._folder / "trace").resolve()),
-            },
-            load_failure_policy=experiment.load_failure_policy,
-            tensor_parallel=experiment.tensor_parallel,
-            extra=experiment.vllm,
-        )
+        settings = engine_settings(self._setting, dtype, kv_cache_gib, self._folder / "trace", save=False)
         session = Session.start(settings, self._store, self._folder, experiment.chunk_tokens)
         try:
             yield session
@@ -126,7 +139,7 @@ class Conductor:
     async def _correctness_apart(self, chosen: list[Any]) -> None:
         self._progress.stage("starting vLLM (float32) for the correctness pass")
         # float32 KV is twice as large; the pass runs one request at a time, so the cache need not be.
-        with self._session("float32", self._setting.experiment.kv_cache_gib) as session:
+        async with self._session("float32", self._setting.experiment.kv_cache_gib) as session:
             await self._correctness_here(session, chosen)
 
     async def _correctness_here(self, session: Session, chosen: list[Any]) -> None:
@@ -196,46 +209,3 @@ class Conductor:
             self.meta["void_runs"] = [*self.meta["void_runs"], *runs.void]
             runs.void.clear()
             self._writer.write_meta(self.meta)
-
-
-def _meta(setting: Setting, name: str, command: str) -> dict[str, Any]:
-    experiment = setting.experiment
-    config = experiment.model_dump()
-    config |= {
-        "store": redact(experiment.store),
-        "dtype": setting.dtype,
-        "model": setting.model.name,
-        "max_model_len": setting.max_model_len,
-    }
-    return {
-        "id": name,
-        "command": command,
-        "question": experiment.question,
-        "started": now(),
-        "ended": None,
-        "status": "partial",
-        "config": config,
-        "arms": [
-            {
-                "name": arm.name,
-                "engine": arm.engine.name,
-                "options": arm.options.model_dump(),
-                "grants_hits": arm.engine.grants_hits,
-                "loads_kv": arm.engine.loads_kv,
-            }
-            for arm in setting.arms.values()
-        ],
-        "versions": environment.versions(),
-        "machine": environment.machine(),
-        "binding": environment.binding(),
-        "data": {
-            "fingerprint": setting.data.fingerprint(),
-            "prompts": len(setting.data.prompts),
-            "notes": list(setting.notes),
-            "primed_chunks": setting.primed_chunks,
-        },
-        "correctness": {"status": "skipped"},
-        "runs": [],
-        "void_runs": [],
-        "warnings": [],
-    }

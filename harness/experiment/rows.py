@@ -6,13 +6,18 @@ from typing import Any
 from harness.replay.outcome import Outcome
 
 
-def timings(outcome: Outcome, lookup: Mapping[str, Any] | None, loads: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-    """The time columns, in seconds. Ranks work side by side, so their longest load and stall count."""
+def timings(
+    outcome: Outcome, lookup: Mapping[str, Any] | None, loads: Sequence[Mapping[str, Any]], traced: bool = True
+) -> dict[str, object]:
+    """The time columns, in seconds. Ranks work side by side, so their longest load and stall count.
+
+    Not ``traced``: lookups and stalls are not known, so what is left for computing is not either.
+    """
     lookup_s = lookup["end_s"] - lookup["start_s"] if lookup else None
     moved = [load for load in loads if load["start_s"] is not None]
     stall_s = max((load["stall_s"] for load in loads), default=None)
     compute_s = None
-    if outcome.prefill_s is not None:
+    if outcome.prefill_s is not None and traced:
         compute_s = outcome.prefill_s - (lookup_s or 0.0) - (stall_s or 0.0)
     return {
         "ttft_s": outcome.first_s - outcome.sent_s if outcome.first_s is not None else None,

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from harness.connector.settings import Arm
 from harness.errors import RunError, StoreUnavailable
@@ -13,20 +14,57 @@ from harness.layered import in_layout
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
 from harness.stores.base import Store
-from harness.types import ChunkKey
+from harness.types import ChunkKey, hit_limit
 
 PRIMER = "chunkwise"
 """The arm that primes: it hits what is stored already and saves the rest."""
 
 
+class Engine(Protocol):
+    """vLLM in this process (in_process.py) or behind its API (over_http.py)."""
+
+    async def generate(
+        self,
+        request_id: str,
+        tokens: Sequence[int],
+        output_tokens: int,
+        params: Mapping[str, Any],
+        heard: Callable[[float], None] | None = None,
+    ) -> Outcome:
+        """Serve one prompt; a failed one is an outcome with an error."""
+
+    def close(self) -> None:
+        """Stop. Safe to call twice."""
+
+
 class Session:
     """Sends requests to one engine and keeps account of what it stored."""
 
-    def __init__(self, engine: InProcessEngine, store: Store, trace: TraceReader, chunk_tokens: int) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        store: Store,
+        trace: TraceReader,
+        chunk_tokens: int,
+        *,
+        prefix: str = "",
+        traced: bool = True,
+        local: bool = True,
+        shared: bool = False,
+    ) -> None:
+        """``prefix``: put before every label. ``traced``: the connector's trace can be read; without it there are no keys
+        and no proofs of bytes. ``local``: the store's files, if it has any, are in this machine's page cache.
+        ``shared``: others may use the same engine, so what the trace calls saved need not be ours.
+        """
         self.engine = engine
         self.store = store
         self.trace = trace
         self.chunk_tokens = chunk_tokens
+        self.traced = traced
+        self.local = local
+        self._prefix = prefix
+        self._shared = shared
+        self._own: set[str] = set()
         self._numbers = itertools.count()
         self._roots: dict[str, bytes] = {}
         self.stored: set[str] = set()
@@ -59,11 +97,17 @@ class Session:
     ) -> Outcome:
         """One request by one arm, granted ``hit`` tokens at most; ``heard`` is told when each output arrives."""
         params = {"arm": arm, "max_hit_tokens": hit, "save": save, "namespace": namespace, "label": label}
+        if label:
+            params["label"] = self._prefix + label
+        if save and self._shared:
+            self._own.update(self.keys(tokens, namespace))
         told = {"heard": heard} if heard is not None else {}
         return await self.engine.generate(f"ttft-{next(self._numbers)}", tokens, output_tokens, params, **told)
 
     def keys(self, tokens: Sequence[int], namespace: str) -> list[ChunkKey]:
-        """The keys, of all ranks, of the whole chunks of ``tokens``."""
+        """The keys, of all ranks, of the whole chunks of ``tokens``; none without a trace, which tells what goes into them."""
+        if not self.traced:
+            return []
         if namespace not in self._roots:
             self._roots[namespace] = root({**self.trace.start["identity"], "namespace": namespace})
         world = int(self.trace.start["identity"]["world"])
@@ -80,14 +124,28 @@ class Session:
                 raise RunError(f"priming failed: {outcome.error}")
             missing = [key for key in self.keys(tokens, namespace) if key not in self.trace.saved]
             if missing:
-                raise RunError(f"priming left {len(missing)} chunks unsaved; see vllm.log in the run's folder")
+                log = "the server's log" if self._shared else "vllm.log in the run's folder"
+                raise RunError(f"priming left {len(missing)} chunks unsaved; see {log}")
+            if not self.traced:
+                await self._read_again(tokens, namespace)
+
+    async def _read_again(self, tokens: Sequence[int], namespace: str) -> None:
+        """Without a trace, what was saved shows in a second reading only. Raises RunError."""
+        again = await self.send(PRIMER, tokens, 1, namespace, hit=len(tokens), save=False)
+        expected = hit_limit(len(tokens), self.chunk_tokens)
+        if again.error or again.cached_tokens != expected:
+            why = again.error or f"read again, it hit {again.cached_tokens} of {expected} tokens"
+            raise RunError(f"priming failed: {why}")
 
     def note_saves(self) -> None:
         """Take in what was saved since the last call. Raises StoreUnavailable where a save failed."""
-        self.trace.poll()
-        self.stored.update(self.trace.saved)
+        self._account()
         if self.trace.save_errors:
             raise StoreUnavailable(f"chunks could not be saved: {self.trace.save_errors[0]}")
+
+    def _account(self) -> None:
+        self.trace.poll()
+        self.stored.update(self.trace.saved.keys() & self._own if self._shared else self.trace.saved)
 
     async def drop_page_cache(self, keys: Sequence[str]) -> bool:
         """Have the operating system forget these chunks; whether that could be verified."""
@@ -98,13 +156,21 @@ class Session:
         gone = self.stored.intersection(keys)
         self.store.delete(gone)
         self.stored -= gone
+        self._own -= gone
         self.trace.forget(gone)
+
+    def hand_over(self, *, keep_store: bool = False) -> None:
+        """Make way for another experiment: of this one no chunk is left in the store, and nothing unread in the trace."""
+        self._account()
+        if not keep_store:
+            self.store.delete(self.stored)
+        self.stored.clear()
+        self.trace.begin_anew()
 
     def close(self, *, keep_store: bool = False) -> None:
         """Stop vLLM, and clean up the store."""
         self.engine.close()
-        self.trace.poll()
-        self.stored.update(self.trace.saved)
+        self._account()
         if not keep_store:
             self.store.delete(self.stored)
 

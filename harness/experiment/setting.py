@@ -10,6 +10,7 @@ from harness.errors import UsageError
 from harness.experiment.crowd import Crowd
 from harness.experiment.session import PRIMER
 from harness.replay.arrivals import parse_arrivals, times
+from harness.replay.target_url import check_url
 from harness.specs import parse_options, split_spec
 from harness.stats.serving import parse_slo
 from harness.types import DataSet, hit_limit
@@ -55,6 +56,8 @@ class Setting:
 def settle(experiment: Experiment) -> Setting:
     """Resolve everything. Raises UsageError or SetupError; starts nothing."""
     notes: list[str] = []
+    if experiment.target:
+        experiment = experiment.model_copy(update={"target": check_url(experiment.target)})
     arms = {text: parse_arm(text) for text in experiment.arms}
     if experiment.bounds:
         arms.setdefault(RECOMPUTE, parse_arm(RECOMPUTE))
@@ -83,6 +86,9 @@ def settle(experiment: Experiment) -> Setting:
             "no prompt of the workload hits a whole chunk, so there is nothing to load; lengthen prefixes or lower chunk_tokens"
         )
     notes += _idle(hits, experiment)
+    if experiment.vary:
+        varied = " and ".join(experiment.vary)
+        notes.append(f"This is one point of the experiment: it varies {varied}, which only ttft sweep does.")
     heads = priming_plan(data, hits, experiment.chunk_tokens) if experiment.cache_state == "primed" else []
     parse_slo(experiment.slo)
     schedule = _schedule(experiment, data)

@@ -110,6 +110,8 @@ class TimedRuns:
 
     def _warm_state(self, namespace: str) -> str:
         """``warm`` where the store can tell that all chunks are in the page cache; a natural run starts without any."""
+        if not self._session.local:
+            return "unknown"
         if self._natural:
             return "warm"
         keys = {
@@ -155,7 +157,7 @@ class TimedRuns:
         self._writer.append_spans(rows.span_rows(planned.run, prompt.id, lookup, loads))
         digest = proofs.tokens_digest(outcome.tokens)
         void = proofs.hit_reason(hit, outcome.cached_tokens)
-        void = void or proofs.load_reason(loads, hit, engine.loads_kv, trace.saved, keys)
+        void = void or proofs.load_reason(loads, hit, engine.loads_kv and self._session.traced, trace.saved, keys)
         if not void and engine.loads_kv and self._alone:
             void = self._witness.reason(prompt.id, planned.arm, digest)
         return {
@@ -168,7 +170,7 @@ class TimedRuns:
             "prompt_tokens": len(prompt.tokens),
             "expected_hit_tokens": hit,
             "hit_tokens": outcome.cached_tokens,
-            **rows.timings(outcome, lookup, loads),
+            **rows.timings(outcome, lookup, loads, self._session.traced),
             "output_tokens": len(outcome.tokens),
             **rows.counters(loads),
             "output_digest": digest,

@@ -3,14 +3,19 @@
 import json
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 class TraceReader:
-    """Follows every ``worker-*.jsonl`` of a folder. ``saved`` maps a chunk key to its layers' checksums."""
+    """Follows every ``worker-*.jsonl`` of a folder. ``saved`` maps a chunk key to its layers' checksums.
 
-    def __init__(self, folder: Path) -> None:
+    ``prefix``: only requests whose label begins with it are kept, under what follows: others may use the same server.
+    """
+
+    def __init__(self, folder: Path | None, prefix: str = "") -> None:
+        """``folder``: None where it cannot be read, so that there is never anything new."""
         self._folder = folder
+        self._prefix = prefix
         self._offsets: dict[Path, int] = {}
         self.start: dict[str, Any] = {}
         self.saved: dict[str, list[int]] = {}
@@ -20,7 +25,7 @@ class TraceReader:
 
     def poll(self) -> None:
         """Take in what is new; a line that is still being written waits for the next call."""
-        for path in sorted(self._folder.glob("worker-*.jsonl")):
+        for path in self._files():
             with path.open("rb") as file:
                 file.seek(self._offsets.get(path, 0))
                 data = file.read()
@@ -29,12 +34,27 @@ class TraceReader:
             for line in data[:end].splitlines():
                 self._take(json.loads(line))
 
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob("worker-*.jsonl")) if self._folder is not None else []
+
+    def skip(self) -> None:
+        """Begin behind what is there, but for how each process named itself: a server may have served others for days."""
+        for path in self._files():
+            with path.open("rb") as file:
+                first = file.readline()
+                self._offsets[path] = _last_line_end(file)
+            if first.endswith(b"\n"):
+                self._take(json.loads(first))
+
     def _take(self, record: dict[str, Any]) -> None:
         kind = record["kind"]
+        label = record.get("label", "")
+        if kind in ("lookup", "load") and not label.startswith(self._prefix):
+            return
         if kind == "lookup":
-            self._lookups[record["label"]] = record
+            self._lookups[label.removeprefix(self._prefix)] = record
         elif kind == "load":
-            self._loads.setdefault(record["label"], []).append(record)
+            self._loads.setdefault(label.removeprefix(self._prefix), []).append(record)
         elif kind == "save":
             self.saved[record["key"]] = record["checksums"]
         elif kind == "save_error":
@@ -54,3 +74,23 @@ class TraceReader:
         """These chunks were deleted."""
         for key in keys:
             self.saved.pop(key, None)
+
+    def begin_anew(self) -> None:
+        """Forget all that was read but how each process named itself: another experiment begins."""
+        self.saved.clear()
+        self.save_errors.clear()
+        self._lookups.clear()
+        self._loads.clear()
+
+
+def _last_line_end(file: BinaryIO) -> int:
+    """Behind the last whole line: somebody may be writing the next one."""
+    end = file.seek(0, 2)
+    while end:
+        begin = max(0, end - 65536)
+        file.seek(begin)
+        newline = file.read(end - begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        end = begin
+    return 0

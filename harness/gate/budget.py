@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from harness.errors import UsageError
+from harness.interrupt import interrupt
 
 UNITS = {"h": 3600.0, "m": 60.0, "s": 1.0}
 CLEANING_UP_S = 15.0
@@ -39,7 +40,7 @@ class Budget:
     @contextlib.contextmanager
     def enforced(self) -> Iterator[None]:
         """Raise KeyboardInterrupt in the main thread when it is over, whatever is going on: cleaned up as after Ctrl-C."""
-        before = signal.signal(signal.SIGALRM, lambda *_: signal.raise_signal(signal.SIGINT))
+        before = signal.signal(signal.SIGALRM, interrupt)
         signal.setitimer(signal.ITIMER_REAL, max(self.left, 1e-3))
         try:
             yield

@@ -7,11 +7,11 @@ from harness.calibrate import Calibration
 
 SETTINGS = (
     "workload", "store", "model", "dtype", "max_model_len", "chunk_tokens", "kv_cache_gib", "layout", "cache_state", "page_cache",
-    "concurrency", "neighbours", "probe_every_s", "arrivals", "tensor_parallel", "load_failure_policy", "vllm",
+    "concurrency", "neighbours", "probe_every_s", "arrivals", "tensor_parallel", "load_failure_policy", "target", "vllm",
 )  # fmt: skip
 """What of run.json's ``config`` decides how long a request takes."""
 
-ADDED = {"layout": "chunk", "neighbours": 0, "probe_every_s": 0.0}
+ADDED = {"layout": "chunk", "neighbours": 0, "probe_every_s": 0.0, "target": ""}
 """What it meant before there was such a setting, for older files."""
 
 

@@ -134,17 +134,19 @@ def _outcome(item: Any, sent: float, arrivals: list[float], last: float, receive
     )
 
 
-def _engine_args(settings: EngineSettings) -> Any:
-    from vllm.config import KVTransferConfig
-    from vllm.engine.arg_utils import AsyncEngineArgs
+def transfer_arguments(settings: EngineSettings) -> dict[str, Any]:
+    """What vLLM's ``KVTransferConfig`` takes."""
+    return {
+        "kv_connector": "TTFTConnector",
+        "kv_connector_module_path": "harness.connector",
+        "kv_role": "kv_both",
+        "kv_connector_extra_config": dict(settings.connector),
+        "kv_load_failure_policy": settings.load_failure_policy,
+    }
 
-    transfer = KVTransferConfig(
-        kv_connector="TTFTConnector",
-        kv_connector_module_path="harness.connector",
-        kv_role="kv_both",
-        kv_connector_extra_config=dict(settings.connector),
-        kv_load_failure_policy=settings.load_failure_policy,
-    )
+
+def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
+    """The engine arguments by name, but for the connector's."""
     arguments: dict[str, Any] = {
         "model": settings.model,
         "dtype": settings.dtype,
@@ -153,16 +155,22 @@ def _engine_args(settings: EngineSettings) -> Any:
         "max_num_batched_tokens": max(settings.max_model_len, 2048),
         "kv_cache_memory_bytes": settings.kv_cache_bytes,
         "tensor_parallel_size": settings.tensor_parallel,
-        "kv_transfer_config": transfer,
         "skip_tokenizer_init": True,
         "enforce_eager": True,
         "enable_prefix_caching": False,  # vLLM's own cache would hide the engines
         "disable_log_stats": False,
         "seed": 0,
     }
-    arguments.update(settings.extra)
+    return {**arguments, **settings.extra}
+
+
+def _engine_args(settings: EngineSettings) -> Any:
+    from vllm.config import KVTransferConfig
+    from vllm.engine.arg_utils import AsyncEngineArgs
+
+    transfer = KVTransferConfig(**transfer_arguments(settings))
     try:
-        return AsyncEngineArgs(**arguments)
+        return AsyncEngineArgs(**{"kv_transfer_config": transfer, **engine_arguments(settings)})
     except TypeError as error:
         raise SetupError(f"vLLM does not know an engine argument of [vllm]: {error}") from error
 

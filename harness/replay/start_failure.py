@@ -5,7 +5,7 @@ Its engine is a process of its own: the exception that reaches us says "see root
 
 import re
 
-_ERROR = re.compile(r"^(?:\([^)]*\) ERROR .*?\] )?[\w.]*(?:Error|Exception): (.+)$", re.MULTILINE)
+_ERROR = re.compile(r"^(?:\([^)]*\) (?:ERROR .*?\] )?)?(?:[\w.]*(?:Error|Exception)|[\w.]+: error): (.+)$", re.MULTILINE)
 _WORKER = re.compile(r"Worker failed with error ['\"](.*)['\"], please check the stack trace")
 _ELSEWHERE = "root cause above"
 
@@ -16,8 +16,13 @@ def start_failure(error: BaseException, log: str) -> str:
     said = text.splitlines()[0] if text else type(error).__name__
     if _ELSEWHERE not in said:
         return said
+    return last_cause(log) or said
+
+
+def last_cause(log: str) -> str:
+    """The last error in ``log`` that is a cause; empty where there is none."""
     causes = [cause for cause in _ERROR.findall(log) if _ELSEWHERE not in cause]
     if not causes:
-        return said
+        return ""
     inner = _WORKER.search(causes[-1])
     return inner[1] if inner else str(causes[-1]).strip()

@@ -22,7 +22,7 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
         ("ended", meta.get("ended")),
         ("store", evidence.setting("store")),
         ("config", {k: v for k, v in (meta.get("config") or {}).items() if k != "store"}),
-        *((name, meta.get(name)) for name in ("geometry", "versions", "machine", "binding", "correctness")),
+        *((name, meta.get(name)) for name in ("geometry", "versions", "machine", "binding", "server", "correctness")),
         ("data", {k: v for k, v in (meta.get("data") or {}).items() if k != "notes"}),
     ]
     return [(name, _fact(value)) for name, value in known if value not in (None, "", {})]

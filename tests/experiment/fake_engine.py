@@ -19,6 +19,7 @@ from harness.experiment.earlier import NOTHING, Earlier
 from harness.experiment.progress import Silent
 from harness.experiment.setting import Setting, settle
 from harness.keys import chain, for_rank, root
+from harness.models import fingerprint
 from harness.replay.in_process import EngineSettings
 from harness.replay.outcome import Outcome
 from harness.results import Run, load
@@ -87,7 +88,7 @@ class FakeEngine:
         self.closed = False
         self._vllm = vllm
         self._store = open_store(settings.connector["store"])
-        self._identity = {"model": settings.model, "dtype": settings.dtype, "world": self.world}
+        self._identity = {"model": fingerprint(settings.model), "dtype": settings.dtype, "world": self.world}
         self._arms: dict[str, Arm] = {text: parse_arm(text) for text in settings.connector["arms"]}
         self._chunk: int = settings.connector["chunk_tokens"]
         if not vllm.mute:

@@ -167,3 +167,9 @@ def test_an_open_loop_has_one_schedule_for_all_arms() -> None:
 def test_an_open_loop_refuses_what_it_cannot_keep(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(UsageError, match=said):
         settled(**{"arrivals": "poisson:rate=2", **changes})
+
+
+def test_what_only_a_sweep_does_is_told_by_everything_else() -> None:
+    notes = settled(vary=["concurrency=1,2", "chunk_tokens=16,32"]).notes
+    assert "it varies concurrency=1,2 and chunk_tokens=16,32, which only ttft sweep does" in " ".join(notes)
+    assert not any("varies" in note for note in settled().notes)

@@ -116,3 +116,43 @@ def test_what_the_connector_writes_is_what_is_read(tmp_path: Path) -> None:
     reader.poll()  # before the file is closed
     trace.close()
     assert reader.saved == {"a": [2**64 - 1]}
+
+
+@pytest.mark.parametrize("long", [10, 200_000])
+def test_what_a_server_did_before_is_skipped_but_for_how_it_named_itself(tmp_path: Path, long: int) -> None:
+    append(
+        tmp_path, record("start", blocks=7) + record("save", key="old", checksums=[1]) + record("save_error", key="o", error="e")
+    )
+    half = record("load", label="theirs/0", spans="x" * long)
+    append(tmp_path, half[:-5])
+    reader = TraceReader(tmp_path, "mine/")
+    reader.skip()
+    append(tmp_path, half[-5:] + record("save", key="new", checksums=[2]))
+    reader.poll()
+    assert (reader.start["blocks"], reader.saved, reader.save_errors) == (7, {"new": [2]}, [])
+
+
+def test_a_trace_that_begins_after_the_skip_is_read_from_its_start(tmp_path: Path) -> None:
+    append(tmp_path, b"")
+    reader = TraceReader(tmp_path)
+    reader.skip()
+    assert reader.start == {}
+    append(tmp_path, record("start", blocks=7))
+    reader.poll()
+    assert reader.start["blocks"] == 7
+
+
+def test_only_requests_with_the_prefix_are_kept_without_it(tmp_path: Path) -> None:
+    for who in ("mine", "theirs"):
+        append(tmp_path, record("lookup", label=f"{who}/0/0", hit_tokens=1) + record("load", label=f"{who}/0/0", rank=0))
+    reader = TraceReader(tmp_path, "mine/")
+    reader.poll()
+    assert reader.lookup("0/0") is not None and len(reader.loads("0/0")) == 1
+    assert reader.lookup("theirs/0/0") is None and reader.loads("theirs/0/0") == []
+
+
+def test_no_folder_has_never_anything_new() -> None:
+    reader = TraceReader(None)
+    reader.skip()
+    reader.poll()
+    assert (reader.start, reader.saved) == ({}, {})

@@ -1,0 +1,135 @@
+"""``ttft serve``: vLLM's OpenAI-compatible server with our connector and all arms of an experiment."""
+
+import os
+import shlex
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from harness.commands.measuring import end_as_by_ctrl_c
+from harness.commands.terminal import console
+from harness.errors import RunError, SetupError, UsageError
+
+LOG = "server.log"
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+STORE = "TTFT_STORE"
+"""The environment variable that holds the store's URL for the server's processes."""
+
+
+def serve(
+    experiment: Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")] = "default",
+    arm: Annotated[list[str] | None, typer.Option(help="engine spec, e.g. layerwise:depth=4; give several")] = None,
+    store: Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")] = None,
+    workload: Annotated[str | None, typer.Option(help="workload spec; its longest prompt has to fit")] = None,
+    model: Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")] = None,
+    dtype: Annotated[str | None, typer.Option(help="auto, bfloat16, float16 or float32")] = None,
+    setting: Annotated[list[str] | None, typer.Option("--set", help="any other setting, KEY=VALUE (ttft list settings)")] = None,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 8000,
+    out: Annotated[
+        Path | None, typer.Option(help="folder of the log and the trace; must be new [default: results/<time>-serve]")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option(help="print the command line and stop")] = False,
+) -> None:
+    """Serve all arms of an experiment until Ctrl-C or SIGTERM (exit 0); 2 where the server does not start, or dies."""
+    from harness.config import given_settings, merge, read_experiment
+    from harness.experiment.engine_settings import engine_settings
+    from harness.experiment.setting import settle
+    from harness.replay.api_server import api_server_command
+    from harness.serving.about import TRACE
+
+    flags: dict[str, Any] = {"arms": arm or None, "store": store, "workload": workload, "model": model, "dtype": dtype}
+    settled = settle(merge(read_experiment(experiment), flags, given_settings(setting or [])))
+    if settled.experiment.target:
+        raise UsageError("ttft serve starts the server itself; leave out target, and give it to ttft compare")
+    folder = out or Path("results") / f"{datetime.now():%Y%m%d-%H%M%S}-serve"
+    if folder.exists() and any(folder.iterdir()):
+        raise SetupError(f"{folder} is not empty; give another --out")
+    settings = served(engine_settings(settled, settled.dtype, settled.experiment.kv_cache_gib, folder / TRACE, save=True))
+    command = api_server_command(settings, host, port, settled.model.name)
+    if dry_run:
+        typer.echo(shlex.join(command))
+        return
+    _serve(settled, folder, command, host, port)
+
+
+def served(settings: Any) -> Any:
+    """The settings as a server needs them: saves that a failed load cannot spoil, and no secret on the command line."""
+    from dataclasses import replace
+
+    from harness.stores.base import redact
+
+    # With asynchronous scheduling a step under way when a load fails may save what it computed on blocks never filled.
+    settings = replace(settings, extra={"async_scheduling": False, **settings.extra})
+    if redact(settings.connector["store"]) == settings.connector["store"]:
+        return settings
+    return replace(settings, connector={**settings.connector, "store": f"${STORE}"})
+
+
+def _serve(settled: Any, folder: Path, command: list[str], host: str, port: int) -> None:
+    from harness.replay.start_failure import last_cause
+    from harness.serving.process import check_free, running
+
+    check_free(host, port)
+    environment = _prepared(settled, folder)
+    log = folder / LOG
+    end_as_by_ctrl_c()
+    say = console()
+    say.print(f"Starting vLLM; its log is {escape(str(log))}", soft_wrap=True)
+    if host not in LOOPBACK and not environment.get("VLLM_API_KEY"):
+        say.print(f"Whoever reaches {host}:{port} can use this server; set TTFT_API_KEY to ask for a key", soft_wrap=True)
+    try:
+        with running(command, environment, log) as server:
+            if not server.until_ready(host, port):
+                reason = (
+                    last_cause(log.read_text(encoding="utf-8", errors="replace")) or f"it ended with exit code {server.code()}"
+                )
+                raise SetupError(f"vLLM did not start with model {settled.model.name}: {reason}; its log is {log}")
+            _tell(settled, say, host, port)
+            code = server.until_ended()
+        raise RunError(f"the server ended by itself (exit code {code}); its log is {log}")
+    except KeyboardInterrupt:
+        say.print("Stopped; what was saved stays in the store.")
+
+
+def _prepared(settled: Any, folder: Path) -> dict[str, str]:
+    """The folder with what the server will tell, and the server's environment."""
+    from harness.experiment import environment
+    from harness.machine import boot_id
+    from harness.replay.target_url import KEYS
+    from harness.serving.about import TRACE, VARIABLE, About
+    from harness.stores.base import redact
+
+    experiment = settled.experiment
+    about = About(
+        store=redact(experiment.store),
+        arms=settled.served_arms,
+        chunk_tokens=experiment.chunk_tokens,
+        layout=experiment.layout,
+        max_model_len=settled.max_model_len,
+        folder=str(folder.resolve()),
+        boot=boot_id(),
+        versions=environment.versions(),
+        machine=environment.machine(),
+        binding=environment.binding(),
+    )
+    (folder / TRACE).mkdir(parents=True, exist_ok=True)
+    about.write(folder)
+    # As for vLLM in this process: no fork under the clients of stores, and no report to anybody.
+    told = {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn", **os.environ, VARIABLE: about.folder}
+    told[STORE] = experiment.store
+    if key := os.environ.get(KEYS[0]):
+        told.setdefault("VLLM_API_KEY", key)
+    return told
+
+
+def _tell(settled: Any, say: Any, host: str, port: int) -> None:
+    place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    say.print(f"Serving {settled.model.name} at {place} with {', '.join(settled.served_arms)}", soft_wrap=True, markup=False)
+    say.print(
+        f"Measure it from another terminal: ttft compare --target {place}, with the same settings. Ctrl-C ends it.",
+        soft_wrap=True,
+    )

@@ -1,0 +1,95 @@
+"""The samples that matter of what vLLM tells at ``/metrics``, while its requests are measured."""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+
+import aiohttp
+from prometheus_client.parser import text_string_to_metric_families
+
+EVERY_S = 5.0
+PATIENCE_S = 10.0
+
+_HISTOGRAMS = ("time_to_first_token_seconds", "request_queue_time_seconds", "request_prefill_time_seconds")
+NAMES = (
+    "vllm:external_prefix_cache_queries_total",
+    "vllm:external_prefix_cache_hits_total",
+    "vllm:prefix_cache_queries_total",
+    "vllm:prefix_cache_hits_total",
+    "vllm:num_preemptions_total",
+    "vllm:num_requests_running",
+    "vllm:num_requests_waiting",
+    "vllm:kv_cache_usage_perc",
+    *(f"vllm:{name}_{part}" for name in _HISTOGRAMS for part in ("sum", "count")),
+)
+"""Samples that are kept; a histogram's buckets are not."""
+
+BUSY = ("vllm:num_requests_running", "vllm:num_requests_waiting")
+
+_STARTS = tuple(f"{name}{end}" for name in NAMES for end in ("{", " "))
+
+Row = Mapping[str, object]
+
+
+def samples(text: str, at: float) -> list[Row]:
+    """Rows of metrics.csv from one answer of ``/metrics``. Raises ValueError where it is not Prometheus' text format."""
+    # Two thousand lines are mostly buckets: to look at their beginnings is a hundred times cheaper than to parse them.
+    kept = "\n".join(line for line in text.splitlines() if line.startswith(_STARTS))
+    return [
+        {
+            "time_s": at,
+            "name": sample.name,
+            "labels": ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items())),
+            "value": sample.value,
+        }
+        for family in text_string_to_metric_families(kept + "\n")
+        for sample in family.samples
+    ]
+
+
+class Scraper:
+    """Asks a server for its metrics; what it could not get, it notes and goes on."""
+
+    def __init__(self, http: aiohttp.ClientSession, url: str, write: Callable[[Sequence[Row]], None]) -> None:
+        """``write`` takes the rows of one answer."""
+        self._http = http
+        self._url = f"{url}/metrics"
+        self._write = write
+        self.errors: list[str] = []
+        self.others: float | None = None
+        """Requests that the server was at when it was first asked, which was before ours; None where it did not say."""
+
+    @contextlib.asynccontextmanager
+    async def during(self, every_s: float = EVERY_S) -> AsyncIterator[None]:
+        """Ask before the body, every ``every_s`` seconds meanwhile, and after it."""
+        await self._scrape()
+        task = asyncio.create_task(self._again(every_s))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+            await self._scrape()
+
+    async def _again(self, every_s: float) -> None:
+        while True:
+            await asyncio.sleep(every_s)
+            await self._scrape()
+
+    async def _scrape(self) -> None:
+        at = time.time()
+        try:
+            async with self._http.get(self._url, timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as answer:
+                if answer.status != 200:
+                    raise ValueError(f"the server answered {answer.status}")
+                rows = samples(await answer.text(), at)
+        except TimeoutError:
+            self.errors.append(f"no answer within {PATIENCE_S:.0f} s")
+            return
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            self.errors.append(str(error) or type(error).__name__)
+            return
+        if self.others is None:
+            self.others = sum(float(str(row["value"])) for row in rows if row["name"] in BUSY)
+        self._write(rows)

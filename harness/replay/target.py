@@ -1,0 +1,86 @@
+"""A running vLLM server as the harness finds it: its address, its version, its model, and what ttft serve tells."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import aiohttp
+
+from harness.errors import RunError, SetupError
+from harness.replay.target_url import KEYS
+from harness.serving.about import PATH, About, parse
+
+LOOKUP_S = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """``model``: the name by which requests ask for it. ``about``: None where the server was not started by ttft serve."""
+
+    url: str
+    version: str
+    model: str
+    max_model_len: int
+    about: About | None
+
+
+def key_header() -> dict[str, str]:
+    """The header that carries the key; empty where none is set."""
+    key = next((os.environ[name] for name in KEYS if os.environ.get(name)), "")
+    return {"Authorization": f"Bearer {key}"} if key else {}
+
+
+async def look_up(http: aiohttp.ClientSession, url: str) -> Target:
+    """What the server says of itself. Raises SetupError: unreachable, no vLLM, a wrong key."""
+    version = (await _json(http, url, "/version")).get("version")
+    if not isinstance(version, str):
+        raise SetupError(f"the server at {url} is no vLLM: its /version tells none")
+    name, longest = _first_model(url, await _json(http, url, "/v1/models"))
+    told = await _json(http, url, PATH, optional=True)
+    try:
+        return Target(url, version, name, longest, parse(told) if told else None)
+    except RunError as error:
+        raise SetupError(str(error)) from error
+
+
+def _first_model(url: str, models: Mapping[str, Any]) -> tuple[str, int]:
+    """Its name and its longest context in tokens, which only vLLM tells."""
+    try:
+        model = models["data"][0]
+        return str(model["id"]), int(model["max_model_len"])
+    except (TypeError, KeyError, IndexError, ValueError):
+        raise SetupError(f"the server at {url} is no vLLM: its /v1/models names no model with a max_model_len") from None
+
+
+async def _json(http: aiohttp.ClientSession, url: str, path: str, optional: bool = False) -> Mapping[str, Any]:
+    """One look-up. ``optional``: a 404 is an empty answer."""
+    try:
+        async with http.get(url + path, timeout=aiohttp.ClientTimeout(total=LOOKUP_S), allow_redirects=False) as answer:
+            if answer.status in (401, 403):
+                raise SetupError(
+                    f"the server at {url} refuses the key (it answers {answer.status}); "
+                    f"set {KEYS[0]} to the one that it was started with"
+                )
+            if answer.status == 404 and optional:
+                return {}
+            if answer.status != 200:
+                raise SetupError(f"the server at {url} is no vLLM, or not ready: {path} answers {answer.status}")
+            found = await answer.json(content_type=None)
+    except TimeoutError as error:
+        raise SetupError(f"the server at {url} does not answer {path} within {LOOKUP_S:.0f} s; is it vLLM, and awake?") from error
+    except (aiohttp.ClientError, OSError) as error:
+        raise SetupError(f"the server at {url} cannot be reached ({reason_of(error)}); start one with: ttft serve") from error
+    except ValueError as error:
+        raise SetupError(f"the server at {url} is no vLLM: its {path} is not JSON") from error
+    if not isinstance(found, dict):
+        raise SetupError(f"the server at {url} is no vLLM: its {path} is not an object")
+    return found
+
+
+def reason_of(error: BaseException) -> str:
+    """The operating system's word where there is one: aiohttp repeats the address, which the sentence has already."""
+    inner = getattr(error, "os_error", None) or error
+    number = getattr(inner, "errno", None) or 0
+    known = os.strerror(number) if number > 0 else getattr(inner, "strerror", None)
+    return known or str(inner) or type(inner).__name__

@@ -1,0 +1,75 @@
+"""The samples that are kept of ``/metrics``, and a scraper that never stands in the way."""
+
+import asyncio
+from typing import Any
+
+import aiohttp
+import pytest
+from stub_vllm import METRICS, StubVllm, serving
+
+from harness.replay.prometheus import Row, Scraper, samples
+
+
+def test_only_what_matters_is_kept_in_long_form() -> None:
+    rows = samples(METRICS % 512, 12.5)
+    assert [(row["name"], row["value"]) for row in rows] == [
+        ("vllm:num_requests_running", 1.0),
+        ("vllm:external_prefix_cache_hits_total", 512.0),
+        ("vllm:time_to_first_token_seconds_sum", 2.5),
+        ("vllm:time_to_first_token_seconds_count", 5.0),
+    ]
+    assert {(row["time_s"], row["labels"]) for row in rows} == {(12.5, "engine=0,model_name=small")}
+
+
+def test_a_label_may_hold_anything() -> None:
+    [row] = samples('vllm:num_requests_running{model_name="a \\"b\\", c"} 1.0\n', 0.0)
+    assert row["labels"] == 'model_name=a "b", c'
+
+
+def test_what_is_not_prometheus_is_refused() -> None:
+    with pytest.raises(ValueError, match="could not convert string to float"):
+        samples("vllm:num_requests_running many\n", 0.0)
+    assert samples("<html>nothing</html>", 0.0) == []
+
+
+def scrape(stub: StubVllm, seconds: float = 0.0, every_s: float = 60.0) -> tuple[list[Any], list[str]]:
+    written: list[Any] = []
+
+    async def go(url: str) -> Scraper:
+        async with aiohttp.ClientSession() as http:
+            scraper = Scraper(http, url, written.append)
+            async with scraper.during(every_s):
+                await asyncio.sleep(seconds)
+            return scraper
+
+    with serving(stub) as url:
+        return written, asyncio.run(go(url)).errors
+
+
+def test_it_asks_before_after_and_meanwhile() -> None:
+    written, errors = scrape(StubVllm())
+    assert (len(written), errors) == (2, [])
+    assert written[0][0]["time_s"] <= written[1][0]["time_s"]
+    often, errors = scrape(StubVllm(), seconds=0.5, every_s=0.01)
+    assert len(often) > 2 and errors == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [((404, "none"), "the server answered 404"), ((200, "vllm:num_requests_running x\n"), "could not convert string to float")],
+)
+def test_what_it_cannot_get_is_noted(answer: tuple[int, str], error: str) -> None:
+    written, errors = scrape(StubVllm(answers={"/metrics": answer}))
+    assert written == [] and len(errors) == 2
+    assert errors[0].startswith(error)
+
+
+def test_a_row_is_what_the_log_takes(tmp_path: Any) -> None:
+    from harness.metrics_log import append_metrics, load_metrics
+
+    rows: list[Row] = samples(METRICS % 512, 12.5)
+    append_metrics(tmp_path, rows)
+    append_metrics(tmp_path, rows)
+    frame = load_metrics(tmp_path)
+    assert len(frame) == 8 and frame["value"].sum() == 2 * (1 + 512 + 2.5 + 5)
+    assert len(load_metrics(tmp_path / "none")) == 0
