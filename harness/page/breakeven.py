@@ -6,7 +6,7 @@ import numpy as np
 from bokeh.models.annotations import Label
 from bokeh.plotting import figure
 
-from harness.breakeven import closed_form, depths, points, recurrence
+from harness.breakeven import Point, closed_form, depths, points, recurrence
 from harness.evidence import Evidence
 from harness.labels import printable, shortened
 from harness.page.canvas import MARKERS, PAPER, Interactive, belongs, canvas, frame, hover, numbers, table, words
@@ -15,6 +15,10 @@ from harness.plots.style import INK, SKY, looks
 from harness.plots.timeline import model_layers
 
 LABEL: dict[str, Any] = {"text_color": INK, "text_font_size": "12px", "text_baseline": "middle"}
+LINE_HEIGHT = 15
+"""Pixels from one label to the next below it."""
+WIDE, HIGH = 1.5, 0.15
+"""Natural logarithms of a and b within which two labels would cover one another."""
 DASHES = ("dashed", "dotted", "dotdash")
 
 
@@ -39,7 +43,7 @@ def draw(evidence: Evidence) -> Interactive | None:
         lines[-1].name = line_name(depth, width)
     hover(plot, lines, [("line", "$name"), ("a", "@a{0.00}"), ("b", "@b{0.00}")], line_policy="nearest")
     look, dots = looks(evidence.arms), []
-    for point in found:
+    for point, crowded in zip(found, _crowded(found), strict=True):
         colour = look[point.layerwise.name].colour
         data: dict[str, list[Any]] = {
             "a": [point.a],
@@ -55,18 +59,31 @@ def draw(evidence: Evidence) -> Interactive | None:
         )  # filled: layerwise was measured sooner
         against = f"against {shortened(printable(point.chunkwise.name), 28)}"
         on_the_right = point.a * point.a > left * right  # of the middle of a logarithmic axis
-        side: dict[str, Any] = {"x_offset": -12, "text_align": "right"} if on_the_right else {"x_offset": 12}
-        beside = plot.text([point.a], [point.b], [against], **side, **LABEL)
+        side: dict[str, Any] = {"x_offset": -18, "text_align": "right"} if on_the_right else {"x_offset": 18}
+        beside = plot.text([point.a], [point.b], [against], y_offset=LINE_HEIGHT * crowded, **side, **LABEL)
         belongs(point.layerwise.name, point.layerwise.order, dot, beside)
         dots.append(dot)
     told = [("arm", "$name"), ("against", "@against"), ("a", "@a{0.00}"), ("b", "@b{0.00}")]
     hover(plot, dots, [*told, ("measured TTFT ratio", "@ratio{0.000}"), ("prompts", "@prompts{0,0}")])
     _sides(plot, left, right, bottom, top)
     notes = [
-        f"{point.layerwise.name} against {point.chunkwise.name}: a {point.a:.2f}, b {point.b:.2f}, measured {point.ratio:.2f}."
+        f"{point.layerwise.name} against {point.chunkwise.name}: a {point.a:.2f}, b {point.b:.2f}, measured {point.ratio:.2f}"
+        + (", although below the line: the model knows no processor time of a call." if _against_the_model(point) else ".")
         for point in found
     ]
     return Interactive(plot, list(dict.fromkeys(point.layerwise.name for point in found)), notes)
+
+
+def _against_the_model(point: Point) -> bool:
+    return point.ratio > 1 and point.b < float(closed_form(np.array([point.a]))[0])
+
+
+def _crowded(found: list[Point]) -> list[int]:
+    """For each point, how many before it lie so near that its label would cover theirs."""
+    return [
+        sum(abs(np.log(other.a / point.a)) < WIDE and abs(np.log(other.b / point.b)) < HIGH for other in found[:position])
+        for position, point in enumerate(found)
+    ]
 
 
 def _sides(plot: figure, left: float, right: float, bottom: float, top: float) -> None:

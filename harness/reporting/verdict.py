@@ -49,12 +49,13 @@ def _sentence(summary: Summary) -> str:
     # The lowest ratio may be a noisy one; an arm that is shown to be faster goes before it.
     best = next((arm for arm in others if arm.ratios[metric].high < 1), others[0])
     found = best.ratios[metric]
+    later = _later(metric, others, first)
     if found.high < 1:
-        return _faster(summary, best, first) + _runner_up(summary, best, [arm for arm in others if arm is not best])
+        return _faster(summary, best, first) + _runner_up(summary, best, [arm for arm in others if arm is not best]) + later
     if found.low > 1:
         where = f"sooner than {best.arm.name}" if len(others) == 1 else f"soonest; next comes {best.arm.name}"
         return f"{first.arm.name} gives the first token {where}, whose {WORDS[metric]} is {_times(found)}"
-    return f"no difference could be shown between {best.arm.name} and {first.arm.name}: {_undecided(found)}"
+    return f"no difference could be shown between {best.arm.name} and {first.arm.name}: {_undecided(found)}{later}"
 
 
 def _faster(summary: Summary, best: ArmSummary, first: ArmSummary) -> str:
@@ -81,6 +82,13 @@ def _runner_up(summary: Summary, best: ArmSummary, rest: list[ArmSummary]) -> st
         times = f"{ratio(found.ratio)} times its ({bounds(found.low, found.high)})"
         return f"; {second} may be faster still, at {times}, but shares too few rounds with the first arm"
     return f"; between it and {second} no difference could be shown ({ratio(found.ratio)}, {bounds(found.low, found.high)})"
+
+
+def _later(metric: str, others: list[ArmSummary], first: ArmSummary) -> str:
+    """Arms that are shown to be slower than the first one, which an answer about the best two would hide."""
+    found = [(arm.arm.name, arm.ratios[metric]) for arm in others if arm.ratios[metric].low > 1]
+    each = [f"{name} ({ratio(one.ratio)} times, {bounds(one.low, one.high)})" for name, one in found]
+    return f"; later than {first.arm.name}: {', '.join(each)}" if each else ""
 
 
 def _times(found: Comparison) -> str:

@@ -54,6 +54,20 @@ def test_the_headline_holds_the_fastest_against_the_runner_up(tmp_path: Path) ->
     assert "sooner than chunkwise:pool=0" in alike
 
 
+def test_an_arm_that_is_shown_to_be_later_is_named_whoever_is_soonest(tmp_path: Path) -> None:
+    arms = ("chunkwise:pool=0", *TWO)
+    slow = {TWO[1]: 0.6}
+    alike = report.headline(run_of(tmp_path / "alike", arms, mean_s={"chunkwise:pool=0": 0.3, TWO[0]: 0.3, **slow}, noise=0.05))
+    assert alike.startswith("No difference could be shown between chunkwise:pool=8 and chunkwise:pool=0")
+    assert "; later than chunkwise:pool=0: layerwise:depth=4 (" in alike
+    faster = report.headline(run_of(tmp_path / "faster", arms, mean_s={"chunkwise:pool=0": 0.3, TWO[0]: 0.2, **slow}))
+    assert "; later than chunkwise:pool=0: layerwise:depth=4 (" in faster
+    neither = report.headline(
+        run_of(tmp_path / "neither", arms, mean_s={"chunkwise:pool=0": 0.3, TWO[0]: 0.3, TWO[1]: 0.3}, noise=0.05)
+    )
+    assert "later than" not in neither
+
+
 def test_a_bound_never_wins(tmp_path: Path) -> None:
     text = report.headline(run_of(tmp_path, ("layerwise:depth=4", "floor"), mean_s={"floor": 0.01}))
     assert text.startswith("Only layerwise:depth=4 was measured, so there is nothing to compare: median TTFT")
