@@ -64,18 +64,21 @@ def fit_lines(fit: LinkFit | None, summary: Summary) -> list[str]:
     """Latency and bandwidth, as ``ttft predict`` and ``shaped+`` take them."""
     if fit is None:
         return ["latency and bandwidth need two sizes or more: give --sizes"]
-    largest = max(cell.size for cell in summary.of("read"))
-    rates = [summary.bytes_per_s(cell).value for name in ("read", "aread") for cell in summary.of(name) if cell.size == largest]
-    if np.isfinite(fit.bytes_per_s.value):  # bytes alone, where the rates have the latency in them
-        rates.append(fit.bytes_per_s.value)
-    total, options = max(rates) / 1e6, fit.options()
+    total = max(summary.bytes_per_s(cell).value for name in ("read", "aread") for cell in summary.of(name))
+    options = fit.options()
     latency, stream = (item.partition("=")[2] for item in options.split("&"))
-    return [
+    most = plain(total / 1e6)
+    found = [
         f"one stream: a call takes {told(fit.latency_s, 1e3)} ms + bytes / {told(fit.bytes_per_s, 1e-6)} MB/s; "
         f"off by {fit.off:.0%} at {size_text(fit.off_size)}",
-        f"for shaped+: {options}&total_mbps={plain(total)}",
-        f"for ttft predict: --latency-ms {latency} --stream-mbps {stream} --total-mbps {plain(total)}",
+        f"for shaped+: {options}&total_mbps={most}",
+        f"for ttft predict: --latency-ms {latency} --stream-mbps {stream} --total-mbps {most}",
     ]
+    if total < fit.bytes_per_s.value:
+        found.append(
+            f"no way of calling reached more than {most} MB/s, so these sizes don't tell a stream's bandwidth: give larger ones"
+        )
+    return found
 
 
 def told(found: Estimate, scale: float = 1.0, mark: bool = False) -> str:

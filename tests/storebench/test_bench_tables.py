@@ -10,7 +10,7 @@ from synthetic import SETTINGS, rounds_of
 from harness.errors import ResultsError
 from harness.plots.store_bench import draw_bench, picture_of
 from harness.storebench import Cell, Summary, fit_link, notes
-from harness.storebench.tables import batches_table, lines, rates_table
+from harness.storebench.tables import batches_table, fit_lines, lines, rates_table
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "store_bench.txt"
 
@@ -71,3 +71,12 @@ def test_the_picture_is_written(summary: Summary, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(ResultsError, match="the picture cannot be written"):
         draw_bench(summary, fit, "file:///kv", "", tmp_path / "file")
+
+
+def test_sizes_too_small_to_tell_the_bandwidth_are_told() -> None:
+    summary = Summary(rounds_of(lambda cell, number: 2e-3 / cell.batch))
+    fit = fit_link({size: summary.seconds_a_key(Cell("read", size)) for size in SETTINGS.sizes})
+    assert fit is not None
+    *_, told = fit_lines(fit, summary)
+    assert "these sizes don't tell a stream's bandwidth" in told
+    assert len(fit_lines(fit_link({4096: [1e-3] * 6, 1 << 20: [1.0] * 6}), summary)) == 3

@@ -134,21 +134,21 @@ class TestOverlap:
     """On the real clock, with margins that only a wrong order of events can break."""
 
     def test_threads_wait_at_the_same_time(self, shape: Callable[[str], ShapedStore]) -> None:
-        store = shape("latency_ms=40")
+        store = shape("latency_ms=400")
         begin = time.perf_counter()
         with ThreadPoolExecutor(16) as pool:
             list(pool.map(lambda i: fetch(store, "one", i, 10), range(16)))
-        assert 0.04 <= time.perf_counter() - begin < 16 * 0.04 / 2
+        assert 0.4 <= time.perf_counter() - begin < 16 * 0.4 / 2  # seconds of noise do not reach it
 
     def test_areads_wait_at_the_same_time(self, shape: Callable[[str], ShapedStore]) -> None:
-        store = shape("latency_ms=40")
+        store = shape("latency_ms=400")
 
         async def all_of_them() -> None:
             await asyncio.gather(*(store.aread([Read("one", i, into(10))]) for i in range(16)))
 
         begin = time.perf_counter()
         asyncio.run(all_of_them())
-        assert 0.04 <= time.perf_counter() - begin < 16 * 0.04 / 2
+        assert 0.4 <= time.perf_counter() - begin < 16 * 0.4 / 2  # seconds of noise do not reach it
 
     def test_an_aread_never_blocks_the_event_loop(
         self, shape: Callable[[str], ShapedStore], monkeypatch: pytest.MonkeyPatch
