@@ -35,7 +35,7 @@ class Layered(Store):
 
     def objects(self, item: Read) -> int:
         """How many objects the range lies in."""
-        return len(self._cut(item))
+        return self._place(item.offset + max(item.length - 1, 0))[0] - self._place(item.offset)[0] + 1
 
     def exists(self, keys: Sequence[str]) -> int:
         """One object a chunk is asked for."""
@@ -126,13 +126,8 @@ class Layered(Store):
 
     def _place(self, offset: int) -> tuple[int, int]:
         """The object in which a byte of the chunk lies, and where in it."""
-        first = self._layout.offset(1)
-        if offset < first:
-            return 0, offset
-        layer = min(1 + (offset - first) // self._layout.layer_stride, max(self._layers - 1, 0))
-        if layer == 0:
-            return 0, offset
-        return layer, offset - self._layout.offset(layer)
+        layer = max(0, min((offset - self._layout.header_bytes) // self._layout.layer_stride, self._layers - 1))
+        return layer, offset - (self._layout.offset(layer) if layer else 0)
 
     def _room(self, layer: int) -> int:
         """Bytes in the object of a layer; the last one takes whatever comes."""

@@ -44,8 +44,6 @@ def measured(settled: Any, folder: Path, earlier: Any = None, watch: Any = None)
 
 def end_as_by_ctrl_c() -> None:
     """SIGTERM raises KeyboardInterrupt: a job that is ended from outside (a time limit, a shutdown) cleans up as well."""
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a script's shell leaves it for what it starts with &
-        signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, interrupt)
 
 

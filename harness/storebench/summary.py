@@ -56,10 +56,6 @@ class Summary:
         """Seconds of a call: the median call of each round, over rounds."""
         return estimated([float(row["call_p50_s"]) for row in self._rows[cell]])
 
-    def keys_per_s(self, cell: Cell) -> Estimate:
-        """Objects a second of all callers together."""
-        return estimated([float(row["keys"]) / float(row["seconds"]) for row in self._rows[cell]])
-
     def key_s(self, cell: Cell) -> Estimate:
         """Seconds an object, of all callers together: with one caller, the mean call."""
         return estimated(self.seconds_a_key(cell))
