@@ -66,7 +66,7 @@ def test_bench_prints_tables_and_writes_files(
     out = tmp_path / "out"
     code, told, err = run(capsys, monkeypatch, "bench", f"file://{tmp_path}/kv", *SMALL, "--out", str(out))
     assert (code, err) == (0, "")
-    for text in ("One object a call", "One call for several keys", "for shaped+: latency_ms=", "for ttft predict: --latency-ms"):
+    for text in ("One object a call", "One call for several keys", "for shaped+: latency_ms="):
         assert text in told
     assert "with fewer than 6 rounds" in told
     assert {file.name for file in out.iterdir()} == {"bench.csv", "bench.json", "bench.png", "bench.svg"}
@@ -76,20 +76,6 @@ def test_bench_prints_tables_and_writes_files(
         assert {row["action"] for row in csv.DictReader(file)} == {"read", "aread", "write", "exists"}
     with open_store(f"file://{tmp_path}/kv") as store:
         assert list(store.keys()) == []
-
-
-def test_what_predict_is_told_is_understood(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """The printed options of shaped+ open a store, and those of predict make a prediction."""
-    _, told, _ = run(capsys, monkeypatch, "bench", f"file://{tmp_path}/kv", *SMALL, "--out", str(tmp_path / "out"))
-    options = {line.split(": ")[0]: line.split(": ")[1] for line in told.splitlines() if line.startswith("for ")}
-    open_store(f"shaped+file://{tmp_path}/kv?{options['for shaped+']}").close()
-    geometry = ["--layers", "4", "--layer-kib", "4", "--compute-ms", "100"]
-    monkeypatch.setattr(sys, "argv", ["ttft", "predict", *options["for ttft predict"].split(), *geometry])
-    with pytest.raises(SystemExit) as ended:
-        cli.main()
-    assert ended.value.code in (0, None), capsys.readouterr()
 
 
 def test_ctrl_c_during_bench_keeps_what_was_measured(

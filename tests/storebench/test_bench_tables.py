@@ -1,5 +1,6 @@
 """From rounds to estimates, tables and the picture."""
 
+import sys
 from io import StringIO
 from pathlib import Path
 
@@ -7,10 +8,12 @@ import pytest
 from rich.console import Console
 from synthetic import SETTINGS, rounds_of
 
+import cli
 from harness.errors import ResultsError
 from harness.plots.store_bench import draw_bench, picture_of
 from harness.storebench import Cell, Summary, fit_link, notes
 from harness.storebench.tables import batches_table, fit_lines, lines, rates_table
+from harness.stores.base import open_store
 
 GOLDEN = Path(__file__).parents[1] / "goldens" / "store_bench.txt"
 
@@ -77,6 +80,28 @@ def test_sizes_too_small_to_tell_the_bandwidth_are_told() -> None:
     summary = Summary(rounds_of(lambda cell, number: 2e-3 / cell.batch))
     fit = fit_link({size: summary.seconds_a_key(Cell("read", size)) for size in SETTINGS.sizes})
     assert fit is not None
-    *_, told = fit_lines(fit, summary)
-    assert "these sizes don't tell a stream's bandwidth" in told
+    told = fit_lines(fit, summary)
+    assert "these sizes don't tell a stream's bandwidth" in told[-1]
     assert len(fit_lines(fit_link({4096: [1e-3] * 6, 1 << 20: [1.0] * 6}), summary)) == 3
+
+
+def test_predict_is_told_nothing_where_larger_objects_took_less_time(summary: Summary) -> None:
+    fit = fit_link({4096: [2e-3] * 6, 1 << 20: [1e-3] * 6})
+    told = fit_lines(fit, summary)
+    assert "bytes / no bound" in told[0]
+    assert not [line for line in told if "ttft predict" in line]  # it refuses a stream without a bound
+    assert "these sizes don't tell a stream's bandwidth" in told[-1]
+
+
+def test_what_shaped_and_predict_are_told_is_understood(
+    summary: Summary, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The printed options of shaped+ open a store, and those of predict make a prediction."""
+    fit = fit_link({size: summary.seconds_a_key(Cell("read", size)) for size in SETTINGS.sizes})
+    options = dict(line.split(": ", 1) for line in fit_lines(fit, summary) if line.startswith("for "))
+    open_store(f"shaped+file://{tmp_path}/kv?{options['for shaped+']}").close()
+    geometry = ["--layers", "4", "--layer-kib", "4", "--compute-ms", "100"]
+    monkeypatch.setattr(sys, "argv", ["ttft", "predict", *options["for ttft predict"].split(), *geometry])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code in (0, None), capsys.readouterr()
