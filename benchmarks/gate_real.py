@@ -64,9 +64,12 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=40)
     parser.add_argument("--alpha", type=float, default=0.05)
     parser.add_argument("--start-s", type=float, default=40.0)
+    parser.add_argument("--rounds", type=int, help="only the first so many rounds of the run")
     given = parser.parse_args()
     try:
         run = load(given.run)
+        if given.rounds:
+            run = replace(run, requests=run.requests[run.requests["pair"] < given.rounds])
         plan = Plan(default_looks(given.pairs), given.alpha)
         found = gates(run, given.base, given.candidate, parse_margins(given.max), plan)
     except TtftError as error:

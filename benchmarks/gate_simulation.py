@@ -207,8 +207,8 @@ def plans(trials: int) -> None:
 
 def _follow(plan: Plan, logs: Floats) -> tuple[npt.NDArray[np.int64], Floats]:
     """1 FAIL, -1 PASS, 0 undecided; and the pairs measured until then."""
-    verdict = np.zeros(len(logs), dtype=np.int64)
-    pairs = np.full(len(logs), float(plan.looks[-1]))
+    verdict: npt.NDArray[np.int64] = np.zeros(len(logs), dtype=np.int64)
+    pairs: Floats = np.full(len(logs), float(plan.looks[-1]))
     for look, level in zip(plan.looks, plan.levels(), strict=True):
         low, high = lower_bound(logs[:, :look], level), upper_bound(logs[:, :look], level)
         now = np.where(low > MARGIN, 1, np.where(high < MARGIN, -1, 0))

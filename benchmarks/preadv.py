@@ -30,7 +30,7 @@ class Job:
     keys: tuple[str, ...]
     paths: tuple[Path, ...]
     targets: tuple[tuple[memoryview, ...], ...]
-    memory: np.ndarray[tuple[int], np.dtype[np.uint8]]
+    memory: np.ndarray[tuple[int, ...], np.dtype[np.uint8]]
 
     @property
     def bytes(self) -> int:

@@ -16,7 +16,7 @@ STEPS = (1.5, 2.0, 3.0)
 SIZES = (10, 20, 50, 150)
 
 
-def noise(kind: str, n: int, generator: np.random.Generator) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+def noise(kind: str, n: int, generator: np.random.Generator) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
     """A series without a change, of standard deviation about 1."""
     if kind == "student":
         return np.asarray(generator.standard_t(3, n) / 3**0.5)

@@ -58,7 +58,7 @@ def points(evidence: Evidence) -> list[Point]:
     return found
 
 
-def closed_form(a: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+def closed_form(a: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
     """The b below which layerwise wins, in the limit of many layers and of depth: 1 + 1/a."""
     return np.asarray(1 + 1 / a)
 

@@ -13,6 +13,7 @@ import struct
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydantic import Field
@@ -103,14 +104,14 @@ def shapes_of(options: BuiltinOptions) -> dict[str, tuple[int, ...]]:
     return shapes | {"model.norm.weight": (hidden,), "lm_head.weight": (options.vocabulary, hidden)}
 
 
-def as_bfloat16(values: np.ndarray) -> np.ndarray:
+def as_bfloat16(values: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
     """Float32 values as the 16 bits of bfloat16, rounded to nearest even; finite values only."""
     bits = np.asarray(values, dtype="<f4").view("<u4")
-    rounded: np.ndarray = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
+    rounded: np.ndarray[Any, Any] = (bits + (0x7FFF + ((bits >> 16) & 1))) >> 16
     return rounded.astype("<u2")
 
 
-def random_weights(seed: int, name: str, count: int, std: float) -> Iterator[np.ndarray]:
+def random_weights(seed: int, name: str, count: int, std: float) -> Iterator["np.ndarray[Any, Any]"]:
     """``count`` weights of tensor ``name`` as bfloat16 bits, in pieces of bounded size.
 
     Nearly normal with mean 0 and standard deviation ``std``: the sum of four uniform 16-bit numbers

@@ -9,17 +9,19 @@ from rich.text import Text
 from harness.config import Experiment, named_experiments, read_experiment
 from harness.engines import ENGINES
 from harness.errors import known
+from harness.peers import PEERS
 from harness.specs import Options, describe_options
 from harness.stores import STORES
 from harness.workloads import WORKLOADS
 
-KINDS = ("engines", "stores", "workloads", "experiments", "settings")
+KINDS = ("engines", "peers", "stores", "workloads", "experiments", "settings")
 
 
 def catalogue(kind: str) -> Iterator[Table | str]:
     """Tables, and lines of plain text, for all names of a kind. Raises UsageError for an unknown kind."""
-    if kind in ("engines", "stores", "workloads"):
-        registry = {"engines": ENGINES, "stores": STORES, "workloads": WORKLOADS}[kind]
+    registries = {"engines": ENGINES, "peers": PEERS, "stores": STORES, "workloads": WORKLOADS}
+    if kind in registries:
+        registry = registries[kind]
         for name, cls in sorted(registry.all().items()):  # type: ignore[attr-defined]
             yield from _options(name, inspect.getdoc(cls) or "", cls.Options)
     elif kind == "experiments":

@@ -94,6 +94,7 @@ def gather(run: Run) -> Evidence:
         *_void_caveats(left_out, run),
         *_status_caveats(run, left_out),
         *_failed_caveats(left_out, run),
+        *(f"FAILED: {one['arm']} did not make it to the end: {one['reason']}" for one in run.meta.get("failed_arms") or ()),
         *(f"run {lost.run} ({lost.arm}) is left out: {lost.reason}" for lost in left_out if lost.kind == "interrupted"),
         *_hit_caveats(rows),
         *(str(text) for text in run.meta.get("warnings") or ()),

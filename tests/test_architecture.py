@@ -16,10 +16,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("chunkfile", "models"),
     ("stores", "workloads"),
     ("cachestate", "engines", "layered", "evidence", "workload_summary", "calibrate", "kv_shape"),
-    ("catalogue", "prediction", "trace_export", "connector", "serving", "storecheck"),
+    ("prediction", "trace_export", "connector", "serving", "storecheck", "peers"),
     (
         "advice",
         "breakeven",
+        "catalogue",
         "replay",
         "storebench",
     ),
@@ -27,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("gate", "reporting", "plots", "doctor"),
     ("page",),
     ("report", "history", "ab", "sweep"),
-    ("testing", "trend"),
+    ("alongside", "testing", "trend"),
     ("commands",),
     ("cli",),
     ("__main__",),
@@ -35,8 +36,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 """From the bottom to the top. A unit imports from lower layers and from itself, never from beside or above."""
 
 ALLOWED: Mapping[str, tuple[str, ...]] = {
-    "vllm": ("connector", "replay"),
-    "torch": ("engines", "connector", "replay", "testing"),
+    "vllm": ("connector", "replay", "peers"),
+    "torch": ("engines", "connector", "replay", "testing", "peers"),
 }
 """Which units may import a heavy package, anywhere in a file."""
 

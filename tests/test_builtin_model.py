@@ -5,6 +5,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -142,9 +143,9 @@ def test_rounding_to_bfloat16_is_torchs(values: list[float]) -> None:
 
 
 def test_weights_are_nearly_normal_and_do_not_depend_on_the_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
-    def values() -> np.ndarray:
+    def values() -> "np.ndarray[Any, Any]":
         bits = np.concatenate(list(random_weights(7, "w", 100_000, 0.05)))
-        wide: np.ndarray = bits.astype(np.uint32) << 16
+        wide: np.ndarray[Any, Any] = bits.astype(np.uint32) << 16
         return wide.view(np.float32)
 
     whole = values()

@@ -9,6 +9,7 @@ from harness.catalogue import KINDS, catalogue
 from harness.config import Experiment
 from harness.engines import ENGINES
 from harness.errors import UsageError
+from harness.peers import PEERS
 from harness.stores import STORES
 from harness.workloads import WORKLOADS
 
@@ -21,7 +22,9 @@ def shown(kind: str) -> str:
     return console.export_text()
 
 
-@pytest.mark.parametrize(("kind", "registry"), [("engines", ENGINES), ("stores", STORES), ("workloads", WORKLOADS)])
+@pytest.mark.parametrize(
+    ("kind", "registry"), [("engines", ENGINES), ("peers", PEERS), ("stores", STORES), ("workloads", WORKLOADS)]
+)
 def test_every_name_and_every_option_is_listed(kind: str, registry: object) -> None:
     text = shown(kind)
     for name, cls in registry.all().items():  # type: ignore[attr-defined]

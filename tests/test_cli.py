@@ -31,7 +31,7 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *wo
     return (code if isinstance(code, int) else 0), captured.out, captured.err
 
 
-@pytest.mark.parametrize("kind", ["engines", "stores", "workloads", "settings"])
+@pytest.mark.parametrize("kind", ["engines", "peers", "stores", "workloads", "settings"])
 def test_list_prints_names_options_and_defaults(
     kind: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,7 +73,7 @@ TRACE = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [
     [
         (
             ["--arm", "chunkwize"],
-            "unknown engine 'chunkwize' (did you mean 'chunkwise'?); known: chunkwise, floor, layerwise, recompute",
+            "unknown engine 'chunkwize' (did you mean 'chunkwise'?); known: chunkwise, connector, ",
         ),
         (["--arm", "chunkwise:pol=8"], "unknown option of engine 'chunkwise' 'pol' (did you mean 'pool'?)"),
         (["--arm", "chunkwise:pool=many"], "engine 'chunkwise': pool='many' will not do"),

@@ -1,6 +1,6 @@
 """The rows of two sides become one run's: global numbers, arms called ARM@base and ARM@head."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from harness.ab.side_rows import SideRows
@@ -18,9 +18,16 @@ def arm_of(arm: str, side: str) -> str:
 class Combiner:
     """Appends both sides' runs to one writer, and holds their tokens against each other."""
 
-    def __init__(self, writer: RunWriter, arms: Mapping[str, Mapping[str, Any]], one_by_one: bool) -> None:
+    def __init__(
+        self,
+        writer: RunWriter,
+        arms: Mapping[str, Mapping[str, Any]],
+        one_by_one: bool,
+        name_of: Callable[[str, str], str] = arm_of,
+    ) -> None:
         """``arms``: the entries of run.json by combined name. ``one_by_one``: no two requests shared a batch, so that
-        their tokens can be compared at all."""
+        their tokens can be compared at all. ``name_of``: the combined name of a side's arm."""
+        self._name_of = name_of
         self._writer = writer
         self._arms = arms
         self._one_by_one = one_by_one
@@ -36,7 +43,7 @@ class Combiner:
             raise RunError(f"the {side} said that its run {theirs} is done, but left {len(new)} rows of it; see its requests.csv")
         void: list[dict[str, object]] = []
         for row in new:
-            arm = arm_of(row["arm"], side)
+            arm = self._name_of(row["arm"], side)
             # Which blocks are sampled may differ between versions; each side has proven its own.
             combined: dict[str, object] = {**row, "run": run, "arm": arm, "kv_digest": ""}
             if not row.get("void") and not row.get("error") and (reason := self._token_reason(arm, row)):
@@ -45,8 +52,10 @@ class Combiner:
             self._writer.append(combined)
         self._writer.append_spans({**span, "run": run} for span in rows.spans())
         if neighbours := rows.neighbours():
-            append_neighbours(self._writer.path, [{**row, "run": run, "arm": arm_of(row["arm"], side)} for row in neighbours])
-        told = [{**entry, "run": run, "arm": arm_of(new[0]["arm"], side)} for entry in rows.void(theirs)]
+            append_neighbours(
+                self._writer.path, [{**row, "run": run, "arm": self._name_of(row["arm"], side)} for row in neighbours]
+            )
+        told = [{**entry, "run": run, "arm": self._name_of(new[0]["arm"], side)} for entry in rows.void(theirs)]
         return [float(row["ttft_s"]) if row.get("ttft_s") else None for row in new], told + void
 
     def _token_reason(self, arm: str, row: Mapping[str, str]) -> str:

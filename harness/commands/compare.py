@@ -78,6 +78,8 @@ def _resume(folder: Path, flags: dict[str, Any], out: Path | None) -> None:
         raise UsageError(f"{folder} was measured by `ttft gate --run`, whose plan says when to stop; begin a new run instead")
     if "sides" in run.meta:
         raise UsageError(f"{folder} was measured by `ttft ab`, each side by its own code; begin a new run instead")
+    if "peers" in run.meta:
+        raise UsageError(f"{folder} was measured with peers, each in a vLLM of its own; begin a new run instead")
     config = run.meta.get("config")
     if not isinstance(config, dict):
         raise UsageError(f"{folder / 'run.json'} holds no settings, so the run cannot be resumed; begin a new one")
@@ -100,9 +102,11 @@ def _plan(settled: Any) -> Any:
 
 def _measure(settled: Any, folder: Path, earlier: Any = None) -> None:
     meta = measured_and_shown(settled, folder, earlier)
-    if meta["void_runs"]:
-        first = meta["void_runs"][0]
-        raise VoidRuns(f"{len({entry['run'] for entry in meta['void_runs']})} runs are void, the first (run {first['run']}, "
+    peers = [arm.name for arm in settled.peers]
+    void = [entry for entry in meta["void_runs"] if entry["arm"] not in peers]  # a peer's failure is a result
+    if void:
+        first = void[0]
+        raise VoidRuns(f"{len({entry['run'] for entry in void})} runs are void, the first (run {first['run']}, "
                        f"arm {first['arm']}): {first['reason']}")  # fmt: skip
 
 

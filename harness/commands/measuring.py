@@ -31,6 +31,7 @@ def measured(settled: Any, folder: Path, earlier: Any = None, watch: Any = None)
 
     ``settled`` is a Setting, ``earlier`` an Earlier, ``watch`` a Watch. Raises TtftError, and KeyboardInterrupt.
     """
+    from harness import alongside
     from harness.experiment.conduct import measure
     from harness.experiment.earlier import NOTHING
     from harness.progress_bar import ProgressBar
@@ -39,6 +40,8 @@ def measured(settled: Any, folder: Path, earlier: Any = None, watch: Any = None)
     terminal = console()
     terminal.print(f"Measuring into {escape(str(folder))}", soft_wrap=True)
     with ProgressBar(terminal) as progress:
+        if settled.peers:
+            return alongside.measure(settled, folder, command_line(), progress, watch)
         return measure(settled, folder, command_line(), progress, earlier or NOTHING, watch)
 
 

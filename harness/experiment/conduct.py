@@ -8,13 +8,15 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RunError, TtftError
-from harness.experiment import correctness
+from harness.errors import RunError, TtftError, UsageError
+from harness.experiment import correctness, peer_correctness
 from harness.experiment.at_server import AtServer, session_at_server
 from harness.experiment.declared import declared
 from harness.experiment.earlier import NOTHING, Earlier
-from harness.experiment.engine_settings import engine_settings
+from harness.experiment.engine_settings import engine_settings, peer_settings
 from harness.experiment.order import PlannedRun, schedule
+from harness.experiment.peer_place import place_of
+from harness.experiment.peer_session import PeerSession, session_with_peer, told
 from harness.experiment.progress import Progress
 from harness.experiment.proofs import TokenWitness
 from harness.experiment.recorded import now, recorded
@@ -24,6 +26,7 @@ from harness.experiment.timed import TimedRuns
 from harness.experiment.turns import AtOnce, Turns
 from harness.experiment.watch import NoWatch, Watch
 from harness.metrics_log import append_metrics
+from harness.peers.arm import PeerArm
 from harness.replay.prometheus import Scraper
 from harness.results import RunWriter
 from harness.stores import Store, open_store
@@ -90,6 +93,9 @@ class Conductor:
             async with session_at_server(self._setting, self._store) as there:
                 await self._at_server(there, chosen)
             return
+        if self._setting.peers:
+            await self._at_peer(chosen)
+            return
         if chosen and self._setting.dtype != "float32":
             await self._correctness_apart(chosen)
         self._progress.stage(f"starting vLLM ({self._setting.dtype})")
@@ -114,17 +120,38 @@ class Conductor:
         if scraper.errors:
             self.meta["warnings"].append(f"{len(scraper.errors)} readings of the server's /metrics failed: {scraper.errors[0]}")
 
+    async def _at_peer(self, chosen: list[Any]) -> None:
+        """The same stages with another connector than ours."""
+        arm, *others = self._setting.arms.values()
+        if others or not isinstance(arm, PeerArm):
+            raise UsageError(f"the arm {self._setting.peers[0].name} needs a vLLM of its own: measure it by ttft compare")
+        peer = arm.at(place_of(self._setting, self._folder))
+        self._progress.stage(f"starting vLLM ({self._setting.dtype}) with {arm.name}")
+        async with session_with_peer(peer_settings(self._setting, peer), peer, self._store, self._folder) as session:
+            if chosen and self._setting.dtype == "float32":
+                self._progress.stage(f"correctness pass: {len(chosen)} prompts, computed and then loaded")
+                self.meta["correctness"] = await peer_correctness.check(session, arm.name, chosen, self._setting.model.vocabulary)
+            await self._stages(session, [])
+
     async def _stages(self, session: Session, chosen: list[Any]) -> None:
         """From priming on."""
         start = session.trace.start
         self.meta |= {"geometry": start.get("geometry", {}), "direct_reads": start.get("direct")}
         self.meta["binding"] |= {"torch_threads": start["torch_threads"]} if "torch_threads" in start else {}
         self._progress.stage(f"priming the store with {self._setting.primed_chunks} chunks")
-        await session.prime(self._setting.heads, self._namespace)
+        await session.prime(self._heads(session), self._namespace)
         if chosen and self._setting.dtype == "float32":
             await self._correctness_here(session, chosen)
         await self._warm_up(session)
+        if isinstance(session, PeerSession):
+            self.meta["peer"] = told(session)
         await self._timed_runs(session)
+
+    def _heads(self, session: Session) -> list[tuple[int, ...]]:
+        """What has to be computed before the timed runs; whole prompts for a peer that hits nothing less."""
+        if not isinstance(session, PeerSession) or not session.peer.primes_prompts:
+            return self._setting.heads
+        return [prompt.tokens for prompt, hit in zip(self._setting.data.prompts, self._setting.hits, strict=True) if hit]
 
     @contextlib.asynccontextmanager
     async def _session(self, dtype: str, kv_cache_gib: float) -> AsyncIterator[Session]:
@@ -160,7 +187,7 @@ class Conductor:
         namespace = f"{self._namespace}-warm-up"
         self._progress.stage("warming up")
         if hit and loading_arms(self._setting.arms):
-            await session.prime([tokens[:hit]], namespace)
+            await session.prime([session.head(tokens, hit)], namespace)
         for _ in range(self._setting.experiment.warmup):
             for arm in self._setting.arms:
                 if arm == RECOMPUTE:

@@ -11,6 +11,7 @@ from harness.connector.settings import Arm
 from harness.errors import RunError, VoidRuns
 from harness.experiment.proofs import load_reason
 from harness.experiment.session import Session, loading_arms
+from harness.peers.arm import PeerArm
 from harness.types import Prompt
 
 OUTPUT_TOKENS = 8
@@ -24,7 +25,7 @@ def choose(prompts: Sequence[Prompt], hits: Sequence[int], count: int) -> list[t
 
 
 async def check(
-    session: Session, arms: Mapping[str, Arm], chosen: Sequence[tuple[Prompt, int]], namespace: str
+    session: Session, arms: Mapping[str, Arm | PeerArm], chosen: Sequence[tuple[Prompt, int]], namespace: str
 ) -> dict[str, Any]:
     """Replay the chosen prompts, already primed, by every arm. Raises VoidRuns at the first difference."""
     for number, (prompt, hit) in enumerate(chosen):

@@ -36,7 +36,7 @@ def declared(setting: Setting, name: str, command: str) -> dict[str, Any]:
             }
             for arm in setting.arms.values()
         ],
-        "versions": environment.versions(),
+        "versions": environment.versions(arm.engine.package for arm in setting.peers),
         "machine": environment.machine(),
         "binding": environment.binding(),
         "data": {

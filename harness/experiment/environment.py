@@ -2,6 +2,7 @@
 
 import os
 import platform
+from collections.abc import Iterable
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -13,10 +14,10 @@ BINDING = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU", "OMP_NUM
 """Environment variables on which vLLM's threads and devices depend."""
 
 
-def versions() -> dict[str, str]:
-    """Versions of everything that may change a time."""
+def versions(more: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of everything that may change a time, of the packages ``more`` too."""
     found = {"ttft": __version__, "python": platform.python_version()}
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, *filter(None, more)):
         try:
             found[package] = version(package)
         except PackageNotFoundError:

@@ -11,6 +11,7 @@ from harness.errors import RunError, StoreUnavailable
 from harness.experiment.trace_reader import TraceReader
 from harness.keys import chain, for_rank, root
 from harness.layered import in_layout
+from harness.peers.arm import PeerArm
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
 from harness.stores.base import Store
@@ -114,6 +115,10 @@ class Session:
         keys = chain(self._roots[namespace], tokens, self.chunk_tokens)
         return [for_rank(key, rank, world) for key in keys for rank in range(world)]
 
+    def head(self, tokens: Sequence[int], hit: int) -> Sequence[int]:
+        """What has to be computed and saved once so that ``tokens`` hit ``hit``."""
+        return tokens[:hit]
+
     async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
         """Compute and save all chunks of ``heads``. Raises StoreUnavailable or RunError."""
         for tokens in heads:
@@ -146,6 +151,10 @@ class Session:
     def _account(self) -> None:
         self.trace.poll()
         self.stored.update(self.trace.saved.keys() & self._own if self._shared else self.trace.saved)
+
+    def all_cached(self, keys: Sequence[str]) -> bool:
+        """Whether the store can tell that all these chunks are in the page cache."""
+        return not keys or self.store.cached_fraction(keys) == 1.0
 
     async def drop_page_cache(self, keys: Sequence[str]) -> bool:
         """Have the operating system forget these chunks; whether that could be verified."""
@@ -184,6 +193,6 @@ def _clear(traces: Path, store: Store) -> None:
         path.unlink()
 
 
-def loading_arms(arms: Mapping[str, Arm]) -> list[str]:
+def loading_arms(arms: Mapping[str, Arm | PeerArm]) -> list[str]:
     """Names of the arms that move KV."""
     return [name for name, arm in arms.items() if arm.engine.loads_kv]

@@ -7,12 +7,15 @@ from harness.cachestate import distinct_chunks, expected_hits, priming_plan
 from harness.config import Experiment
 from harness.connector.settings import Arm, parse_arm
 from harness.errors import UsageError
+from harness.experiment.arms import parse_any
 from harness.experiment.crowd import Crowd
 from harness.experiment.session import PRIMER
+from harness.peers.arm import PeerArm
 from harness.replay.arrivals import parse_arrivals, times
 from harness.replay.target_url import check_url
 from harness.specs import parse_options, split_spec
 from harness.stats.serving import parse_slo
+from harness.stores.base import redact
 from harness.types import DataSet, hit_limit
 from harness.workloads import WORKLOADS
 from harness.workloads.base import Limits, token_block
@@ -33,7 +36,7 @@ class Setting:
     model: models.Model
     dtype: str
     max_model_len: int
-    arms: dict[str, Arm]
+    arms: dict[str, Arm | PeerArm]
     data: DataSet
     hits: list[int]
     heads: list[tuple[int, ...]]
@@ -41,6 +44,11 @@ class Setting:
     schedule: list[float] | None
     crowd: Crowd
     notes: tuple[str, ...]
+
+    @property
+    def peers(self) -> list[PeerArm]:
+        """The arms that are not ours; each needs a vLLM of its own."""
+        return [arm for arm in self.arms.values() if isinstance(arm, PeerArm)]
 
     @property
     def served_arms(self) -> list[str]:
@@ -58,7 +66,7 @@ def settle(experiment: Experiment) -> Setting:
     notes: list[str] = []
     if experiment.target:
         experiment = experiment.model_copy(update={"target": check_url(experiment.target)})
-    arms = {text: parse_arm(text) for text in experiment.arms}
+    arms = {text: parse_any(text) for text in experiment.arms}
     if experiment.bounds:
         arms.setdefault(RECOMPUTE, parse_arm(RECOMPUTE))
         if experiment.cache_state == "primed":
@@ -72,6 +80,7 @@ def settle(experiment: Experiment) -> Setting:
             raise UsageError(
                 "natural with concurrency above 1 has no certain hits to verify; use concurrency=1 or cache_state=primed"
             )
+    _check_peers([arm for arm in arms.values() if isinstance(arm, PeerArm)], experiment)
     dtype = models.default_dtype() if experiment.dtype == "auto" else experiment.dtype
     model = models.resolve(experiment.model, dtype)
     if experiment.max_model_len > model.max_positions:
@@ -99,6 +108,22 @@ def settle(experiment: Experiment) -> Setting:
     return Setting(
         experiment, model, dtype, max_model_len, arms, data, hits, heads, warmup, schedule, crowd, tuple(notes) + data.notes
     )
+
+
+def _check_peers(peers: list[PeerArm], experiment: Experiment) -> None:
+    """What peers cannot do, and what would make them incomparable. Raises UsageError."""
+    if not peers:
+        return
+    name, scheme = peers[0].name, experiment.store.partition("://")[0]
+    if experiment.target:
+        raise UsageError(f"the arm {name} needs a vLLM of its own, which a target is not; leave out target")
+    if experiment.cache_state == "natural":
+        raise UsageError(f"the arm {name} cannot be emptied between two runs, so only cache_state=primed can be measured with it")
+    if scheme not in ("file", "aiofile"):
+        raise UsageError(
+            f"the arm {name} reads its own files, which must lie where ours do, so store={redact(experiment.store)} will not do; "
+            "use file:///FOLDER"
+        )
 
 
 def _schedule(experiment: Experiment, data: DataSet) -> list[float] | None:

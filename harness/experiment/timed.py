@@ -11,6 +11,7 @@ from harness.experiment.order import PlannedRun
 from harness.experiment.progress import Progress
 from harness.experiment.session import Session
 from harness.neighbour_log import append_neighbours
+from harness.peers.arm import PeerArm
 from harness.replay.closed_loop import closed_loop
 from harness.replay.lag import lag_reason
 from harness.replay.neighbours import Neighbours
@@ -26,7 +27,7 @@ class TimedRuns:
     def __init__(
         self,
         session: Session,
-        arms: Mapping[str, Arm],
+        arms: Mapping[str, Arm | PeerArm],
         prompts: Sequence[Prompt],
         hits: Sequence[int],
         writer: RunWriter,
@@ -118,8 +119,7 @@ class TimedRuns:
             key for prompt, hit in zip(self._prompts, self._hits, strict=True)
             for key in self._session.keys(prompt.tokens[:hit], namespace)
         }  # fmt: skip
-        fraction = self._session.store.cached_fraction(sorted(keys)) if keys else 1.0
-        return "warm" if fraction == 1.0 else "unknown"
+        return "warm" if self._session.all_cached(sorted(keys)) else "unknown"
 
     async def _one(
         self, planned: PlannedRun, position: int, namespace: str, start: float, page_cache: str, planned_at: float | None

@@ -30,7 +30,7 @@ def draw(evidence: Evidence) -> Interactive | None:
     (left, right), (bottom, top) = limits(found)
     plot = canvas("a: load / compute, chunkwise", "b: layerwise's load / chunkwise's", True, True, height=420)
     frame(plot, (left, right), (bottom, top))
-    a = np.geomspace(left, right, STEPS)
+    a = np.geomspace(left, right, STEPS, dtype=np.float64)
     edge = closed_form(a)
     floor = np.full(STEPS, bottom)
     plot.varea(x=numbers(a), y1=numbers(floor), y2=numbers(np.clip(edge, bottom, top)), color=SKY, fill_alpha=0.2)

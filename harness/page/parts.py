@@ -30,7 +30,7 @@ def draw(evidence: Evidence) -> Interactive | None:
     plot.ygrid.visible = False
     frame(plot, (0, edge * unit.scale * 1.02 or 1.0), (len(splits) - 0.3, -0.65))
     names, rows = [printable(arm.name) for arm in splits], np.arange(len(splits))
-    left = np.zeros(len(splits))
+    left: np.ndarray[Any, Any] = np.zeros(len(splits))
     bars = []
     for part in PARTS:
         width = np.array([parts[part.name] for parts in splits.values()]) * unit.scale

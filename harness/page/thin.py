@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-Indices = np.ndarray[tuple[int], np.dtype[np.int64]]
+Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
 MOST = 5000
 """Points of one interactive figure."""
@@ -34,7 +34,9 @@ def curve(length: int, most: int) -> Indices:
     if length <= most:
         return np.arange(length)
     between = np.linspace(0, length - 1, max(most - 2 * ENDS, 2)).round().astype(np.int64)
-    return np.unique(np.concatenate([np.arange(min(ENDS, length)), between, np.arange(max(length - ENDS, 0), length)]))
+    return np.asarray(
+        np.unique(np.concatenate([np.arange(min(ENDS, length)), between, np.arange(max(length - ENDS, 0), length)]))
+    )
 
 
 def cloud(values: "np.ndarray[Any, Any]", groups: "np.ndarray[Any, Any]", most: int) -> Indices:
@@ -48,4 +50,4 @@ def cloud(values: "np.ndarray[Any, Any]", groups: "np.ndarray[Any, Any]", most: 
     first = np.flatnonzero(np.r_[True, np.diff(groups[order]) != 0])
     ends = np.concatenate([order[first], order[np.r_[first[1:], len(order)] - 1]])
     chosen = np.random.default_rng(0).choice(len(values), max(most - len(ends), 0), replace=False)
-    return np.unique(np.concatenate([ends, chosen]))
+    return np.asarray(np.unique(np.concatenate([ends, chosen])))

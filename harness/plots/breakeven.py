@@ -25,7 +25,7 @@ def draw(evidence: Evidence) -> Figure | None:
     picture = figure(evidence, "Break-even map: which engine gives the first token sooner", 9, 5.0, note)
     axes = picture.subplots()
     (left, right), (bottom, top) = limits(found)
-    _regions(axes, evidence, np.geomspace(left, right, STEPS), bottom, top)
+    _regions(axes, evidence, np.geomspace(left, right, STEPS, dtype=np.float64), bottom, top)
     look = looks(evidence.arms)
     for point in found:
         colour = look[point.layerwise.name].colour
@@ -67,7 +67,7 @@ def line_name(depth: int, width: int) -> str:
 
 
 def _regions(
-    axes: Axes, evidence: Evidence, a: "np.ndarray[tuple[int], np.dtype[np.float64]]", bottom: float, top: float
+    axes: Axes, evidence: Evidence, a: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]", bottom: float, top: float
 ) -> None:
     line = closed_form(a)
     axes.fill_between(a, bottom, np.clip(line, bottom, top), color=SKY, alpha=0.18, linewidth=0)

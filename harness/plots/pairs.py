@@ -1,5 +1,7 @@
 """TTFT of each prompt beside the same prompt's TTFT in the first arm."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -94,7 +96,9 @@ def _panel(axes: Axes, table: pd.DataFrame, arm: Arm, look: Look, unit: Unit) ->
     axes.set_axisbelow(True)
 
 
-def _finish(panels: "np.ndarray[tuple[int, int], np.dtype[np.object_]]", bases: "np.ndarray", values: "np.ndarray") -> None:
+def _finish(
+    panels: "np.ndarray[tuple[int, int], np.dtype[np.object_]]", bases: "np.ndarray[Any, Any]", values: "np.ndarray[Any, Any]"
+) -> None:
     axes = panels[0, 0]
     scale_axis(axes.xaxis, bases)
     scale_axis(axes.yaxis, np.append(values, 1.0))

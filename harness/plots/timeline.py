@@ -161,7 +161,7 @@ def _panel(axes: Axes, story: Story, rows: Rows, unit: Unit) -> None:
     axes.set_axisbelow(True)
 
 
-def layers_of(kind: str, layer: int, loaded: "np.ndarray[tuple[int], np.dtype[np.int64]]", layers: int) -> int:
+def layers_of(kind: str, layer: int, loaded: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", layers: int) -> int:
     """How many layers a span covers: a fetch or copy of several reaches to the next one's layer."""
     if kind not in ("fetch", "copy"):
         return 1

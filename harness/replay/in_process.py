@@ -19,7 +19,8 @@ from harness.replay.start_failure import start_failure
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """How to start vLLM. ``connector`` is our ``kv_connector_extra_config``."""
+    """How to start vLLM. ``connector`` is our ``kv_connector_extra_config``; ``peer``, where there is one, are all arguments
+    of ``KVTransferConfig`` for a connector that takes its place."""
 
     model: str
     dtype: str
@@ -29,6 +30,7 @@ class EngineSettings:
     load_failure_policy: str = "recompute"
     tensor_parallel: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
+    peer: Mapping[str, Any] | None = None
 
 
 class InProcessEngine:
@@ -136,6 +138,8 @@ def _outcome(item: Any, sent: float, arrivals: list[float], last: float, receive
 
 def transfer_arguments(settings: EngineSettings) -> dict[str, Any]:
     """What vLLM's ``KVTransferConfig`` takes."""
+    if settings.peer is not None:
+        return dict(settings.peer)
     return {
         "kv_connector": "TTFTConnector",
         "kv_connector_module_path": "harness.connector",

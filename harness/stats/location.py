@@ -89,7 +89,7 @@ def signed_rank_cdf(n: int) -> Floats:
 
 @lru_cache(maxsize=512)
 def _signed_rank_cdf(n: int) -> Floats:
-    mass = np.zeros(n * (n + 1) // 2 + 1)
+    mass: Floats = np.zeros(n * (n + 1) // 2 + 1)
     mass[0] = 1.0
     for rank in range(1, n + 1):
         heads = np.zeros_like(mass)

@@ -50,7 +50,7 @@ def _tails_of_ranks(scores: Floats, observed: float) -> tuple[float, float]:
         mean, spread = scores.sum() / 2, np.sqrt((scores**2).sum()) / 2
         return float(norm.sf((observed - mean) / spread)), float(norm.cdf((observed - mean) / spread))
     doubled = np.rint(2 * scores).astype(np.int64)  # shared ranks end in .5: twice them are whole
-    mass = np.zeros(int(doubled.sum()) + 1)
+    mass: Floats = np.zeros(int(doubled.sum()) + 1)
     mass[0] = 1.0
     for step in doubled:
         heads = np.zeros_like(mass)
@@ -64,7 +64,7 @@ def _tails_of_sums(sizes: Floats, observed: float, seed: int) -> tuple[float, fl
     """Shares of sign patterns whose positive part is at least, and at most, ``observed``."""
     slack = 1e-9 * float(sizes.sum())
     if len(sizes) <= EXACT_SUMS:
-        sums = np.zeros(1)
+        sums: Floats = np.zeros(1)
         for size in sizes:
             sums = np.concatenate((sums, sums + size))
         return float(np.mean(sums >= observed - slack)), float(np.mean(sums <= observed + slack))

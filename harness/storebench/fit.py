@@ -57,7 +57,9 @@ def fit_link(times: Mapping[int, Sequence[float]]) -> LinkFit | None:
     )
 
 
-def _line(sizes: "np.ndarray[tuple[int], np.dtype[np.float64]]", taken: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> object:
+def _line(
+    sizes: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]", taken: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]"
+) -> object:
     # In units of the largest size, so that both columns are of one order.
     scale = sizes.max()
     found, _ = nnls(np.column_stack([1 / taken, sizes / scale / taken]), np.ones(len(sizes)))

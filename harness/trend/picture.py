@@ -113,7 +113,7 @@ def _mark(axes: Axes, series: Series, change: Change, colour: str, height: float
     axes.text(time, height, f" {text}", transform=axes.get_xaxis_transform(), fontsize=7.5, color=colour, va="top", bbox=box)
 
 
-def _numbers(series: Series) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+def _numbers(series: Series) -> "np.ndarray[tuple[int, ...], np.dtype[np.float64]]":
     """Times as matplotlib counts them, in days."""
     days = series.times.dt.tz_localize(None).to_numpy()
     return np.asarray(mdates.date2num(days), dtype=np.float64)  # type: ignore[no-untyped-call]

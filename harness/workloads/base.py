@@ -3,7 +3,7 @@
 import hashlib
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -48,7 +48,7 @@ class Workload(ABC):
         return outline_of(self.build(limits))
 
 
-def token_block(seed: str, count: int, vocabulary: int) -> np.ndarray:
+def token_block(seed: str, count: int, vocabulary: int) -> "np.ndarray[Any, Any]":
     """``count`` token ids in [0, vocabulary) as uint32, drawn from ``seed`` alone.
 
     Philox keyed by SHA-256 of the seed: stable across processes, machines and numpy versions

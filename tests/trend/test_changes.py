@@ -61,7 +61,7 @@ def test_places_lie_inside_and_levels_last(values: list[float], seed: int) -> No
 def test_the_gain_of_a_cut_is_what_it_takes_from_the_squared_error(values: list[float]) -> None:
     array = np.array(values) - np.mean(values)
 
-    def error(part: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> float:
+    def error(part: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> float:
         return float(((part - part.mean()) ** 2).sum())
 
     gains = [error(array) - error(array[:place]) - error(array[place:]) for place in range(SHORTEST, len(array) - SHORTEST + 1)]

@@ -1,0 +1,139 @@
+"""A session with a peer: as ours, but what was stored and hit shows in counts of cached tokens and in tokens alone."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from harness.errors import RunError
+from harness.experiment.session import Engine, Session
+from harness.experiment.trace_reader import TraceReader
+from harness.peers.base import Peer
+from harness.replay.in_process import EngineSettings, InProcessEngine
+from harness.replay.outcome import Outcome
+from harness.stores.base import Store
+from harness.stores.page_cache import drop, resident_pages
+
+SETTLE_S = 20.0
+"""So long a peer may take to have in its store what it was given: some save behind the request."""
+ASK_AGAIN_S = 0.25
+
+
+class PeerSession(Session):
+    """Sends requests to a vLLM that runs a peer's connector. ``namespace`` and ``hit`` mean nothing to a peer."""
+
+    def __init__(self, engine: Engine, store: Store, peer: Peer, chunk_tokens: int) -> None:
+        super().__init__(engine, store, TraceReader(None), chunk_tokens, traced=False)
+        self.peer = peer
+
+    async def send(
+        self,
+        arm: str,
+        tokens: Sequence[int],
+        output_tokens: int,
+        namespace: str,
+        *,
+        hit: int,
+        save: bool,
+        label: str = "",
+        heard: Callable[[float], None] | None = None,
+    ) -> Outcome:
+        """As the base class; the peer's own parameters go with it."""
+        told = {"heard": heard} if heard is not None else {}
+        return await self.engine.generate(
+            f"ttft-{next(self._numbers)}", tokens, output_tokens, self.peer.request(save=save), **told
+        )
+
+    def head(self, tokens: Sequence[int], hit: int) -> Sequence[int]:
+        """What has to be computed once so that ``tokens`` hit ``hit``."""
+        return tokens if self.peer.primes_prompts else tokens[:hit]
+
+    async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
+        """Compute all heads, then read each back until it hits. Raises RunError where one never does."""
+        for tokens in heads:
+            outcome = await self.send("", tokens, 1, namespace, hit=0, save=True)
+            if outcome.error:
+                raise RunError(f"priming failed: {outcome.error}")
+        for tokens in heads:
+            await self._until_hit(tokens, namespace)
+
+    async def _until_hit(self, tokens: Sequence[int], namespace: str) -> None:
+        """One token more makes the whole head a hit: the last token of a prompt is always computed."""
+        whole = self.peer.primes_prompts
+        asked = tokens if whole else [*tokens, tokens[0]]
+        end = time.monotonic() + SETTLE_S
+        while True:
+            again = await self.send("", asked, 1, namespace, hit=0, save=False)
+            if again.error:
+                raise RunError(f"priming failed: {again.error}")
+            if (again.cached_tokens or 0) > 0 if whole else again.cached_tokens == len(tokens):
+                return
+            if time.monotonic() > end:
+                raise RunError(
+                    f"it gives no hits: {len(tokens)} tokens that were computed {SETTLE_S:.0f} s ago and more hit "
+                    f"{again.cached_tokens}; its log says more"
+                )
+            await asyncio.sleep(ASK_AGAIN_S)
+
+    def files(self) -> list[Path]:
+        """What the peer keeps on the disk."""
+        return [path for path in self.peer.place.folder.rglob("*") if path.is_file()]
+
+    async def drop_page_cache(self, keys: Sequence[str]) -> bool:
+        """Of all the peer's files, since nothing tells which it will read."""
+        return await asyncio.to_thread(self._drop)
+
+    def _drop(self) -> bool:
+        left = [_resident(path, first=drop) for path in self.files()]
+        return bool(left) and all(pages == 0 for pages in left)
+
+    def all_cached(self, keys: Sequence[str]) -> bool:
+        """Whether all of the peer's files are in the page cache; true of a peer without files."""
+        return all(_resident(path) == -(-path.stat().st_size // os.sysconf("SC_PAGE_SIZE")) for path in self.files())
+
+    def close(self, *, keep_store: bool = False) -> None:
+        """Stop vLLM; what the peer stored is of no use to anybody else, so it goes in any case."""
+        self.engine.close()
+        shutil.rmtree(self.peer.place.folder, ignore_errors=True)
+
+
+def _resident(path: Path, first: Callable[[int], None] | None = None) -> int | None:
+    """Pages of a file in the page cache; None where nobody knows."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        if first is not None:
+            first(descriptor)
+        return resident_pages(descriptor, os.fstat(descriptor).st_size)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.asynccontextmanager
+async def session_with_peer(settings: EngineSettings, peer: Peer, store: Store, folder: Path) -> AsyncIterator[PeerSession]:
+    """Start the peer's servers and vLLM with its connector. Raises SetupError.
+
+    This process's environment is changed for good: it must be the peer's own.
+    """
+    peer.check()
+    peer.place.folder.mkdir(parents=True, exist_ok=True)
+    with peer.servers():
+        os.environ.update(peer.environment())
+        session = PeerSession(InProcessEngine.start(settings, folder / "vllm.log"), store, peer, peer.place.chunk_tokens)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+def told(session: PeerSession) -> dict[str, Any]:
+    """For run.json: whose code it is, and what it has stored."""
+    files = session.files()
+    return {
+        "package": session.peer.package or "vllm",
+        "files": len(files),
+        "stored_bytes": sum(path.stat().st_size for path in files),
+    }

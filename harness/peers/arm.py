@@ -1,0 +1,26 @@
+"""A peer as an arm: what ``--arm`` calls it."""
+
+from dataclasses import dataclass
+
+from harness.peers import PEERS
+from harness.peers.base import Peer, PeerOptions, Place
+
+
+@dataclass(frozen=True, slots=True)
+class PeerArm:
+    """One peer with its options, under the text by which users pick it. ``engine`` as an arm of ours has it."""
+
+    name: str
+    engine: type[Peer]
+    options: PeerOptions
+
+    def at(self, place: Place) -> Peer:
+        """The peer that works there."""
+        return self.engine(self.options, place)
+
+
+def parse_peer(text: str) -> PeerArm:
+    """``lmcache:mode=layerwise`` as an arm; ``...@label`` makes a second one of the same settings. Raises UsageError."""
+    spec = text.partition("@")[0]
+    peer = PEERS.get(spec.partition(":")[0].strip())
+    return PeerArm(text, peer, peer.parse(spec))

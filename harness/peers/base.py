@@ -1,0 +1,80 @@
+"""What a peer is: how vLLM is told to use it, and how its cache state is brought about and shown.
+
+A peer is one file in this folder: a subclass of ``Peer`` with a ``name``, an ``Options`` model, and ``transfer``.
+"""
+
+import contextlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, ClassVar
+
+from harness.errors import SetupError
+from harness.specs import Options, parse_options, split_spec
+
+
+class PeerOptions(Options):
+    """A peer's settings; each peer declares its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a peer works. ``folder``: its own, empty, on the disk of the experiment's store. ``chunk_tokens``: as ours."""
+
+    folder: Path
+    chunk_tokens: int
+
+
+class Peer(ABC):
+    """A KV connector that is not ours. It says how to use it; it runs in vLLM's own processes."""
+
+    name: ClassVar[str] = ""
+    Options: ClassVar[type[PeerOptions]] = PeerOptions
+    grants_hits: ClassVar[bool] = True
+    loads_kv: ClassVar[bool] = True
+    package: ClassVar[str] = ""
+    """The distribution whose version decides what is measured; empty where it is vLLM's own."""
+
+    def __init__(self, options: PeerOptions, place: Place) -> None:
+        self.options = options
+        self.place = place
+
+    @classmethod
+    def parse(cls, spec: str) -> PeerOptions:
+        """The options in ``name:option=value,...``. Raises UsageError."""
+        name, options = split_spec(spec)
+        return parse_options(cls.Options, options, f"peer '{name}'")
+
+    def check(self) -> None:
+        """Raises SetupError where the peer cannot run here, before vLLM starts."""
+        if self.package:
+            try:
+                version(self.package)
+            except PackageNotFoundError:
+                raise SetupError(
+                    f"the arm {self.name} needs the package {self.package}; install it: pip install 'ttft[{self.package}]'"
+                ) from None
+
+    @property
+    def primes_prompts(self) -> bool:
+        """True where only the same prompt hits, so that prompts are primed and not their heads."""
+        return False
+
+    @abstractmethod
+    def transfer(self) -> dict[str, Any]:
+        """The arguments of vLLM's ``KVTransferConfig``."""
+
+    def environment(self) -> Mapping[str, str]:
+        """Variables to be set before vLLM starts. A value may hold no secret: it is kept in run.json."""
+        return {}
+
+    def request(self, *, save: bool) -> Mapping[str, Any]:
+        """A request's ``kv_transfer_params``. Without ``save`` it must leave nothing behind, where the peer can be told."""
+        return {}
+
+    def servers(self) -> AbstractContextManager[None]:
+        """What has to run beside vLLM, on loopback, and ends with it."""
+        return contextlib.nullcontext()
