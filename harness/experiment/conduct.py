@@ -145,6 +145,7 @@ class Conductor:
         await self._warm_up(session)
         if isinstance(session, PeerSession):
             self.meta["peer"] = told(session)
+        self._writer.write_meta(self.meta)  # whoever gives out the turns reads there what was found so far
         await self._timed_runs(session)
 
     def _heads(self, session: Session) -> list[tuple[int, ...]]:

@@ -14,7 +14,7 @@ from harness.page.document import figure_block, json_block, picture, render
 from harness.page.sections import SECTIONS
 from harness.page.swatch import swatch
 from harness.plots.style import looks
-from harness.reporting import grids, serving
+from harness.reporting import grids, loads, serving
 from harness.reporting.reproduce import command, facts
 from harness.reporting.summary import Summary
 from harness.reporting.table import footnotes
@@ -58,7 +58,13 @@ def page(summary: Summary, pictures: Sequence[Path]) -> str:
     """The whole HTML; ``pictures`` are the files that harness.plots drew."""
     evidence = summary.evidence
     placed = place(summary)
-    more = (grids.ratios(summary), grids.means(summary), serving.service(summary), serving.neighbours(summary))
+    more = (
+        grids.ratios(summary),
+        grids.means(summary),
+        loads.loads(summary),
+        serving.service(summary),
+        serving.neighbours(summary),
+    )
     values = {
         "title": "Time to first token",
         "verdict": headline(summary),

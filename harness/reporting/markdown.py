@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.evidence import Evidence
 from harness.labels import markdown
-from harness.reporting import grids, serving
+from harness.reporting import grids, loads, serving
 from harness.reporting.grids import Cell
 from harness.reporting.reproduce import command, facts
 from harness.reporting.summary import Summary
@@ -68,7 +68,7 @@ def _cells(row: Sequence[Cell], whole: int) -> list[str]:
 
 def _beside_ttft(summary: Summary) -> list[str]:
     """The service as a whole and the neighbours, where the experiment asked for them."""
-    found = [grid for grid in (serving.service(summary), serving.neighbours(summary)) if grid is not None]
+    found = [grid for grid in (loads.loads(summary), serving.service(summary), serving.neighbours(summary)) if grid is not None]
     return [text for grid in found for text in (f"## {grid.caption}", _grid(grid.head, [_cells(row, 1) for row in grid.rows]))]
 
 

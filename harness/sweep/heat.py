@@ -36,7 +36,7 @@ def draw_heat(
     across = min(COLUMNS, len(panels))
     down = -(-len(panels) // across)
     width, height = max(8.0, 1.6 + across * (1.1 + 0.95 * len(x.values))), 1.5 + down * (1.1 + 0.62 * len(y.values))
-    picture = titled(f"{metric} of TTFT / that of {drawable(base)}", min(width, 16.0), min(height, 18.0), (note,))
+    picture = titled(f"{metric} of TTFT / that of {drawable(base)}", min(width, 16.0), min(height, 18.0), note.split("\n"))
     axes = picture.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     limit = _limit(panels)
     mesh: Any = None

@@ -36,7 +36,7 @@ def draw_lines(
     gaps = table[table["metric"] == "gap_p95"]
     panels = 2 + (not gaps.empty)
     title = f"What changes with {drawable(axis.key)}"
-    picture = titled(title, 8.5, 0.9 + PANEL * panels, (note,))
+    picture = titled(title, 8.5, 0.9 + PANEL * panels, note.split("\n"))
     axes = picture.subplots(panels, 1, sharex=True)
     places, look = _places(axis), looks(arms)
     handles: dict[str, Any] = {}

@@ -49,7 +49,7 @@ def _lines(
     if len(grid.point_axes) > 1:
         return
     for axis in grid.point_axes:
-        note = f"{_fixed(grid, [axis])} Bars: 95% intervals over the rounds of each point, which was measured by itself."
+        note = f"{_fixed(grid, [axis])}\nBars: 95% intervals over the rounds of each point, which was measured by itself."
         if any(one.crossing.kind == "one" for one in found):
             note += " A thick stretch at 1: where the lead changes."
         yield "lines", draw_lines(table, axis, arms, metric, found, note)
@@ -68,7 +68,7 @@ def _arm_lines(
         rows = pd.concat([table[mine].assign(arm=axis.owner), *others], ignore_index=True)
         shown = [Arm(axis.owner, axis.owner, {}, 0), *(arm for arm in arms if arm.engine != axis.owner)]
         there = [one for one in found if one.axis == axis.key]
-        note = f"{_fixed(grid, [axis])} Bars: 95% intervals over the rounds. All of it is one run; {axis.owner} is one line."
+        note = f"{_fixed(grid, [axis])}\nBars: 95% intervals over the rounds. All of it is one run; {axis.owner} is one line."
         yield f"lines-{_name(axis)}", draw_lines(rows, axis, shown, metric, there, note)
 
 
@@ -101,7 +101,7 @@ def _point_maps(
             if not arm.bound and arm.name != base
         }
         there = [_without(one, layer) for one in found if all(one.elsewhere.get(key) == value for key, value in layer.items())]
-        note = f"{_fixed(grid, [x, y], layer)} {MARKS} Diamonds: where along {x.key} the lead changes, with its interval."
+        note = f"{_fixed(grid, [x, y], layer)}\n{MARKS} Diamonds: where along {x.key} the lead changes, with its interval."
         yield "map" if not others else f"map-{number}", draw_heat(panels, x, y, base, metric, there, note)
 
 
@@ -117,7 +117,7 @@ def _arm_maps(grid: Grid, table: pd.DataFrame, metric: str) -> Iterator[tuple[st
             continue  # which of the other axes' values, nobody said
         rows = table[(table["metric"] == metric) & table[axis.key].notna() & (table["engine"] == axis.owner)]
         rows = rows[~rows.duplicated([x.key, axis.key])]
-        note = f"{_fixed(grid, [x, axis])} {MARKS}"
+        note = f"{_fixed(grid, [x, axis])}\n{MARKS}"
         yield f"map-{_name(axis)}", draw_heat({axis.owner: rows}, x, axis, base, metric, (), note)
 
 
