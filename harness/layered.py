@@ -26,6 +26,7 @@ class Layered(Store):
         self.url = inner.url
         self.inner = inner
         self.replaces = inner.replaces
+        self.fills = inner.fills
         self._layout = Layout(geometry)
         self._layers = geometry.layers
 
@@ -36,6 +37,10 @@ class Layered(Store):
     def objects(self, item: Read) -> int:
         """How many objects the range lies in."""
         return self._place(item.offset + max(item.length - 1, 0))[0] - self._place(item.offset)[0] + 1
+
+    def register(self, buffers: Sequence[Any]) -> None:
+        """Of the store behind it."""
+        self.inner.register(buffers)
 
     def exists(self, keys: Sequence[str]) -> int:
         """One object a chunk is asked for."""

@@ -89,6 +89,14 @@ def test_a_round_that_was_measured_again_is_complete_once(tmp_path: Path) -> Non
     assert any("2 of 2 rounds are complete" in text for text in evidence.caveats), evidence.caveats
 
 
+def test_an_arm_that_was_given_up_is_told_and_its_rounds_before_count(tmp_path: Path) -> None:
+    failed = [{"arm": ARMS[1], "reason": "it ended: redis://me:hunter2@host is gone"}]
+    evidence = evidence_of(tmp_path, meta={"failed_arms": failed})
+    assert evidence.caveats == (f"FAILED: {ARMS[1]} did not make it to the end: it ended: redis://me:***@host is gone",)
+    assert set(evidence.rows["arm"]) == set(ARMS)
+    assert not evidence.partial and not evidence.worthless
+
+
 def test_rounds_without_a_bound_are_complete(tmp_path: Path) -> None:
     evidence = evidence_of(tmp_path, (*ARMS, "recompute"), stop_after=4 * 2, meta={"runs": []})
     assert "PARTIAL: the measurement was cut off; 1 of 3 rounds are complete" in evidence.caveats

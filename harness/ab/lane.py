@@ -18,7 +18,8 @@ from harness.stores import open_store
 @dataclass(frozen=True, slots=True)
 class Job:
     """One side, ready to be started. ``source``: where its code is from, for run.json. ``home``: the side's own
-    site-packages, out of which the measured code must come; None leaves that unchecked. ``ours``: the harness is the side's."""
+    site-packages, out of which the measured code must come; None leaves that unchecked. ``ours``: the harness is the side's.
+    ``called``: in messages, where "the NAME" is no good. ``if_slow``: what helps one that only is slow."""
 
     name: str
     command: Sequence[str]
@@ -26,6 +27,8 @@ class Job:
     source: Mapping[str, Any]
     home: Path | None = None
     ours: bool = True
+    called: str = ""
+    if_slow: str = "give a longer --timeout"
 
 
 class SideProgress:
@@ -51,9 +54,10 @@ class Lane:
     def __init__(self, job: Job, folder: Path, progress: Progress, patience_s: float) -> None:
         """``folder``: of this side, below the combined run's."""
         self.name = job.name
+        self.called = job.called or job.name
         self.folder = folder
         self.progress = SideProgress(job.name, progress)
-        self.worker = Worker(job.name, folder, self.progress, patience_s)
+        self.worker = Worker(self.called, folder, self.progress, patience_s, if_slow=job.if_slow)
         self.rows = SideRows(folder)
         self.turn: Turn | None = None
         self._job = job
@@ -65,7 +69,7 @@ class Lane:
         home = self._job.home
         if home is not None and self._job.ours and home not in Path(self.worker.hello["harness"]).parents:
             origin = self.worker.hello["harness"]
-            raise RunError(f"the {self.name} runs the harness in {origin}, not the one that was installed for it")
+            raise RunError(f"the {self.called} runs the harness in {origin}, not the one that was installed for it")
         self.turn = self.worker.turn("getting ready")
         if home is not None and self.turn is not None and not self.turn.loaded:
             package = self._job.source.get("package")
@@ -78,7 +82,7 @@ class Lane:
     def run(self, doing: str) -> int:
         """Carry out the announced run and return its number in this side's own rows, which are on disk then."""
         if self.turn is None:
-            raise RunError(f"the {self.name} has no run left")
+            raise RunError(f"the {self.called} has no run left")
         number = self.turn.run
         self.worker.go()
         self.turn = self.worker.turn(doing)
@@ -99,7 +103,7 @@ class Lane:
             with contextlib.closing(open_store(store_url)) as store:
                 in_layout(store, trace.start).delete(trace.saved)
         except (KeyError, ValueError):  # another version's trace
-            return [f"the {self.name} was killed, and what it left in the store could not be found; delete the store's folder"]
+            return [f"the {self.called} was killed, and what it left in the store could not be found; delete the store's folder"]
         except StoreError as error:
-            return [f"the {self.name} was killed, and what it left in the store could not be deleted: {error}"]
+            return [f"the {self.called} was killed, and what it left in the store could not be deleted: {error}"]
         return []

@@ -44,8 +44,10 @@ class Worker:
     Every call that waits raises RunError where the worker fails, dies, or says nothing for ``patience_s``.
     """
 
-    def __init__(self, side: str, folder: Path, listener: Listener, patience_s: float, ending_s: float = ENDING_S) -> None:
-        """``side``: for messages. ``folder``: where the worker leaves its results and logs."""
+    def __init__(
+        self, side: str, folder: Path, listener: Listener, patience_s: float, ending_s: float = ENDING_S, *, if_slow: str
+    ) -> None:
+        """``side``: for messages. ``folder``: where the worker leaves its results and logs. ``if_slow``: the fix for one."""
         self.side = side
         self.folder = folder
         self.hello: dict[str, Any] = {}
@@ -53,6 +55,7 @@ class Worker:
         self._listener = listener
         self._patience_s = patience_s
         self._ending_s = ending_s
+        self._if_slow = if_slow
         self._log = folder / "worker.log"
         self._said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
         self._process: subprocess.Popen[bytes] | None = None
@@ -153,7 +156,7 @@ class Worker:
                 line = self._said.get(timeout=self._patience_s)
             except queue.Empty:
                 reason = f"has said nothing for {self._patience_s:.0f} s while {doing}; see {self._log} and vllm.log beside it, "
-                reason += "and give a longer --timeout if it only is slow"
+                reason += f"and {self._if_slow} if it only is slow"
                 raise RunError(f"the {self.side} {reason}") from None
             if not line:
                 raise self._gone(doing)

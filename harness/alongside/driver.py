@@ -9,12 +9,13 @@ directions. A peer that fails is noted with its reason and left behind; the othe
 
 import contextlib
 import shutil
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from harness.ab.combine import Combiner
 from harness.alongside.lanes import Party, parties
-from harness.errors import TtftError
+from harness.errors import RunError, TtftError
 from harness.experiment.declared import declared
 from harness.experiment.peer_place import place_of
 from harness.experiment.progress import Progress
@@ -65,6 +66,7 @@ class Driver:
         self._setting = setting
         self._parties = all_parties
         self._left = list(all_parties)
+        self._ended: list[str] = []
         self._command = command
         self._progress = progress
         self._writer = writer
@@ -76,6 +78,7 @@ class Driver:
         """All stages."""
         for party in list(self._left):
             self._guarded(party, self._start)
+        self._expect_some()
         self._progress.expect(sum(party.lane.progress.requests for party in self._left))
         experiment = self._setting.experiment
         alone = experiment.concurrency == 1 and self._setting.schedule is None and self._setting.crowd.empty
@@ -83,6 +86,7 @@ class Driver:
         for pair in range(experiment.pairs):
             for party in self._left if pair % 2 == 0 else list(reversed(self._left)):
                 self._guarded(party, lambda party, pair=pair: self._round(combiner, party, pair))
+            self._expect_some()
             if reason := self._watch.after_round(pair + 1):
                 self.meta["stopped"] = {"rounds": pair + 1, "reason": reason}
                 return
@@ -102,6 +106,12 @@ class Driver:
             self._end(party)
             self._writer.write_meta(self.meta)
 
+    def _expect_some(self) -> None:
+        """Raises RunError where every arm is a peer and none is left."""
+        if not self._left:
+            first = self.meta["failed_arms"][0]
+            raise RunError(f"no arm is left to measure: {first['reason']}")
+
     def _start(self, party: Party) -> None:
         party.lane.start(party.experiment.model_dump(exclude_defaults=True), self._command)
         theirs = load(party.lane.folder, spans=False).meta
@@ -113,6 +123,8 @@ class Driver:
         if party.peer:
             proof = theirs.get("correctness", {"status": "skipped"})
             self.meta["peers"][party.lane.name] = {**theirs.get("peer", {}), "correctness": proof}
+            if all(other.peer for other in self._parties):  # nobody of ours has proven anything for all
+                self.meta["correctness"] = {"status": _together(self.meta["peers"].values())}
             if "torch_threads" not in self.meta["binding"]:
                 self.meta["binding"] |= theirs.get("binding", {})
             return
@@ -132,7 +144,7 @@ class Driver:
         self.meta["runs"].append(entry)
         self._writer.write_meta(self.meta)
         theirs = party.lane.run(f"in run {run} ({turn.arm})")
-        rows, void = combiner.take(party.lane.rows, party.lane.name, theirs, run)
+        rows, void = combiner.take(party.lane.rows, party.lane.called, theirs, run)
         entry["done"] = True
         self.meta["void_runs"] += void
         self._writer.write_meta(self.meta)
@@ -151,12 +163,21 @@ class Driver:
         self.meta["idle_cpu_s"] = {party.lane.name: round(party.lane.worker.idle_cpu_s, 3) for party in self._parties}
 
     def _end(self, party: Party) -> None:
+        """Once: the number of a process group that is gone may be another's later on."""
+        if party.lane.name in self._ended:
+            return
+        self._ended.append(party.lane.name)
         experiment = self._setting.experiment
         try:
             self.meta["warnings"] += party.lane.end(experiment.store, experiment.keep_store)
         finally:
             if party.peer:
                 shutil.rmtree(place_of(self._setting, party.lane.folder).folder, ignore_errors=True)
+
+
+def _together(peers: Iterable[Mapping[str, Any]]) -> str:
+    """Passed only where each has."""
+    return "passed" if all(peer["correctness"]["status"] == "passed" for peer in peers) else "skipped"
 
 
 def _as_it_is(arm: str, side: str) -> str:

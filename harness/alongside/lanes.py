@@ -13,6 +13,7 @@ from harness.experiment.progress import Progress
 from harness.experiment.setting import Setting
 
 OURS = "ours"
+IF_SLOW = "take fewer prompts a run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +37,8 @@ def parties(setting: Setting, folder: Path, progress: Progress, patience_s: floa
     groups = ([(OURS, ours, False)] if ours else []) + [(name, [name], True) for name in peers]
     found = []
     for number, (name, arms, peer) in enumerate(groups):
-        job = Job(name, command_of(Path(sys.executable)), dict(os.environ), {})
+        called = f"arm {name}" if peer else "process of our own arms"
+        job = Job(name, command_of(Path(sys.executable)), dict(os.environ), {}, called=called, if_slow=IF_SLOW)
         lane = Lane(job, folder / "lanes" / f"{number}-{slug(name)}", progress, patience_s)
         # A peer's proof that its KV is right are tokens equal to ours; its own pass comes on top.
         found.append(Party(lane, setting.experiment.model_copy(update={"arms": arms, "bounds": False}), peer))

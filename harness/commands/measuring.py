@@ -56,9 +56,8 @@ def measured_and_shown(settled: Any, folder: Path, earlier: Any = None) -> dict[
         meta = measured(settled, folder, earlier)
     except KeyboardInterrupt:
         show_if_any(folder)
-        console().print(
-            f"Interrupted; what was measured is kept. Go on with: ttft compare --resume {escape(str(folder))}", soft_wrap=True
-        )
+        further = "A run with peers cannot be resumed." if settled.peers else f"Go on with: ttft compare --resume {folder}"
+        console().print(f"Interrupted; what was measured is kept. {escape(further)}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     except TtftError:
         show_if_any(folder)

@@ -43,6 +43,7 @@ def serve(
 
     flags: dict[str, Any] = {"arms": arm or None, "store": store, "workload": workload, "model": model, "dtype": dtype}
     settled = settle(merge(read_experiment(experiment), flags, given_settings(setting or [])))
+    settled.without_peers("ttft serve")
     if settled.experiment.target:
         raise UsageError("ttft serve starts the server itself; leave out target, and give it to ttft compare")
     folder = out or Path("results") / f"{datetime.now():%Y%m%d-%H%M%S}-serve"

@@ -91,3 +91,19 @@ def check_chunk(chunk_tokens: int, block_tokens: int) -> int:
             f"use {max(block_tokens, chunk_tokens // block_tokens * block_tokens)}"
         )
     return chunk_tokens // block_tokens
+
+
+SPLIT_OTHERWISE = ("pipeline_parallel_size", "prefill_context_parallel_size", "decode_context_parallel_size")
+"""vLLM's settings by which a rank holds other layers, or other tokens, than the next one."""
+
+
+def check_ranks(parallel: Mapping[str, Any]) -> None:
+    """Raises UsageError unless every rank holds its heads of all layers and all tokens, as keys, digests and times assume.
+
+    ``parallel``: vLLM's settings by name; one that is missing is 1.
+    """
+    for name in SPLIT_OTHERWISE:
+        if (ranks := parallel.get(name) or 1) != 1:
+            raise UsageError(
+                f"{name}={ranks} gives ranks other layers or tokens of the KV, which is not supported; use tensor_parallel"
+            )

@@ -5,11 +5,12 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import torch
+from vllm.distributed import get_tp_group
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorMetadata, KVConnectorRole
 
 from harness.connector.identity import identity
 from harness.connector.scheduler_side import SchedulerSide
-from harness.connector.settings import check_chunk, parse_settings
+from harness.connector.settings import SPLIT_OTHERWISE, check_chunk, check_ranks, parse_settings
 from harness.connector.step import Step
 from harness.connector.trace import Trace
 from harness.connector.worker_side import WorkerSide
@@ -43,6 +44,7 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
     def __init__(self, vllm_config: "VllmConfig", role: KVConnectorRole, kv_cache_config: "KVCacheConfig") -> None:
         super().__init__(vllm_config=vllm_config, role=role, kv_cache_config=kv_cache_config)
         self._settings, self._arms = parse_settings(vllm_config.kv_transfer_config.kv_connector_extra_config)
+        check_ranks({name: getattr(vllm_config.parallel_config, name) for name in SPLIT_OTHERWISE})
         self._block_tokens, block_bytes, layers = _one_group(kv_cache_config)
         chunk_blocks = check_chunk(self._settings.chunk_tokens, self._block_tokens)
         dtype = str(kv_cache_config.kv_cache_groups[0].kv_cache_spec.dtype).removeprefix("torch.")
@@ -78,18 +80,20 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             raise SetupError(
                 f"vLLM's KV cache is {cache.geometry}, its configuration says {self._geometry}; this build is not supported"
             )
+        store = open_store(self._settings.store)
         trace = Trace(self._settings.trace, f"worker-{parallel.rank}")
         start = {
             "kind": "start",
             "geometry": asdict(cache.geometry),
             "identity": self._identity,
             "blocks": cache.blocks,
-            "direct": cache.direct,
+            "direct": cache.memory in store.fills,
             "torch_threads": torch.get_num_threads(),
         }
         trace.write(start)
-        store = in_layout(open_store(self._settings.store), start)
-        self._worker = WorkerSide(self._arms, store, cache, trace, parallel.rank, parallel.world_size)
+        self._worker = WorkerSide(
+            self._arms, in_layout(store, start), cache, trace, parallel.rank, parallel.world_size, on_any_rank=_on_any_rank
+        )
 
     def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:
         """Keep the step; an idle one costs nothing afterwards."""
@@ -156,6 +160,16 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
                 "vLLM asked the worker's half of the connector a scheduler's question; this version is not supported"
             )
         return self._scheduler
+
+
+def _on_any_rank(flag: bool) -> bool:
+    """Whether a rank of this one's tensor-parallel group gives true; every one of them has to ask. Without others, ``flag``."""
+    group = get_tp_group()
+    if group.world_size == 1:
+        return flag
+    flags = torch.tensor([flag], dtype=torch.int32)
+    torch.distributed.all_reduce(flags, op=torch.distributed.ReduceOp.MAX, group=group.cpu_group)
+    return bool(flags.item())
 
 
 def _one_group(config: "KVCacheConfig") -> tuple[int, int, int]:

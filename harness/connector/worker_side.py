@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from harness.chunkfile import Layout, checksum_parts, encode_header
@@ -23,12 +23,23 @@ logger = logging.getLogger("vllm.ttft")
 class WorkerSide:
     """Moves KV for one rank. All calls come from the thread that runs the forward."""
 
-    def __init__(self, arms: Mapping[str, Arm], store: Store, cache: PagedKV, trace: Trace, rank: int, world: int) -> None:
+    def __init__(
+        self,
+        arms: Mapping[str, Arm],
+        store: Store,
+        cache: PagedKV,
+        trace: Trace,
+        rank: int,
+        world: int,
+        on_any_rank: Callable[[bool], bool] = bool,
+    ) -> None:
+        """``on_any_rank``: true where any rank gives true. All ranks call it in the same steps, as it waits for the others."""
         self._store = store
         self._cache = cache
         self._layout = Layout(cache.geometry)
         self._trace = trace
         self._rank, self._world = rank, world
+        self._on_any_rank = on_any_rank
         self._recorder = Recorder(enabled=trace.enabled)
         self._engines = {name: arm.engine(store, cache, arm.options, self._recorder) for name, arm in arms.items()}
         self._active: list[Engine] = []
@@ -68,8 +79,9 @@ class WorkerSide:
         """After the forward: failures, saves, then the trace and the proofs of requests of earlier steps."""
         failed = self._end_loads() if self._active else set()
         # After a failure nothing is saved: this step computed on blocks that were never filled, and through
-        # vLLM's own prefix cache other requests than the one that failed may have used them too.
-        if step.saves and not failed:
+        # vLLM's own prefix cache other requests than the one that failed may have used them too. On other ranks as
+        # well: each layer adds up what all of them attended to.
+        if step.saves and not (step.loads and self._on_any_rank(bool(failed))):
             self._save(step.saves)
         if self._trace.enabled:
             self._write_trace(step)

@@ -1,12 +1,14 @@
 """One store call of an engine, from plan to bytes in the paged cache. Shared by all engines.
 
-A piece is a run of layers of one chunk. Where the cache is host memory its blocks are the targets of
-the read (no copy); elsewhere the piece lands in staging memory and is copied layer by layer.
+A piece is a run of layers of one chunk. Where the store fills the memory that the cache is in, blocks are the
+targets of the read (no copy); elsewhere the piece lands in staging memory and is copied layer by layer.
 """
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -47,9 +49,15 @@ class Fetcher:
         self.recorder = recorder
         self.layout = Layout(cache.geometry)
         self.verify = verify
-        self.staged = staged or not cache.direct
+        self.staged = staged or cache.memory not in store.fills
         self.stream = torch.cuda.Stream(cache.device) if cache.device.type == "cuda" else None
-        self._scratch = memoryview(bytearray(max(cache.geometry.block_bytes, self.layout.padding, 1)))
+        # A store fills a GPU's memory without regard to CUDA's order of work, so its reads wait for this on the host.
+        self._free = torch.cuda.Event(blocking=True) if self.stream is not None and not self.staged else None
+        self._scratch: Any = None
+        if not self.staged:
+            self._scratch = cache.scratch(max(cache.geometry.block_bytes, self.layout.padding, 1))
+            if cache.memory == "device":
+                store.register(cache.buffers())
 
     def blocks(self, piece: Piece) -> tuple[int, ...]:
         """The paged blocks of the piece's chunk."""
@@ -57,13 +65,18 @@ class Fetcher:
         return piece.request.blocks[piece.index * per : (piece.index + 1) * per]
 
     def begin_step(self) -> None:
-        """On CUDA: copies of this step come after all work queued so far, which may still read the blocks."""
+        """On CUDA: copies and reads of this step come after all work queued so far, which may still read the blocks."""
         if self.stream is not None:
-            self.stream.wait_stream(torch.cuda.current_stream(self.cache.device))
+            current = torch.cuda.current_stream(self.cache.device)
+            self.stream.wait_stream(current)
+            if self._free is not None:
+                self._free.record(current)
 
     def fetch(self, pieces: Sequence[Piece]) -> list[Piece]:
         """Read the pieces (of one request) in one store call and put them in place; returns those that failed."""
         landings = [self._land(piece) for piece in pieces]
+        if self._free is not None:
+            self._free.synchronize()
         start = time.perf_counter()
         try:
             self.store.read([landing.read for landing in landings])
@@ -75,6 +88,8 @@ class Fetcher:
     async def afetch(self, pieces: Sequence[Piece]) -> list[Piece]:
         """``fetch`` for an event loop, through the store's ``aread``."""
         landings = [self._land(piece) for piece in pieces]
+        if self._free is not None and not self._free.query():
+            await asyncio.get_running_loop().run_in_executor(None, self._free.synchronize)
         start = time.perf_counter()
         try:
             await self.store.aread([landing.read for landing in landings])
@@ -88,8 +103,9 @@ class Fetcher:
         header = bytearray(layout.header_bytes) if piece.first == 0 else None
         out = [memoryview(header)] if header is not None else []
         staged = None
-        # A checksum needs the bytes of skipped blocks as well; read straight, they all end in one scratch block.
-        if self.staged or (self.verify and SKIP in self.blocks(piece)):
+        # A checksum needs the bytes of skipped blocks as well, which read straight all end in one scratch block, and
+        # needs them on the host.
+        if self.staged or (self.verify and (self.cache.memory == "device" or SKIP in self.blocks(piece))):
             staged = staging(piece.count * layout.layer_stride, self.cache.device)
             out.append(memoryview(staged.numpy()))
         else:
@@ -101,7 +117,7 @@ class Fetcher:
         blocks = self.blocks(piece)
         skips = SKIP in blocks
         padding = self._scratch[: self.layout.padding] if self.layout.padding else None
-        out: list[memoryview] = []
+        out: list[Any] = []
         for layer in range(piece.first, piece.first + piece.count):
             if skips:
                 block_bytes = self.cache.geometry.block_bytes

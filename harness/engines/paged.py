@@ -5,17 +5,20 @@ block id is moved as one piece, since its inside is packed for one kind of proce
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
 from harness.errors import RunError
+from harness.stores.base import Memory
 from harness.types import SKIP, KVGeometry
 
 
 class PagedKV:
     """The paged KV cache of one rank.
 
-    ``direct`` is true where a read may go straight into a block: host memory, each block contiguous.
+    ``direct`` is true where any read may go straight into a block: host memory, each block contiguous. ``memory`` is where
+    the blocks lie; a store that fills it (``Store.fills``) reads straight into them, also on a GPU.
     """
 
     def __init__(self, layers: Sequence[torch.Tensor], chunk_blocks: int, block_tokens: int) -> None:
@@ -33,6 +36,7 @@ class PagedKV:
             chunk_blocks=chunk_blocks,
             dtype=str(first.dtype).removeprefix("torch."),
         )
+        self.memory: Memory = "host" if first.device.type == "cpu" else "device"
         self.direct = first.device.type == "cpu" and all(layer[0].is_contiguous() for layer in layers)
         self._views = [self._bytes_of(layer) for layer in layers] if self.direct else []
         self._rows = [self._rows_of(layer) for layer in layers]
@@ -48,10 +52,18 @@ class PagedKV:
         rows = self._rows_of(layer)
         return [memoryview(rows[i].numpy()) for i in range(rows.shape[0])]
 
-    def targets(self, layer: int, blocks: Sequence[int]) -> list[memoryview]:
-        """Writable byte views of these blocks of a layer; only where ``direct``."""
-        views = self._views[layer]
+    def targets(self, layer: int, blocks: Sequence[int]) -> list[Any]:
+        """What a read of these blocks of a layer fills: byte views where ``direct``, else uint8 tensors [block_bytes]."""
+        views = self._views[layer] if self.direct else self._rows[layer]
         return [views[block] for block in blocks]
+
+    def scratch(self, size: int) -> Any:
+        """``size`` bytes beside the blocks, in the form of ``targets``, for what a read brings and nobody wants."""
+        return memoryview(bytearray(size)) if self.direct else torch.empty(size, dtype=torch.uint8, device=self.device)
+
+    def buffers(self) -> list[torch.Tensor]:
+        """The layers as uint8 [blocks, block_bytes]: the memory that ``targets`` are parts of."""
+        return list(self._rows)
 
     def gather(self, layer: int, blocks: Sequence[int]) -> bytes:
         """The bytes of these blocks of a layer, one after the other, copied to the host."""

@@ -5,7 +5,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from harness.peers.base import Peer
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
 from harness.stores.base import Store
-from harness.stores.page_cache import drop, resident_pages
+from harness.stores.page_cache import PAGE, drop, resident_pages
 
 SETTLE_S = 20.0
 """So long a peer may take to have in its store what it was given: some save behind the request."""
@@ -74,42 +74,60 @@ class PeerSession(Session):
                 return
             if time.monotonic() > end:
                 raise RunError(
-                    f"it gives no hits: {len(tokens)} tokens that were computed {SETTLE_S:.0f} s ago and more hit "
-                    f"{again.cached_tokens}; its log says more"
+                    f"it does not give back what it stored: of {len(tokens)} tokens that were computed {SETTLE_S:.0f} s ago "
+                    f"or earlier, {again.cached_tokens or 0} hit; vllm.log of this arm says more"
                 )
             await asyncio.sleep(ASK_AGAIN_S)
 
     def files(self) -> list[Path]:
-        """What the peer keeps on the disk."""
+        """What the peer keeps on the disk, which may change under our hands."""
         return [path for path in self.peer.place.folder.rglob("*") if path.is_file()]
+
+    def sizes(self) -> list[int]:
+        """Bytes of each."""
+        return [size for path in self.files() if (size := _size(path)) is not None]
 
     async def drop_page_cache(self, keys: Sequence[str]) -> bool:
         """Of all the peer's files, since nothing tells which it will read."""
         return await asyncio.to_thread(self._drop)
 
     def _drop(self) -> bool:
-        left = [_resident(path, first=drop) for path in self.files()]
-        return bool(left) and all(pages == 0 for pages in left)
+        left = [_uncached(path) for path in self.files()]
+        return bool(left) and all(left)
 
     def all_cached(self, keys: Sequence[str]) -> bool:
         """Whether all of the peer's files are in the page cache; true of a peer without files."""
-        return all(_resident(path) == -(-path.stat().st_size // os.sysconf("SC_PAGE_SIZE")) for path in self.files())
+        return all(_cached(path) for path in self.files())
 
     def close(self, *, keep_store: bool = False) -> None:
         """Stop vLLM; what the peer stored is of no use to anybody else, so it goes in any case."""
-        self.engine.close()
-        shutil.rmtree(self.peer.place.folder, ignore_errors=True)
+        try:
+            self.engine.close()
+        finally:
+            shutil.rmtree(self.peer.place.folder, ignore_errors=True)
 
 
-def _resident(path: Path, first: Callable[[int], None] | None = None) -> int | None:
-    """Pages of a file in the page cache; None where nobody knows."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        if first is not None:
-            first(descriptor)
-        return resident_pages(descriptor, os.fstat(descriptor).st_size)
-    finally:
-        os.close(descriptor)
+def _cached(path: Path) -> bool:
+    """Whether all of a file is in the page cache; a file that is gone hides nothing."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        return resident_pages(file.fileno(), size) == -(-size // PAGE)
+    return True
+
+
+def _uncached(path: Path) -> bool:
+    """Have a file leave the page cache; whether all of it has."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        drop(file.fileno())
+        return resident_pages(file.fileno(), os.fstat(file.fileno()).st_size) == 0
+    return True
+
+
+def _size(path: Path) -> int | None:
+    """Bytes; None where it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return None
 
 
 @contextlib.asynccontextmanager
@@ -119,9 +137,8 @@ async def session_with_peer(settings: EngineSettings, peer: Peer, store: Store, 
     This process's environment is changed for good: it must be the peer's own.
     """
     peer.check()
-    peer.place.folder.mkdir(parents=True, exist_ok=True)
-    with peer.servers():
-        os.environ.update(peer.environment())
+    _adopt(peer)
+    with _emptied(peer.place.folder), peer.servers():
         session = PeerSession(InProcessEngine.start(settings, folder / "vllm.log"), store, peer, peer.place.chunk_tokens)
         try:
             yield session
@@ -129,11 +146,27 @@ async def session_with_peer(settings: EngineSettings, peer: Peer, store: Store, 
             session.close()
 
 
+@contextlib.contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    """A new folder, whatever a run of the same name left there, which would give hits; gone afterwards, servers included."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _adopt(peer: Peer) -> None:
+    """The environment that follows from the options, and no other settings of the peer's but what these name by ``$NAME``."""
+    options, wanted = peer.options.model_dump_json(), peer.environment()
+    for name in list(os.environ):
+        if peer.variables and name.startswith(peer.variables) and f"${name}" not in options:
+            del os.environ[name]
+    os.environ.update(wanted)
+
+
 def told(session: PeerSession) -> dict[str, Any]:
     """For run.json: whose code it is, and what it has stored."""
-    files = session.files()
-    return {
-        "package": session.peer.package or "vllm",
-        "files": len(files),
-        "stored_bytes": sum(path.stat().st_size for path in files),
-    }
+    sizes = session.sizes()
+    return {"package": session.peer.package or "vllm", "files": len(sizes), "stored_bytes": sum(sizes)}

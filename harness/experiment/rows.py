@@ -43,12 +43,14 @@ def counters(loads: Sequence[Mapping[str, Any]]) -> dict[str, object]:
 def span_rows(
     run: int, prompt: str, lookup: Mapping[str, Any] | None, loads: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, object]]:
-    """The request's spans as rows of spans.jsonl."""
+    """The request's spans as rows of spans.jsonl; of several ranks those of the one whose stall counts: the row's story."""
     rows: list[dict[str, object]] = []
     if lookup:
         rows.append(_span(run, prompt, ["lookup", -1, lookup["start_s"], lookup["end_s"], 0, 0]))
+    told = max(loads, key=lambda load: load["stall_s"])["rank"] if loads else None
     for load in loads:
-        rows.extend(_span(run, prompt, span) for span in load["spans"])
+        if load["rank"] == told:
+            rows.extend(_span(run, prompt, span) for span in load["spans"])
     return rows
 
 

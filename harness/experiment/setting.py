@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from harness import models
 from harness.cachestate import distinct_chunks, expected_hits, priming_plan
 from harness.config import Experiment
-from harness.connector.settings import Arm, parse_arm
+from harness.connector.settings import Arm, check_ranks, parse_arm
 from harness.errors import UsageError
 from harness.experiment.arms import parse_any
 from harness.experiment.crowd import Crowd
@@ -50,6 +50,13 @@ class Setting:
         """The arms that are not ours; each needs a vLLM of its own."""
         return [arm for arm in self.arms.values() if isinstance(arm, PeerArm)]
 
+    def without_peers(self, command: str) -> None:
+        """Raises UsageError where ``command``, which has one vLLM for all, is given a peer."""
+        if self.peers:
+            raise UsageError(
+                f"the arm {self.peers[0].name} needs a vLLM of its own, which {command} cannot give it; use ttft compare"
+            )
+
     @property
     def served_arms(self) -> list[str]:
         """Arms that the connector has to know: the measured ones, the primer and the reference of the correctness pass."""
@@ -81,6 +88,7 @@ def settle(experiment: Experiment) -> Setting:
                 "natural with concurrency above 1 has no certain hits to verify; use concurrency=1 or cache_state=primed"
             )
     _check_peers([arm for arm in arms.values() if isinstance(arm, PeerArm)], experiment)
+    check_ranks(experiment.vllm)
     dtype = models.default_dtype() if experiment.dtype == "auto" else experiment.dtype
     model = models.resolve(experiment.model, dtype)
     if experiment.max_model_len > model.max_positions:

@@ -1,6 +1,6 @@
 """Why rows must not be judged. Each check gives sentences: what is wrong, where, and what to do."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -27,7 +27,7 @@ def refusals(run: Run, rows: pd.DataFrame, arms: Iterable[str]) -> list[str]:
     """All reasons against judging ``arms`` by ``rows`` of ``run``; empty where there are none."""
     arms = list(dict.fromkeys(arms))
     rows = rows[rows["arm"].isin(arms)]
-    found = [*_proof(run.meta), *_void(run.meta, rows), *_failed(rows), *_times(rows)]
+    found = [*_proof(run.meta), *_void(run.meta, rows), *_given_up(run.meta, arms), *_failed(rows), *_times(rows)]
     counted = rows[rows["void"].isna() & rows["error"].isna()]
     exempt = without_real_kv(run.meta, arms)
     return [*found, *_hits(counted), *_sizes(counted), *_outputs(counted[~counted["arm"].isin(exempt)]), *_lag(counted)]
@@ -74,6 +74,15 @@ def _void(meta: Mapping[str, Any], rows: pd.DataFrame) -> list[str]:
     first, runs = min(here), rows["run"].nunique()
     why = f"{len(here)} of {runs} runs are void, the first, run {first}, since: {here[first]}"
     return [f"{why}; find the cause and measure again"]
+
+
+def _given_up(meta: Mapping[str, Any], arms: Collection[str]) -> list[str]:
+    """Its rounds before it failed may all be there, and fast."""
+    return [
+        f"'{entry['arm']}' did not make it to the end: {entry.get('reason')}; an arm that fails is not faster"
+        for entry in _entries(meta, "failed_arms")
+        if entry.get("arm") in arms
+    ]
 
 
 def _failed(rows: pd.DataFrame) -> list[str]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from harness.errors import UsageError
+from harness.labels import without_secrets
 from harness.peers import PEERS
 from harness.peers.base import Peer, PeerOptions, Place
 
@@ -21,6 +23,16 @@ class PeerArm:
 
 def parse_peer(text: str) -> PeerArm:
     """``lmcache:mode=layerwise`` as an arm; ``...@label`` makes a second one of the same settings. Raises UsageError."""
-    spec = text.partition("@")[0]
+    if (safe := without_secrets(text)) != text:
+        raise UsageError(
+            f"the arm {safe} holds a password, and names of arms stand in every result; put the URL into an environment "
+            "variable and write $NAME for it"
+        )
+    spec, _, label = text.partition("@")
+    if set(label) & set(",:=/"):
+        raise UsageError(
+            f"what follows @ in the arm {text} is its label, and '{label}' looks like part of a value; put a value with an @ "
+            "into an environment variable and write $NAME for it"
+        )
     peer = PEERS.get(spec.partition(":")[0].strip())
     return PeerArm(text, peer, peer.parse(spec))

@@ -37,6 +37,8 @@ class Peer(ABC):
     loads_kv: ClassVar[bool] = True
     package: ClassVar[str] = ""
     """The distribution whose version decides what is measured; empty where it is vLLM's own."""
+    variables: ClassVar[str] = ""
+    """How the peer's own environment variables begin: the user's are unset, since run.json would not tell of them."""
 
     def __init__(self, options: PeerOptions, place: Place) -> None:
         self.options = options
@@ -68,7 +70,7 @@ class Peer(ABC):
         """The arguments of vLLM's ``KVTransferConfig``."""
 
     def environment(self) -> Mapping[str, str]:
-        """Variables to be set before vLLM starts. A value may hold no secret: it is kept in run.json."""
+        """Variables to be set before vLLM starts. They follow from the options, which run.json holds; secrets stay here."""
         return {}
 
     def request(self, *, save: bool) -> Mapping[str, Any]:

@@ -52,10 +52,13 @@ class Connector(Peer):
             key, equals, value = (part.strip() for part in item.partition("="))
             if not equals or not key:
                 raise UsageError(f"'{item}' in '{spec}' is not option=value")
-            if key in plain or key in config or key.removeprefix(ENVIRONMENT) in environment:
+            variable = key.removeprefix(ENVIRONMENT) if key.startswith(ENVIRONMENT) else None
+            if variable == "":
+                raise UsageError(f"'{item}' in '{spec}' names no variable; write env.NAME=value")
+            if key in plain or key in config or variable in environment:
                 raise UsageError(f"option '{key}' stands twice in '{spec}'")
-            if key.startswith(ENVIRONMENT):
-                environment[key.removeprefix(ENVIRONMENT)] = value
+            if variable is not None:
+                environment[variable] = value
             elif key in ("module", "role", "prime"):
                 plain[key] = value
             else:
@@ -94,8 +97,10 @@ EXAMPLE = "ExampleConnector,shared_storage_path={folder},prime=prompts"
 
 
 def _value(text: str) -> Any:
-    """JSON where it is JSON (true, 8, null), text otherwise."""
+    """JSON where it is JSON (true, 8, null), text otherwise, also NaN and what is no number of JSON's."""
     try:
-        return json.loads(text)
+        value = json.loads(text)
+        json.dumps(value, allow_nan=False)
     except ValueError:
         return text
+    return value

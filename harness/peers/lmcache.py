@@ -1,15 +1,19 @@
 """LMCache inside vLLM's processes: the mode that has both engines, chunkwise and layerwise."""
 
+import contextlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 from pydantic import Field
 
-from harness.errors import SetupError
+from harness.errors import RunError, SetupError
 from harness.machine import nvidia_driver
 from harness.peers.base import Peer, PeerOptions, Place
+
+KEYS = "*@*@*@*@*"
+"""What LMCache's keys in Redis look like: model, world size, worker, chunk's hash, type, and in layerwise mode the layer."""
 
 
 class LMCacheOptions(PeerOptions):
@@ -19,7 +23,7 @@ class LMCacheOptions(PeerOptions):
     backend: Literal["disk", "fs", "redis"] = Field(
         "disk", description="disk: its local disk backend; fs: its file-system connector; redis: its Redis connector"
     )
-    url: str = Field("", description="backend=redis: redis://HOST:PORT of the server")
+    url: str = Field("", description="backend=redis: redis://HOST:PORT/DATABASE, an empty one")
     threads: int = Field(4, ge=1, le=256, description="backend=disk: disk_io_threads")
     asynchronous: bool = Field(False, description="enable_async_loading: loads between two steps")
     cpu: bool = Field(False, description="local_cpu: keep what was loaded in memory too, so that it is loaded only once")
@@ -32,6 +36,7 @@ class LMCache(Peer):
     name = "lmcache"
     Options = LMCacheOptions
     package = "lmcache"
+    variables = "LMCACHE_"
 
     def __init__(self, options: PeerOptions, place: Place) -> None:
         super().__init__(options, place)
@@ -44,6 +49,17 @@ class LMCache(Peer):
             raise SetupError(
                 "the arm lmcache:backend=redis needs url=redis://HOST:PORT, or url=$NAME of a variable that holds it"
             )
+        if self._own.backend == "redis":
+            self._url()
+
+    def _url(self) -> str:
+        """Of the server; what ``$NAME`` stands for is told to nobody. Raises SetupError."""
+        url = self._own.url
+        if not url.startswith("$"):
+            return url
+        if not os.environ.get(url[1:]):
+            raise SetupError(f"the arm lmcache needs the environment variable {url[1:]}; set it to redis://HOST:PORT")
+        return os.environ[url[1:]]
 
     def transfer(self) -> dict[str, Any]:
         """On a GPU LMCache's own connector, on a CPU the adapter."""
@@ -76,9 +92,50 @@ class LMCache(Peer):
         elif own.backend == "fs":
             variables["LMCACHE_REMOTE_URL"] = f"fs://localhost:0{self.place.folder}/"
         else:
-            variables["LMCACHE_REMOTE_URL"] = os.environ.get(own.url.removeprefix("$"), own.url)
+            variables["LMCACHE_REMOTE_URL"] = self._url()
         return variables
 
     def request(self, *, save: bool) -> Mapping[str, Any]:
-        """LMCache can be told a request's fate."""
-        return {} if save else {"lmcache.skip_save": True}
+        """LMCache can be told a request's fate: as text, since its asynchronous lookup takes no bool."""
+        return {} if save else {"lmcache.skip_save": "true"}
+
+    @contextlib.contextmanager
+    def servers(self) -> Iterator[None]:
+        """None of its own, but a Redis database is to be empty before, as a folder would be, and is emptied afterwards.
+
+        Raises SetupError where it is not, or nobody answers: LMCache would go on without hits. RunError where keys stay.
+        """
+        if self._own.backend != "redis":
+            yield
+            return
+        from redis import Redis
+        from redis.exceptions import RedisError
+
+        with Redis.from_url(self._url()) as server:
+            try:
+                keys = server.dbsize()
+            except RedisError as error:
+                raise SetupError(f"the arm lmcache finds no Redis server at its url ({type(error).__name__}); start it") from None
+            if keys:
+                raise SetupError(
+                    f"the Redis database of the arm lmcache holds {keys} keys already; name an empty one for each such arm, "
+                    "as redis://HOST:PORT/7"
+                )
+            try:
+                yield
+            finally:
+                _remove_keys(server)
+
+
+def _remove_keys(server: Any) -> None:
+    """What looks like LMCache's, key by key: somebody else may have begun to use the database in the meantime."""
+    from redis.exceptions import RedisError
+
+    try:
+        for key in server.scan_iter(match=KEYS, count=1000):
+            server.unlink(key)
+    except RedisError as error:
+        raise RunError(
+            f"what the arm lmcache wrote may stay in the Redis server, which fails ({type(error).__name__}); "
+            f"remove what redis-cli -n DATABASE --scan --pattern '{KEYS}' lists"
+        ) from None

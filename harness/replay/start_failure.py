@@ -5,18 +5,32 @@ Its engine is a process of its own: the exception that reaches us says "see root
 
 import re
 
+from pydantic import ValidationError
+
 _ERROR = re.compile(r"^(?:\([^)]*\) (?:ERROR .*?\] )?)?(?:[\w.]*(?:Error|Exception)|[\w.]+: error): (.+)$", re.MULTILINE)
 _WORKER = re.compile(r"Worker failed with error ['\"](.*)['\"], please check the stack trace")
 _ELSEWHERE = "root cause above"
+_FIXES = {
+    "Not enough allowed NUMA nodes": "set VLLM_CPU_OMP_THREADS_BIND to the cores of each rank, as 0|1 for two ranks",
+}
+"""What to do about a cause that vLLM tells without it."""
 
 
 def start_failure(error: BaseException, log: str) -> str:
     """One line: what ``error`` says, or where that is no cause, the last error in ``log`` (of this start alone) that is one."""
-    text = str(error).strip()
+    text = _first_of(error) if isinstance(error, ValidationError) else str(error).strip()
     said = text.splitlines()[0] if text else type(error).__name__
     if _ELSEWHERE not in said:
-        return said
+        return _with_fix(said)
     return last_cause(log) or said
+
+
+def _first_of(error: ValidationError) -> str:
+    """What is wrong; the first line of such an error only counts."""
+    first = error.errors(include_url=False, include_context=False)[0]
+    where = ".".join(map(str, first["loc"]))
+    message = first["msg"].removeprefix("Value error, ").removeprefix("Assertion failed, ")
+    return f"{where}: {message}" if where else message
 
 
 def last_cause(log: str) -> str:
@@ -25,4 +39,11 @@ def last_cause(log: str) -> str:
     if not causes:
         return ""
     inner = _WORKER.search(causes[-1])
-    return inner[1] if inner else str(causes[-1]).strip()
+    return _with_fix(inner[1] if inner else str(causes[-1]).strip())
+
+
+def _with_fix(cause: str) -> str:
+    for part, fix in _FIXES.items():
+        if part in cause:
+            return f"{cause.rstrip('. ')}; {fix}"
+    return cause

@@ -2,6 +2,7 @@
 
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 from urllib.parse import urlsplit
 
 from harness.errors import StoreError
@@ -41,6 +42,7 @@ class Scoped(Store):
         self.address = address
         self.prefix = prefix
         self.replaces = inner.replaces
+        self.fills = inner.fills
         self.written: set[str] = set()
 
     def again(self) -> "Scoped":
@@ -60,6 +62,10 @@ class Scoped(Store):
     def scoped_reads(self, reads: Sequence[Read]) -> list[Read]:
         """The same reads for ``inner``: with the prefix."""
         return [Read(self.prefix + item.key, item.offset, item.out) for item in reads] if self.prefix else list(reads)
+
+    def register(self, buffers: Sequence[Any]) -> None:
+        """Of the store behind it."""
+        self.inner.register(buffers)
 
     def exists(self, keys: Sequence[str]) -> int:
         """Of the keys with the prefix."""

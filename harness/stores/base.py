@@ -9,13 +9,15 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, Literal
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from harness.errors import ReadFailures, StoreError, UsageError
 from harness.specs import Options, parse_options
 
 Buffer = memoryview | bytes | bytearray
+Memory = Literal["host", "device"]
+"""Where the buffers of a read lie: host memory, or that of a GPU."""
 
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,200}")
 _SECRET_NAMES = ("auth", "credential", "key", "passwd", "password", "pwd", "secret", "signature", "token")
@@ -26,7 +28,8 @@ class Read:
     """One contiguous byte range of one object, scattered into ``out``.
 
     The range begins at ``offset`` and is as long as all of ``out`` (writable, C-contiguous byte
-    views) together.
+    views) together. For a store that fills device memory, some may be device buffers in place of views:
+    one-dimensional uint8 tensors, or whatever else has ``nbytes``, slices and ``__cuda_array_interface__``.
     """
 
     key: str
@@ -51,6 +54,8 @@ class Store(ABC):
     Options: ClassVar[type[StoreOptions]] = StoreOptions
     wraps: ClassVar[bool] = False
     """Whether what stands behind ``name+`` in a URL is another store; if not, it is this one's own matter (``redis+cluster``)."""
+    fills: frozenset[Memory] = frozenset({"host"})
+    """Which memory the buffers of its reads may lie in; host memory always."""
     replaces: bool = True
     """Whether a second write of a key wins. Where it loses, who knows the first object to be bad deletes it before."""
 
@@ -77,6 +82,10 @@ class Store(ABC):
         each failed position why (ChunkMissing, ChunkTruncated where the object ends too early,
         StoreUnavailable); what stands in the ``out`` of a failed read is undefined.
         """
+
+    def register(self, buffers: Sequence[Any]) -> None:  # noqa: B027
+        """Prepare device buffers that reads will fill again and again. Called once before the first such read, by each
+        engine; where nothing is to be prepared it does nothing. Raises SetupError."""
 
     def objects(self, item: Read) -> int:
         """How many objects a read touches."""

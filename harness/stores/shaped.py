@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from statistics import NormalDist
+from typing import Any
 from urllib.parse import SplitResult, urlencode
 
 from pydantic import Field
@@ -54,6 +55,7 @@ class ShapedStore(Store):
         self.options: ShapedOptions = options
         self.wrapped = wrapped
         self.replaces = wrapped.replaces
+        self.fills = wrapped.fills
         self._link = Link(options.stream_mbps * _MEGA or math.inf, options.total_mbps * _MEGA or math.inf)
         self._lock = threading.Lock()
         # Lognormal with mean latency_ms and standard deviation jitter * latency_ms.
@@ -82,6 +84,10 @@ class ShapedStore(Store):
         settings = parse_options(cls.Options, own, f"store '{cls.name}'")
         inner = url._replace(scheme="+".join(schemes[1:]), query=urlencode(rest))
         return cls(url, settings, open_store(unsplit(inner)))
+
+    def register(self, buffers: Sequence[Any]) -> None:
+        """Of the wrapped store."""
+        self.wrapped.register(buffers)
 
     def exists(self, keys: Sequence[str]) -> int:
         """One round trip for all keys."""

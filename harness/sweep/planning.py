@@ -70,7 +70,9 @@ def plan_of(grid: Grid) -> Plan:
 
 def _settled(point: Point) -> Setting:
     try:
-        return settle(point.experiment)
+        setting = settle(point.experiment)
+        setting.without_peers("ttft sweep")
+        return setting
     except TtftError as error:
         raise type(error)(f"point {point.number} ({point.text}): {error}") from error
 

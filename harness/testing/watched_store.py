@@ -4,6 +4,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import urlsplit
 
 from harness.stores.base import Buffer, Read, Store, StoreOptions
@@ -25,6 +26,7 @@ class WatchedStore(Store):
     def __init__(self, inner: Store, before: Callable[[Call], None] | None = None) -> None:
         super().__init__(urlsplit("watched://"), StoreOptions())
         self.inner = inner
+        self.fills = inner.fills
         self.calls: list[Call] = []
         self.under_way = 0
         self.most_under_way = 0
@@ -69,6 +71,10 @@ class WatchedStore(Store):
         with self._changed:
             self.under_way -= 1
             self._changed.notify_all()
+
+    def register(self, buffers: Sequence[Any]) -> None:
+        """Passed on."""
+        self.inner.register(buffers)
 
     def exists(self, keys: Sequence[str]) -> int:
         """Passed on."""

@@ -2,7 +2,15 @@
 
 import pytest
 
-from harness.connector.settings import RequestParams, check_chunk, parse_arm, parse_params, parse_settings
+from harness.connector.settings import (
+    SPLIT_OTHERWISE,
+    RequestParams,
+    check_chunk,
+    check_ranks,
+    parse_arm,
+    parse_params,
+    parse_settings,
+)
 from harness.engines.chunkwise import ChunkwiseOptions
 from harness.errors import UsageError
 
@@ -114,3 +122,11 @@ def test_another_chunk_is_refused_with_one_that_would_do(chunk: int, block: int,
     with pytest.raises(UsageError, match=f"chunk_tokens={chunk} is not a multiple.*{block} tokens; use {fix}$"):
         check_chunk(chunk, block)
     assert check_chunk(fix, block) == fix // block
+
+
+@pytest.mark.parametrize("name", SPLIT_OTHERWISE)
+def test_ranks_that_hold_other_layers_or_tokens_are_refused(name: str) -> None:
+    check_ranks({})
+    check_ranks({"tensor_parallel_size": 8, name: 1})
+    with pytest.raises(UsageError, match=f"{name}=2 .*use tensor_parallel$"):
+        check_ranks({name: 2})

@@ -126,6 +126,22 @@ def test_nothing_is_saved_in_a_step_with_a_failed_load(make: Maker, store: Store
     assert sorted(store.keys()) == sorted([B, C])
 
 
+def test_nothing_is_saved_where_a_load_of_another_rank_failed(make: Maker, store: Store) -> None:
+    """What this rank loaded is right, but what it computed went through the layers of the rank whose blocks are empty."""
+    asked: list[bool] = []
+
+    def another_failed(own: bool) -> bool:
+        asked.append(own)
+        return True
+
+    one = make(rank=0, world=2, on_any_rank=another_failed)
+    one.save((A, (0, 1)))
+    assert one.step([load(LOADING[0], "r", (A,), (8, 9))], [Save("r", B, (10, 11))]) == set()
+    one.step([load(LOADING[0], "q", (A,), (8, 9))])
+    assert list(store.keys()) == [f"{A}-r0of2"]
+    assert asked == [False], "ranks wait for each other only where there is something to load and something to save"
+
+
 def test_a_chunk_that_is_there_is_not_written_again_unless_it_is_bad(make: Maker, store: Store, tmp_path: Path) -> None:
     one = make()
     store.write(A, [b"not a chunk"])

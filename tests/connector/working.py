@@ -86,13 +86,19 @@ class Bench:
 
 
 def bench(
-    store: Store, folder: Path | None, shape: Shape = WHOLE_PAGES, more: Sequence[Arm] = (), rank: int = 0, world: int = 1
+    store: Store,
+    folder: Path | None,
+    shape: Shape = WHOLE_PAGES,
+    more: Sequence[Arm] = (),
+    rank: int = 0,
+    world: int = 1,
+    on_any_rank: Callable[[bool], bool] = bool,
 ) -> Bench:
     """A worker over ``store`` with all loading arms and ``more``; without a folder it writes no trace."""
     cache = shape.build()
     trace = Trace(str(folder) if folder else "", f"worker-{rank}")
     arms = {text: parse_arm(text) for text in [*LOADING, "floor", "recompute"]} | {arm.name: arm for arm in more}
-    worker = WorkerSide(arms, store, cache, trace, rank, world)
+    worker = WorkerSide(arms, store, cache, trace, rank, world, on_any_rank)
     return Bench(worker, cache, store, TraceReader(folder or Path("nowhere")))
 
 

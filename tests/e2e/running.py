@@ -1,6 +1,7 @@
 """Real vLLM for tests: one engine a file, driven from synchronous tests through a loop of its own."""
 
 import asyncio
+import os
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,21 @@ CHUNK = 256
 def tokens(seed: str, count: int) -> list[int]:
     """Token ids for the small model."""
     return [int(token) for token in token_block(seed, count, 2048)]
+
+
+def two_ranks() -> dict[str, str]:
+    """The environment in which tensor parallelism 2 runs here; skips where the GPUs are too few.
+
+    vLLM's CPU build binds a rank to a NUMA node by itself; where there is only one, the cores have to be named.
+    """
+    import torch
+
+    if torch.cuda.is_available():
+        if torch.cuda.device_count() < 2:
+            pytest.skip("tensor parallelism 2 needs two GPUs, and here is one")
+        return {}
+    cores = sorted(os.sched_getaffinity(0))
+    return {"VLLM_CPU_OMP_THREADS_BIND": f"{cores[0]}|{cores[-1]}"}
 
 
 @dataclass

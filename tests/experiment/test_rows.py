@@ -16,7 +16,7 @@ SECONDS = st.floats(0, 100)
 
 def load(start: float | None = 5.5, end: float | None = 6.0, stall: float = 0.5, **more: Any) -> dict[str, Any]:
     counts = {"operations": 2, "keys": 4, "bytes": 100, "spans": [["fetch", 3, 5.5, 6.0, 100, 4], ["wait", -1, 5.5, 6.0, 0, 0]]}
-    return {"start_s": start, "end_s": end, "stall_s": stall, **counts, **more}
+    return {"start_s": start, "end_s": end, "stall_s": stall, "rank": 0, **counts, **more}
 
 
 @settings(deadline=None)
@@ -75,6 +75,15 @@ def test_spans_have_the_columns_of_their_file() -> None:
         "run": 0, "request": "", "layer": 3, "kind": "fetch", "start_s": 5.5, "end_s": 6.0, "bytes": 100, "keys": 4,
     }  # fmt: skip
     assert span_rows(3, "p1", None, []) == []
+
+
+def test_the_spans_are_those_of_the_rank_that_stalled_longest() -> None:
+    """Side by side in one picture, what two ranks did at once would look like one that did twice as much."""
+    slow = load(stall=0.75, rank=1, spans=[["fetch", 0, 5.0, 5.5, 7, 1]])
+    after_preemption = load(stall=0.5, rank=1, spans=[["fetch", 1, 6.0, 6.5, 9, 1]])
+    rows = span_rows(3, "p1", None, [load(), slow, after_preemption])
+    assert [row["bytes"] for row in rows] == [7, 9]
+    assert [row["layer"] for row in span_rows(3, "p1", None, [load(), load(rank=1, spans=[])])] == [3, -1]
 
 
 def test_gaps_between_tokens_become_their_mean_and_their_longest() -> None:

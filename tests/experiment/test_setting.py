@@ -141,6 +141,7 @@ def test_prompts_with_one_output_token_get_two_and_a_note(tmp_path: Path) -> Non
         ({"max_model_len": 20}, "no prompt of shared_prefix fits the model.*allows 20"),
         ({"max_model_len": 38, "workload": "shared_prefix:prefix=32,suffix=5,output=1"}, "needs 2 output tokens.*output=2"),
         ({"model": "builtin:layer=2"}, "'layer' .did you mean 'layers'"),
+        ({"vllm": {"pipeline_parallel_size": 2}}, "pipeline_parallel_size=2 gives ranks other layers"),
     ],
 )
 def test_what_cannot_be_carried_out_is_named(changes: dict[str, Any], message: str) -> None:

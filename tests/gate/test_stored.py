@@ -27,6 +27,16 @@ def run_of(frame: pd.DataFrame, meta: dict[str, Any] | None = None, name: str = 
     return Run(Path(name), META if meta is None else meta, frame, pd.DataFrame())
 
 
+def test_an_arm_that_was_given_up_is_refused_however_fast_it_was() -> None:
+    """Its rounds before it failed are all there."""
+    given_up = {**META, "failed_arms": [{"arm": "b", "reason": "it ended with exit code 1"}]}
+    verdict = judge_run(run_of(make_frame({"a": 1, "b": 1}), given_up), "b", "a", MARGINS)
+    assert verdict.outcome is Outcome.REFUSED
+    assert verdict.refusals == ("'b' did not make it to the end: it ended with exit code 1; an arm that fails is not faster",)
+    other = {**META, "failed_arms": [{"arm": "c", "reason": "it ended with exit code 1"}]}
+    assert judge_run(run_of(make_frame({"a": 1, "b": 1}), other), "b", "a", MARGINS).outcome is Outcome.PASS
+
+
 def test_a_stored_run_is_judged(tmp_path: Path) -> None:
     path = write_synthetic_run(
         tmp_path / "r", ["chunkwise:pool=8", "layerwise", "floor"], rounds=8, mean_s={"layerwise": 0.3, "chunkwise:pool=8": 0.3}

@@ -1,6 +1,9 @@
 """The sentence for a vLLM that does not start names the cause, wherever vLLM left it."""
 
+from typing import Any
+
 import pytest
+from pydantic import BaseModel, ValidationError, model_validator
 
 from harness.replay.start_failure import start_failure
 
@@ -30,3 +33,33 @@ def test_an_error_that_says_it_is_taken_as_it_is() -> None:
 )
 def test_the_cause_comes_from_the_log_where_the_error_only_points_at_it(log: str, cause: str) -> None:
     assert start_failure(VAGUE, log) == cause
+
+
+def test_a_cause_that_vllm_tells_without_a_way_out_gets_one() -> None:
+    said = "Not enough allowed NUMA nodes to bind threads of 2 local CPUWorkers. Please try to bind threads manually."
+    for reason in (start_failure(AssertionError(said), ""), start_failure(VAGUE, f"AssertionError: {said}\n")):
+        assert reason.startswith(said[:-1] + "; set VLLM_CPU_OMP_THREADS_BIND to the cores of each rank")
+
+
+class Config(BaseModel):
+    """vLLM's are pydantic's, and refuse what does not fit together by a validator of the whole."""
+
+    cores: int = 1
+
+    @model_validator(mode="after")
+    def _known(self) -> "Config":
+        if self.cores > 2:
+            raise ValueError("Unsupported connector type: NoSuchConnector\nand more")
+        return self
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(3, "Unsupported connector type: NoSuchConnector"), ("x", "cores: Input should be a valid integer, unable to parse")],
+)
+def test_a_setting_that_will_not_do_is_told_and_not_only_counted(value: Any, said: str) -> None:
+    with pytest.raises(ValidationError) as error:
+        Config(cores=value)
+    found = start_failure(error.value, "")
+    assert found.startswith(said)
+    assert "\n" not in found

@@ -14,16 +14,6 @@ from harness.stores.direct_io import PIECE, DirectReader
 from harness.testing.stores import StoreTests, fetch, pattern
 
 
-@pytest.fixture
-def direct_path(tmp_path: Path) -> Path:
-    """A place with direct reads; skips where temporary files have none."""
-    try:
-        DirectReader(tmp_path)
-    except StoreUnavailable as error:
-        pytest.skip(str(error))
-    return tmp_path / "kv"
-
-
 class TestDirectDisk(StoreTests):
     @pytest.fixture
     def url(self, direct_path: Path) -> str:

@@ -23,6 +23,8 @@ class Blocks:
     def __init__(self, layers: Sequence[torch.Tensor], tokens_of_layer_bytes: int) -> None:
         """``layers[i]``: [blocks, ...], each block contiguous. ``tokens_of_layer_bytes``: KV bytes of a token in one layer."""
         self.rows = [layer.flatten(1).view(torch.uint8).view(WORD) for layer in layers]
+        if any(row.data_ptr() != layer.data_ptr() for row, layer in zip(self.rows, layers, strict=True)):
+            raise RuntimeError("a block of vLLM's KV cache is not contiguous, so what is loaded would go into a copy of it")
         block_bytes = self.rows[0].shape[1] * WORD.itemsize
         if block_bytes % tokens_of_layer_bytes:
             raise RuntimeError(f"a block of {block_bytes} bytes does not hold whole tokens of {tokens_of_layer_bytes} bytes")

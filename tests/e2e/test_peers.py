@@ -1,0 +1,97 @@
+"""Other connectors beside ours with real vLLM: LMCache's two engines and vLLM's ExampleConnector, and one that there is not."""
+
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+from running import CHUNK, SMALL_MODEL
+from servers import lacking
+
+from harness.results import Run, load
+
+pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(900)]
+
+OURS, LMCACHE, LAYERWISE, EXAMPLE = (
+    "chunkwise:pool=0",
+    "lmcache:staging_gib=0.25",
+    "lmcache:mode=layerwise,staging_gib=0.25",
+    "example",
+)
+MISSING = "connector:NoSuchConnector"
+PREFIX = 2 * CHUNK
+# ExampleConnector hits up to the last whole block before the prompt's last token, and vLLM's block on a CPU has 128 tokens:
+# with 40 tokens after the prefix that is the prefix, as for everybody else.
+WORKLOAD = f"shared_prefix:groups=2,prefix={PREFIX},suffix=40,prompts=2,output=4"
+
+
+@pytest.fixture(scope="module")
+def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.CompletedProcess[str]"]:
+    """The one comparison of this file."""
+    if find_spec("lmcache") is None:
+        lacking("the package lmcache", "pip install 'ttft[lmcache]'")
+    folder = tmp_path_factory.mktemp("peers")
+    command = [sys.executable, "-m", "harness", "compare", "--model", SMALL_MODEL, "--dtype", "float32", "--workload", WORKLOAD]
+    for arm in (OURS, LMCACHE, LAYERWISE, EXAMPLE, MISSING):
+        command += ["--arm", arm]
+    command += ["--pairs", "2", "--set", "kv_cache_gib=0.25", "--store", f"file://{folder / 'kv'}", "--out", str(folder / "run")]
+    return folder, subprocess.run(command, capture_output=True, text=True, timeout=800)
+
+
+@pytest.fixture
+def run(ended: tuple[Path, "subprocess.CompletedProcess[str]"]) -> Run:
+    return load(ended[0] / "run")
+
+
+def test_the_comparison_ends_well(ended: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    process = ended[1]
+    assert process.returncode == 0, process.stdout + process.stderr
+    assert process.stderr == ""
+
+
+def test_every_row_is_there_and_hits_what_the_workload_implies(run: Run) -> None:
+    assert (run.meta["status"], run.void_runs, run.meta["warnings"]) == ("complete", {}, [])
+    rows = run.requests
+    assert rows["arm"].value_counts().to_dict() == dict.fromkeys((OURS, LMCACHE, LAYERWISE, EXAMPLE, "floor", "recompute"), 8)
+    granted = rows[rows["arm"] != "recompute"]
+    assert (granted["hit_tokens"] == PREFIX).all() and (granted["expected_hit_tokens"] == PREFIX).all()
+    assert rows["error"].isna().all()
+
+
+def test_what_all_of_them_load_gives_the_same_tokens(run: Run) -> None:
+    assert run.meta["correctness"]["status"] == "passed"
+    assert {name: peer["correctness"]["status"] for name, peer in run.meta["peers"].items()} == dict.fromkeys(
+        (LMCACHE, LAYERWISE, EXAMPLE), "passed"
+    )
+    loading = run.requests[run.requests["arm"] != "floor"]  # in float32 recompute gives them too
+    assert loading.groupby("prompt")["output_digest"].nunique().eq(1).all()
+    # Without the KV they would be others, as the floor's are but where its blocks hold the right KV from the run before.
+    assert run.requests.groupby("prompt")["output_digest"].nunique().gt(1).any()
+
+
+def test_each_has_stored_what_it_was_given(run: Run) -> None:
+    stored = {name: peer["stored_bytes"] for name, peer in run.meta["peers"].items()}
+    heads = 2 * PREFIX * 4 * 2 * 4 * 64 * 4  # groups x tokens x layers x (key, value) x KV heads x head size x float32
+    assert all(stored[name] >= heads for name in (LMCACHE, LAYERWISE)), stored
+    assert stored[EXAMPLE] >= 2 * heads  # every prompt by itself
+
+
+def test_the_one_that_there_is_not_is_named_with_its_reason(run: Run) -> None:
+    (failed,) = run.meta["failed_arms"]
+    assert failed["arm"] == MISSING
+    assert "vLLM did not start" in failed["reason"]
+    assert "Unsupported connector type: NoSuchConnector" in failed["reason"]
+    assert "\n" not in failed["reason"]
+    report = (run.path / "report.md").read_text(encoding="utf-8")
+    assert "connector:NoSuchConnector did not make it to the end" in report
+
+
+def test_whoever_has_no_turn_uses_nothing(run: Run) -> None:
+    idle = run.meta["idle_cpu_s"]
+    assert set(idle) == {"ours", LMCACHE, LAYERWISE, EXAMPLE, MISSING}
+    assert all(seconds < 1 for seconds in idle.values()), idle
+
+
+def test_nothing_is_left_in_the_store(ended: tuple[Path, "subprocess.CompletedProcess[str]"]) -> None:
+    assert [path for path in (ended[0] / "kv").rglob("*") if path.is_file()] == []
