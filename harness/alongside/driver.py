@@ -172,7 +172,10 @@ class Driver:
             self.meta["warnings"] += party.lane.end(experiment.store, experiment.keep_store)
         finally:
             if party.peer:
-                shutil.rmtree(place_of(self._setting, party.lane.folder).folder, ignore_errors=True)
+                folder = place_of(self._setting, party.lane.folder).folder
+                shutil.rmtree(folder, ignore_errors=True)
+                with contextlib.suppress(OSError):  # not the last peer, or another run's
+                    folder.parent.rmdir()
 
 
 def _together(peers: Iterable[Mapping[str, Any]]) -> str:

@@ -81,8 +81,8 @@ class Lineup:
         return load(self.folder)
 
     def left(self) -> list[Path]:
-        """Files below the store."""
-        return [path for path in (self.home / "kv").rglob("*") if path.is_file()]
+        """Whatever lies in the store, empty folders too."""
+        return list((self.home / "kv").rglob("*"))
 
 
 def workers() -> set[str]:

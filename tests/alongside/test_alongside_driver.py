@@ -23,7 +23,7 @@ LAYERWISE = "layerwise:depth=2"
 
 @pytest.fixture(autouse=True)
 def clean(lineup: Lineup) -> Iterator[None]:
-    """However it ended: no process, and no file in the store."""
+    """However it ended: no process, and nothing in the store."""
     yield
     assert workers() == set()
     assert lineup.left() == []
