@@ -34,8 +34,11 @@ def measured(settled: Any, folder: Path, earlier: Any = None, watch: Any = None)
     from harness import alongside
     from harness.experiment.conduct import measure
     from harness.experiment.earlier import NOTHING
+    from harness.experiment.peer_place import place_of
     from harness.progress_bar import ProgressBar
 
+    for arm in settled.peers:  # before anything starts; whatever a peer does later is a result
+        arm.at(place_of(settled, folder)).check()
     end_as_by_ctrl_c()
     terminal = console()
     terminal.print(f"Measuring into {escape(str(folder))}", soft_wrap=True)

@@ -70,6 +70,12 @@ class Connector(Peer):
         """As the user says."""
         return self._own.prime == "prompts"
 
+    def check(self) -> None:
+        """Whether every ``$NAME`` is set."""
+        super().check()
+        self.transfer()
+        self.environment()
+
     def transfer(self) -> dict[str, Any]:
         """The connector with its configuration."""
         arguments: dict[str, Any] = {
