@@ -31,6 +31,11 @@ def markdown(text: object) -> str:
     return re.sub(r"[\\`*|\[\]~$]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found[0]}", safe)
 
 
+def slug(text: str) -> str:
+    """``text`` as part of a file's name: letters, digits and single dashes."""
+    return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")
+
+
 def shortened(text: str, most: int) -> str:
     """``text``, or its two ends with ``…`` between them where it is longer than ``most`` characters."""
     if len(text) <= most:

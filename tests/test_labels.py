@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.labels import markdown, printable, shortened, without_secrets, wrapped
+from harness.labels import markdown, printable, shortened, slug, without_secrets, wrapped
 
 
 @given(st.text())
@@ -79,3 +79,8 @@ def test_no_html_tag_survives(text: str) -> None:
 )
 def test_passwords_in_urls_are_not_shown(text: str, shown: str) -> None:
     assert without_secrets(text) == shown
+
+
+def test_a_slug_is_letters_digits_and_single_dashes() -> None:
+    assert slug("lmcache:mode=layerwise@again") == "lmcache-mode-layerwise-again"
+    assert slug("@!") == ""

@@ -1,7 +1,6 @@
 """Which arms share a process: ours all do, each peer has its own."""
 
 import os
-import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from harness.ab.process import command_of
 from harness.config import Experiment
 from harness.experiment.progress import Progress
 from harness.experiment.setting import Setting
+from harness.labels import slug
 
 OURS = "ours"
 IF_SLOW = "take fewer prompts a run"
@@ -39,12 +39,7 @@ def parties(setting: Setting, folder: Path, progress: Progress, patience_s: floa
     for number, (name, arms, peer) in enumerate(groups):
         called = f"arm {name}" if peer else "process of our own arms"
         job = Job(name, command_of(Path(sys.executable)), dict(os.environ), {}, called=called, if_slow=IF_SLOW)
-        lane = Lane(job, folder / "lanes" / f"{number}-{slug(name)}", progress, patience_s)
+        lane = Lane(job, folder / "lanes" / f"{number}-{slug(name)[:40]}", progress, patience_s)
         # A peer's proof that its KV is right are tokens equal to ours; its own pass comes on top.
         found.append(Party(lane, setting.experiment.model_copy(update={"arms": arms, "bounds": False}), peer))
     return found
-
-
-def slug(name: str) -> str:
-    """A folder's name."""
-    return re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:40] or "arm"

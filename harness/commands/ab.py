@@ -1,6 +1,5 @@
 """``ttft ab``: two versions of a package side by side, and a verdict on the newer one."""
 
-import re
 import tempfile
 from pathlib import Path
 from typing import Annotated, Any
@@ -12,6 +11,7 @@ from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl
 from harness.commands.terminal import console
 from harness.commands.verdicts import publish
 from harness.errors import TtftError, UsageError
+from harness.labels import slug
 
 
 def ab(
@@ -115,5 +115,5 @@ def _judge(folder: Path, arms: list[str], margins: Any, alpha: float, calibratio
 
     verdicts = judge(load(folder, spans=False), arms, margins, alpha, calibration, force)
     for arm, verdict in zip(arms, verdicts, strict=True):
-        publish(verdict, folder, "" if len(arms) == 1 else "-" + re.sub(r"[^A-Za-z0-9]+", "-", arm).strip("-"))
+        publish(verdict, folder, "" if len(arms) == 1 else f"-{slug(arm)}")
     raise typer.Exit(gravest(verdicts).exit_code)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from told import Told
 
 from harness.ab.driver import BASE, HEAD, measure
 from harness.ab.lane import Job
@@ -23,24 +24,6 @@ def job(name: str, **script: Any) -> Job:
     own = {key: script.pop(key) for key in ("home", "ours") if key in script}
     command = [sys.executable, "-S", str(SCRIPT), json.dumps(script)]
     return Job(name, command, dict(os.environ), {"from": name, "package": "some-engine", "digest": name}, **own)
-
-
-@dataclass
-class Told:
-    """What the driver tells whoever watches it."""
-
-    stages: list[str] = field(default_factory=list)
-    requests: int = 0
-    times: list[tuple[str, float | None]] = field(default_factory=list)
-
-    def stage(self, text: str) -> None:
-        self.stages.append(text)
-
-    def expect(self, requests: int) -> None:
-        self.requests = requests
-
-    def done(self, arm: str, ttft_s: float | None) -> None:
-        self.times.append((arm, ttft_s))
 
 
 @dataclass

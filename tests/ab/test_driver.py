@@ -170,7 +170,7 @@ bench.measure(job(BASE), job(HEAD, at=0, do="nap"))
 
 
 def test_a_driver_that_is_killed_leaves_no_stopped_process(bench: Bench) -> None:
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[:2]))}
     driver = subprocess.Popen([sys.executable, "-c", KILLED, str(bench.home)], env=environment)
     wait_for(lambda: (bench.folder / HEAD / "turns.txt").exists())  # now the base is stopped
     sides = children(driver.pid)

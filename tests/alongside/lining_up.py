@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from told import Told
 
 from harness.ab.lane import Job
 from harness.alongside import lanes, measure
@@ -22,24 +23,6 @@ SCRIPT = Path(__file__).parents[1] / "ab" / "scripted_worker.py"
 MODEL = "builtin:layers=2,hidden=64,intermediate=64,vocabulary=256"
 SHORT = "shared_prefix:groups=2,prefix=32,suffix=5,prompts=2,output=3"
 OURS, FIRST, SECOND = "chunkwise:pool=0", "example", "connector:Other"
-
-
-@dataclass
-class Told:
-    """What the driver tells whoever watches it."""
-
-    stages: list[str] = field(default_factory=list)
-    requests: int = 0
-    times: list[tuple[str, float | None]] = field(default_factory=list)
-
-    def stage(self, text: str) -> None:
-        self.stages.append(text)
-
-    def expect(self, requests: int) -> None:
-        self.requests = requests
-
-    def done(self, arm: str, ttft_s: float | None) -> None:
-        self.times.append((arm, ttft_s))
 
 
 @dataclass
