@@ -18,11 +18,11 @@ import torch
 from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import parse_settings
 from harness.connector.step import Step
-from harness.connector.trace import Trace
 from harness.connector.worker_side import WorkerSide
 from harness.engines.paged import PagedKV
 from harness.keys import chain, root
 from harness.stores.base import Store, open_store
+from harness.trace_log import Trace
 
 LAYERS, CHUNK, CHUNKS = 24, 256, 100
 ARMS = ["layerwise:depth=4", "chunkwise:pool=8"]

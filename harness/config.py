@@ -127,14 +127,22 @@ def read_experiment(name: str) -> dict[str, Any]:
 
 
 def given_settings(items: list[str]) -> dict[str, Any]:
-    """Settings as KEY=VALUE, the value as TOML where it is valid TOML, as text otherwise. Raises UsageError."""
+    """Settings as KEY=VALUE, the value as TOML where it is valid TOML, as text otherwise. Raises UsageError.
+
+    A key with a dot names an option inside a setting, as workload.suffix; its value stays a text.
+    """
     values: dict[str, Any] = {}
     for item in items:
         key, equals, text = item.partition("=")
         if not equals:
             raise UsageError(f"--set {item} is not KEY=VALUE; write for instance --set chunk_tokens=512")
-        try:
-            values[key] = tomllib.loads(f"v = {text}")["v"]
-        except tomllib.TOMLDecodeError:
-            values[key] = text
+        values[key] = text if "." in key else as_toml(text)
     return values
+
+
+def as_toml(text: str) -> Any:
+    """A value as TOML reads it, or the text itself where it is no TOML."""
+    try:
+        return tomllib.loads(f"v = {text}")["v"]
+    except tomllib.TOMLDecodeError:
+        return text

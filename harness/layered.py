@@ -118,6 +118,10 @@ class Layered(Store):
         """All their objects."""
         return self.inner.evict_from_os_cache([name for key in keys for name in self.names(key)])
 
+    def fill_os_cache(self, keys: Iterable[str]) -> None:
+        """All their objects. Raises ChunkMissing."""
+        self.inner.fill_os_cache([name for key in keys for name in self.names(key)])
+
     def cached_fraction(self, keys: Iterable[str]) -> float | None:
         """Of the bytes of all their objects. Raises ChunkMissing."""
         return self.inner.cached_fraction([name for key in keys for name in self.names(key)])

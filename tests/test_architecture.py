@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "interrupt", "labels", "machine", "progress_bar"),
     ("types", "specs", "registry", "results", "stats", "model", "installation", "side_table"),
-    ("keys", "recorder", "config", "builtin_model", "neighbour_log", "metrics_log"),
+    ("keys", "recorder", "config", "builtin_model", "neighbour_log", "metrics_log", "trace_log"),
     ("chunkfile", "models"),
     ("stores", "workloads"),
     ("cachestate", "engines", "layered", "evidence", "workload_summary", "calibrate", "kv_shape"),

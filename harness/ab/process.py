@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from harness.ab.process_group import ProcessGroup
 from harness.ab.protocol import PROTOCOL, decode, encode
-from harness.errors import RunError
+from harness.errors import RunError, VoidRuns
 
 ENDING_S = 60.0
 """For stopping vLLM and emptying the store; then the processes are killed."""
@@ -41,7 +41,8 @@ class Listener(Protocol):
 class Worker:
     """One worker, in a process group of its own, so that Ctrl-C reaches the driver only and the group can be stopped.
 
-    Every call that waits raises RunError where the worker fails, dies, or says nothing for ``patience_s``.
+    Every call that waits raises RunError where the worker fails, dies, or says nothing for ``patience_s``, and VoidRuns
+    where it failed a proof.
     """
 
     def __init__(
@@ -167,7 +168,8 @@ class Worker:
 
     def _heed(self, message: Mapping[str, Any], doing: str) -> None:
         if message["kind"] == "failed":
-            raise RunError(f"the {self.side} failed while {doing}: {message['error']}")
+            kind = VoidRuns if message.get("exit_code") == VoidRuns.exit_code else RunError
+            raise kind(f"the {self.side} failed while {doing}: {message['error']}")
         if message["kind"] == "stage":
             self._listener.stage(message["text"])
         elif message["kind"] == "expect":

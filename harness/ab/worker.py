@@ -136,7 +136,7 @@ def main() -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except TtftError as error:
-        channel.say("failed", error=str(error))
+        channel.say("failed", error=str(error), exit_code=error.exit_code)
         return error.exit_code
     channel.say("ended")
     return 0

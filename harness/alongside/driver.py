@@ -38,8 +38,9 @@ def measure(
 ) -> dict[str, Any]:
     """Measure all arms in turns and return the run's meta data, as in run.json.
 
-    ``watch`` may end it between two rounds. Raises TtftError where our own arms fail; a peer's failure stands in
-    ``failed_arms``. Whatever ends it, the rows so far are on disk, all processes have ended and the disk is clean.
+    ``watch`` may end it between two rounds. Raises TtftError where our own arms fail, or any for a watch that needs all;
+    else a peer's failure stands in ``failed_arms``. Whatever ends it, the rows so far are on disk, all processes have ended
+    and the disk is clean.
     """
     writer = RunWriter(folder)
     driver = Driver(setting, parties(setting, folder, progress, patience_s), command, progress, writer, watch or NoWatch())
@@ -94,11 +95,14 @@ class Driver:
             self._guarded(party, self._finish)
 
     def _guarded(self, party: Party, step: Any) -> None:
-        """Do a step for a party; a peer that fails is ended and left behind. Raises TtftError where ours fails."""
+        """Do a step for a party; a peer that fails is ended and left behind.
+
+        Raises TtftError where ours fails, or a peer without which there is nothing to find out.
+        """
         try:
             step(party)
         except TtftError as error:
-            if not party.peer:
+            if not party.peer or self._watch.needs_all:
                 raise
             self._left = [other for other in self._left if other is not party]
             self.meta["failed_arms"] += [{"arm": arm, "reason": str(error)} for arm in party.arms]

@@ -29,7 +29,10 @@ def ab(
     store: Annotated[str | None, typer.Option(help="URL of the store")] = None,
     workload: Annotated[str | None, typer.Option(help="workload spec")] = None,
     pairs: Annotated[int | None, typer.Option(help="rounds: one run of base and head in each arm makes a round")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="any other setting, KEY=VALUE (ttft list settings)")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
+    ] = None,
     calibration: Annotated[
         Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the run's folder]")
     ] = None,
@@ -42,7 +45,8 @@ def ab(
     from harness.ab.driver import BASE, HEAD
     from harness.ab.sides import resolve_side
     from harness.calibrate import consulted
-    from harness.config import given_settings, merge, read_experiment
+    from harness.config import given_settings, read_experiment
+    from harness.experiment.dotted import experiment_of
     from harness.gate import parse_margins
     from harness.gate.judge import check_rate
 
@@ -52,7 +56,7 @@ def ab(
     check_rate(alpha)
     flags: dict[str, Any] = {"arms": arm or None, "store": store, "workload": workload, "pairs": pairs}
     # The bounds say how good an engine is; here the question is whether it got worse.
-    settings = merge(read_experiment(experiment), {"bounds": False}, flags, given_settings(setting or []))
+    settings = experiment_of(read_experiment(experiment), {"bounds": False}, flags, given_settings(setting or []))
     if settings.target:
         raise UsageError("ttft ab starts vLLM itself, each side with its own code; leave out target")
     sides = [resolve_side(BASE, repo, base, base_path), resolve_side(HEAD, repo, head, head_path)]

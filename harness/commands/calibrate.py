@@ -30,7 +30,10 @@ def calibrate(
     budget: Annotated[str | None, typer.Option(help="end within this time, as 10m, with the pairs measured by then")] = None,
     store: Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")] = None,
     workload: Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="any other setting, KEY=VALUE (ttft list settings)")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
+    ] = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="give several [default: mean, p50, p90, p95 where the runs have requests enough]")
     ] = None,
@@ -83,6 +86,7 @@ def _measure(
     """Measure ``arm`` and its double; returns the run's folder. Exits where it was a dry run or interrupted."""
     from harness import gate as gates
     from harness.config import given_settings, merge, read_experiment
+    from harness.experiment.dotted import experiment_of
     from harness.experiment.setting import settle
     from harness.gate.alike import BudgetWatch
 
@@ -93,7 +97,7 @@ def _measure(
     limit = gates.Budget(gates.parse_duration(budget)) if budget else None
     written = read_experiment(experiment)
     first = arm or merge(written).arms[0]
-    settled = settle(merge(written, settings, wanted, {"arms": [first, f"{first}@again"], "bounds": False}))
+    settled = settle(experiment_of(written, settings, wanted, {"arms": [first, f"{first}@again"], "bounds": False}))
     folder = new_folder(folder, f"calibrate-{Path(experiment).stem}")
     if dry_run:
         pairs = settled.experiment.pairs

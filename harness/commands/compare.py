@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from harness.commands.measuring import measured_and_shown, new_folder
+from harness.commands.measuring import measured_and_shown, new_folder, peers_that_cannot_run
 from harness.errors import UsageError, VoidRuns
 
 
@@ -27,7 +27,10 @@ def compare(
         str | None, typer.Option(help="http://HOST:PORT of a running vLLM (ttft serve); its key is the variable TTFT_API_KEY")
     ] = None,
     trace: Annotated[Path | None, typer.Option(help="folder of the target's trace, where it is not found by itself")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="any other setting, KEY=VALUE (ttft list settings)")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the run; must be new [default: results/<time>-<experiment>]")
     ] = None,
@@ -35,7 +38,8 @@ def compare(
     dry_run: Annotated[bool, typer.Option(help="print the plan and stop")] = False,
 ) -> None:
     """Compare engines: prime a store, prove correctness, replay prompts in turns, report TTFT."""
-    from harness.config import given_settings, merge, read_experiment
+    from harness.config import given_settings, read_experiment
+    from harness.experiment.dotted import experiment_of
     from harness.experiment.setting import settle
 
     flags: dict[str, Any] = {
@@ -56,7 +60,7 @@ def compare(
     if resume is not None:
         _resume(resume, flags, out)
         return
-    settled = settle(merge(read_experiment(experiment), flags))
+    settled = settle(experiment_of(read_experiment(experiment), flags))
     folder = new_folder(out, Path(experiment).stem)
     if dry_run:
         _print_plan(settled, folder)
@@ -120,6 +124,7 @@ def _print_plan(settled: Any, folder: Path) -> None:
         f"priming   {settled.primed_chunks} chunks of {experiment.chunk_tokens} tokens",
         f"runs      {len(plan)}: " + " ".join(f"{run.pair}:{run.arm}" for run in plan[: 2 * len(settled.arms)]) + " ...",
         f"requests  {len(plan) * len(lengths)}",
+        *peers_that_cannot_run(settled, folder),
         *settled.notes,
     ]
     for line in lines:

@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder, show_if_any
+from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder, peers_that_cannot_run, show_if_any
 from harness.errors import TtftError, UsageError
 
 
@@ -50,7 +50,8 @@ def measure_and_judge(
     """
     from harness import gate as gates
     from harness.calibrate import consulted
-    from harness.config import merge, read_experiment
+    from harness.config import read_experiment
+    from harness.experiment.dotted import experiment_of
     from harness.experiment.setting import settle
     from harness.results import Run, load
 
@@ -60,7 +61,7 @@ def measure_and_judge(
     plan = _plan(flags, alpha)
     budget = gates.Budget(gates.parse_duration(flags.budget)) if flags.budget else None
     only = {"arms": [base, candidate], "bounds": False, "pairs": plan.looks[-1]}
-    settled = settle(merge(read_experiment(experiment), settings, only))
+    settled = settle(experiment_of(read_experiment(experiment), settings, only))
     folder = new_folder(out, f"gate-{Path(experiment).stem}")
     floors = consulted(calibration, folder)
     if dry_run:
@@ -107,6 +108,7 @@ def _print_plan(plan: Any, budget: str | None, settled: Any, folder: Path) -> No
         f"in all    {100 * plan.alpha:g}%, spent as {plan.spending} says",
         f"budget    {budget or 'none'}",
         f"requests  {requests} a pair, at most {requests * plan.looks[-1]}",
+        *peers_that_cannot_run(settled, folder),
         *settled.notes,
     ]
     for line in lines:

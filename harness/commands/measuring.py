@@ -48,6 +48,20 @@ def measured(settled: Any, folder: Path, earlier: Any = None, watch: Any = None)
         return measure(settled, folder, command_line(), progress, earlier or NOTHING, watch)
 
 
+def peers_that_cannot_run(settled: Any, folder: Path) -> list[str]:
+    """For a plan: a sentence for each peer of a Setting that would be refused here. Starts nothing."""
+    from harness.errors import SetupError
+    from harness.experiment.peer_place import place_of
+
+    found = []
+    for arm in settled.peers:
+        try:
+            arm.at(place_of(settled, folder)).check()
+        except SetupError as error:
+            found.append(f"refused   {error}")
+    return found
+
+
 def end_as_by_ctrl_c() -> None:
     """SIGTERM raises KeyboardInterrupt: a job that is ended from outside (a time limit, a shutdown) cleans up as well."""
     signal.signal(signal.SIGTERM, interrupt)

@@ -26,7 +26,10 @@ def serve(
     workload: Annotated[str | None, typer.Option(help="workload spec; its longest prompt has to fit")] = None,
     model: Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, bfloat16, float16 or float32")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="any other setting, KEY=VALUE (ttft list settings)")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
+    ] = None,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 8000,
     out: Annotated[
@@ -35,14 +38,15 @@ def serve(
     dry_run: Annotated[bool, typer.Option(help="print the command line and stop")] = False,
 ) -> None:
     """Serve all arms of an experiment until Ctrl-C or SIGTERM (exit 0); 2 where the server does not start, or dies."""
-    from harness.config import given_settings, merge, read_experiment
+    from harness.config import given_settings, read_experiment
+    from harness.experiment.dotted import experiment_of
     from harness.experiment.engine_settings import engine_settings
     from harness.experiment.setting import settle
     from harness.replay.api_server import api_server_command
     from harness.serving.about import TRACE
 
     flags: dict[str, Any] = {"arms": arm or None, "store": store, "workload": workload, "model": model, "dtype": dtype}
-    settled = settle(merge(read_experiment(experiment), flags, given_settings(setting or [])))
+    settled = settle(experiment_of(read_experiment(experiment), flags, given_settings(setting or [])))
     settled.without_peers("ttft serve")
     if settled.experiment.target:
         raise UsageError("ttft serve starts the server itself; leave out target, and give it to ttft compare")

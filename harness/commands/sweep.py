@@ -20,7 +20,10 @@ def sweep(
     workload: Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")] = None,
     pairs: Annotated[int | None, typer.Option(help="rounds a point: one run of each arm makes a round")] = None,
     model: Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="any other setting, KEY=VALUE (ttft list settings)")] = None,
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the sweep; must be new [default: results/<time>-sweep-<experiment>]")
     ] = None,
@@ -29,7 +32,8 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan with an estimate of its time, and stop")] = False,
 ) -> None:
     """Measure an experiment over a grid of settings: one table, maps, and where the lead changes."""
-    from harness.config import given_settings, merge, read_experiment
+    from harness.config import given_settings, read_experiment
+    from harness.experiment.dotted import experiment_of
     from harness.sweep.axes import parse_axes
     from harness.sweep.grid import grid_of
     from harness.sweep.planning import plan_of
@@ -48,7 +52,7 @@ def sweep(
             _show(state)
             return
     else:
-        chosen = merge(read_experiment(experiment), flags, {"store": store})
+        chosen = experiment_of(read_experiment(experiment), flags, {"store": store})
         axes = parse_axes(vary or chosen.vary)
         _refuse_both({**flags, "store": store}, [axis.key for axis in axes])
         grid = grid_of(chosen, axes)

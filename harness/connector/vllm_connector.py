@@ -12,12 +12,12 @@ from harness.connector.identity import identity
 from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import SPLIT_OTHERWISE, check_chunk, check_ranks, parse_settings
 from harness.connector.step import Step
-from harness.connector.trace import Trace
 from harness.connector.worker_side import WorkerSide
 from harness.engines.paged import PagedKV
 from harness.errors import SetupError
 from harness.layered import in_layout
 from harness.stores import open_store
+from harness.trace_log import Trace
 from harness.types import KVGeometry
 
 if TYPE_CHECKING:

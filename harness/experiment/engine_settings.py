@@ -2,16 +2,27 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from harness.experiment.setting import Setting
 from harness.peers.base import Peer
 from harness.replay.in_process import EngineSettings
 
+TRACED = "harness.peers.adapters.traced"
+
 
 def peer_settings(setting: Setting, peer: Peer) -> EngineSettings:
     """How to start vLLM with a peer's connector: the same model, the same memory, the same limits as with ours."""
     ours = engine_settings(setting, setting.dtype, setting.experiment.kv_cache_gib, Path(), save=False)
-    return replace(ours, connector={}, peer={"kv_load_failure_policy": ours.load_failure_policy, **peer.transfer()})
+    return replace(ours, connector={}, peer={"kv_load_failure_policy": ours.load_failure_policy, **_traced(peer.transfer())})
+
+
+def _traced(transfer: dict[str, Any]) -> dict[str, Any]:
+    """The same connector, whose calls are timed. vLLM knows MultiConnector by its name, so that one stays as it is."""
+    name, module = transfer["kv_connector"], transfer.get("kv_connector_module_path")
+    if name == "MultiConnector":
+        return transfer
+    return {**transfer, "kv_connector": f"{name}@{module}" if module else name, "kv_connector_module_path": TRACED}
 
 
 def engine_settings(setting: Setting, dtype: str, kv_cache_gib: float, trace: Path, *, save: bool) -> EngineSettings:

@@ -10,25 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from harness.errors import RunError
+from harness.experiment.peer_trace import PeerTrace
 from harness.experiment.session import Engine, Session
-from harness.experiment.trace_reader import TraceReader
 from harness.peers.base import Peer
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
 from harness.stores.base import Store
-from harness.stores.page_cache import PAGE, drop, resident_pages
+from harness.stores.page_cache import PAGE, drop, fill, resident_pages
 
 SETTLE_S = 20.0
 """So long a peer may take to have in its store what it was given: some save behind the request."""
 ASK_AGAIN_S = 0.25
+TRACES = "TTFT_PEER_TRACE"
+"""The variable by which harness/peers/adapters/traced.py is told its folder; that module can't be imported without vLLM."""
 
 
 class PeerSession(Session):
     """Sends requests to a vLLM that runs a peer's connector. ``namespace`` and ``hit`` mean nothing to a peer."""
 
-    def __init__(self, engine: Engine, store: Store, peer: Peer, chunk_tokens: int) -> None:
-        super().__init__(engine, store, TraceReader(None), chunk_tokens, traced=False)
+    def __init__(self, engine: Engine, store: Store, peer: Peer, chunk_tokens: int, traces: Path) -> None:
+        self._times = PeerTrace(traces)
+        super().__init__(engine, store, self._times, chunk_tokens, traced=False)
         self.peer = peer
+        self._sent = self._under_way = 0
 
     async def send(
         self,
@@ -44,9 +48,19 @@ class PeerSession(Session):
     ) -> Outcome:
         """As the base class; the peer's own parameters go with it."""
         told = {"heard": heard} if heard is not None else {}
-        return await self.engine.generate(
-            f"ttft-{next(self._numbers)}", tokens, output_tokens, self.peer.request(save=save), **told
-        )
+        self._sent += 1
+        number, others = self._sent, self._under_way
+        self._under_way += 1
+        try:
+            outcome = await self.engine.generate(
+                f"ttft-{next(self._numbers)}", tokens, output_tokens, self.peer.request(save=save), **told
+            )
+        finally:
+            self._under_way -= 1
+        alone = not others and number == self._sent
+        if label and alone and outcome.first_s is not None:
+            self._times.settle(label, outcome.sent_s, outcome.first_s)
+        return outcome
 
     def head(self, tokens: Sequence[int], hit: int) -> Sequence[int]:
         """What has to be computed once so that ``tokens`` hit ``hit``."""
@@ -95,9 +109,10 @@ class PeerSession(Session):
         left = [_uncached(path) for path in self.files()]
         return bool(left) and all(left)
 
-    def all_cached(self, keys: Sequence[str]) -> bool:
-        """Whether all of the peer's files are in the page cache; true of a peer without files."""
-        return all(_cached(path) for path in self.files())
+    def keep_cached(self, keys: Sequence[str]) -> bool:
+        """Have all of the peer's files in the page cache; whether they are. True of a peer without files."""
+        cached = [_cached(path) for path in self.files()]  # each, also after one that is not
+        return all(cached)
 
     def close(self, *, keep_store: bool = False) -> None:
         """Stop vLLM; what the peer stored is of no use to anybody else, so it goes in any case."""
@@ -108,8 +123,9 @@ class PeerSession(Session):
 
 
 def _cached(path: Path) -> bool:
-    """Whether all of a file is in the page cache; a file that is gone hides nothing."""
+    """Have all of a file in the page cache, and whether it is; a file that is gone hides nothing."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        fill(file.fileno())
         size = os.fstat(file.fileno()).st_size
         return resident_pages(file.fileno(), size) == -(-size // PAGE)
     return True
@@ -138,8 +154,12 @@ async def session_with_peer(settings: EngineSettings, peer: Peer, store: Store, 
     """
     peer.check()
     _adopt(peer)
+    traces = folder / "trace"
+    traces.mkdir(parents=True, exist_ok=True)
+    os.environ[TRACES] = str(traces.resolve())
     with _emptied(peer.place.folder), peer.servers():
-        session = PeerSession(InProcessEngine.start(settings, folder / "vllm.log"), store, peer, peer.place.chunk_tokens)
+        engine = InProcessEngine.start(settings, folder / "vllm.log")
+        session = PeerSession(engine, store, peer, peer.place.chunk_tokens, traces)
         try:
             yield session
         finally:

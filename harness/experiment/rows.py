@@ -11,18 +11,22 @@ def timings(
 ) -> dict[str, object]:
     """The time columns, in seconds. Ranks work side by side, so their longest load and stall count.
 
-    Not ``traced``: lookups and stalls are not known, so what is left for computing is not either.
+    Not ``traced``, and without loads: lookups and stalls are not known, so what is left for computing is not either.
     """
     lookup_s = lookup["end_s"] - lookup["start_s"] if lookup else None
     moved = [load for load in loads if load["start_s"] is not None]
     stall_s = max((load["stall_s"] for load in loads), default=None)
-    compute_s = None
-    if outcome.prefill_s is not None and traced:
-        compute_s = outcome.prefill_s - (lookup_s or 0.0) - (stall_s or 0.0)
+    queue_s, compute_s = outcome.queue_s, None
+    between_s = max((load.get("between_s", 0.0) for load in loads), default=0.0)
+    if between_s:  # loaded between two steps: vLLM counts the request as queued until that is done
+        queue_s = None if queue_s is None else max(queue_s - (lookup_s or 0.0) - between_s, 0.0)
+    if outcome.prefill_s is not None and (traced or loads):
+        inside = (stall_s or 0.0) - between_s if between_s else (lookup_s or 0.0) + (stall_s or 0.0)
+        compute_s = outcome.prefill_s - inside
     return {
         "ttft_s": outcome.first_s - outcome.sent_s if outcome.first_s is not None else None,
         "server_ttft_s": outcome.server_ttft_s,
-        "queue_s": outcome.queue_s,
+        "queue_s": queue_s,
         "lookup_s": lookup_s,
         "load_s": max(load["end_s"] for load in moved) - min(load["start_s"] for load in moved) if moved else None,
         "stall_s": stall_s,
@@ -34,8 +38,8 @@ def timings(
 
 
 def counters(loads: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-    """What the retrieval asked of the store, all ranks together; empty where nothing was loaded."""
-    if not loads:
+    """What the retrieval asked of the store, all ranks together; empty where nothing was loaded, or nobody can tell."""
+    if not loads or "operations" not in loads[0]:
         return {}
     return {name: sum(load[name] for load in loads) for name in ("operations", "keys", "bytes")}
 

@@ -152,8 +152,9 @@ class Session:
         self.trace.poll()
         self.stored.update(self.trace.saved.keys() & self._own if self._shared else self.trace.saved)
 
-    def all_cached(self, keys: Sequence[str]) -> bool:
-        """Whether the store can tell that all these chunks are in the page cache."""
+    def keep_cached(self, keys: Sequence[str]) -> bool:
+        """Have these chunks in the page cache; whether the store can tell that all of them are."""
+        self.store.fill_os_cache(keys)
         return not keys or self.store.cached_fraction(keys) == 1.0
 
     async def drop_page_cache(self, keys: Sequence[str]) -> bool:

@@ -153,6 +153,12 @@ def _schedule(experiment: Experiment, data: DataSet) -> list[float] | None:
 def _build(spec: str, limits: Limits) -> DataSet:
     name, options = split_spec(spec)
     cls = WORKLOADS.get(name)
+    for option, info in cls.Options.model_fields.items():
+        if info.is_required() and option not in options:
+            raise UsageError(
+                f"workload '{name}' needs the option '{option}' ({info.description}); write {name}:{option}=..., "
+                f"or give --set workload.{option}=..."
+            )
     return cls(parse_options(cls.Options, options, f"workload '{name}'")).build(limits)
 
 

@@ -110,7 +110,7 @@ class TimedRuns:
             self.void.append({"run": planned.run, "arm": planned.arm, "prompt": None, "reason": reason})
 
     def _warm_state(self, namespace: str) -> str:
-        """``warm`` where the store can tell that all chunks are in the page cache; a natural run starts without any."""
+        """``warm`` where all chunks were brought into the page cache and the store can tell; a natural run starts without any."""
         if not self._session.local:
             return "unknown"
         if self._natural:
@@ -119,7 +119,7 @@ class TimedRuns:
             key for prompt, hit in zip(self._prompts, self._hits, strict=True)
             for key in self._session.keys(prompt.tokens[:hit], namespace)
         }  # fmt: skip
-        return "warm" if self._session.all_cached(sorted(keys)) else "unknown"
+        return "warm" if self._session.keep_cached(sorted(keys)) else "unknown"
 
     async def _one(
         self, planned: PlannedRun, position: int, namespace: str, start: float, page_cache: str, planned_at: float | None

@@ -1,4 +1,4 @@
-"""Reads what the connector wrote (harness/connector/trace.py), as it grows."""
+"""Reads what the connector wrote (harness/trace_log.py), as it grows."""
 
 import json
 from collections.abc import Iterable

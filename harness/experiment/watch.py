@@ -11,12 +11,18 @@ class Watch(Protocol):
     def declared(self) -> Mapping[str, Any]:
         """Entries of run.json."""
 
+    @property
+    def needs_all(self) -> bool:
+        """Whether nothing is left to find out once one arm has failed."""
+
     def after_round(self, rounds: int) -> str | None:
         """Called when ``rounds`` rounds are on disk: why no more are to be measured, or None to go on."""
 
 
 class NoWatch:
     """Measures all rounds."""
+
+    needs_all = False
 
     @property
     def declared(self) -> Mapping[str, Any]:

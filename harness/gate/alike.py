@@ -80,6 +80,8 @@ def calibrate_run(
 class BudgetWatch:
     """Ends an experiment before the round that would go beyond a budget. ``budget`` has ``seconds`` and ``left``."""
 
+    needs_all = True
+
     def __init__(self, budget: Any | None) -> None:
         self._budget = budget
         self._before: float | None = None

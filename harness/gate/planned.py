@@ -97,6 +97,8 @@ def _first_rounds(run: Run, pairs: int) -> Run:
 class PlanWatch:
     """Ends an experiment at the first look with a clear verdict, or where the next look is beyond the budget."""
 
+    needs_all = True
+
     def __init__(
         self, folder: Path, plan: Plan, judge: Judge, budget: Budget | None, clock: Callable[[], float] = time.monotonic
     ) -> None:

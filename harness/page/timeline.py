@@ -14,7 +14,7 @@ from bokeh.models import FixedTicker
 from harness.evidence import Arm, Evidence
 from harness.labels import printable
 from harness.page.canvas import PAPER, Interactive, Key, canvas, frame, hover, table
-from harness.plots.stories import Story, stories, with_fetches
+from harness.plots.stories import Story, stories, with_loads
 from harness.plots.style import INK, unit_of
 from harness.plots.timeline import KINDS, Rows, layers_of, model_layers, rows_of
 
@@ -45,7 +45,7 @@ def choices(evidence: Evidence) -> tuple[list[dict[str, Any]], str]:
                 spans += len(story.spans)
                 seen.add((story.run, story.prompt))
                 found[arm, share] = story
-    total = sum(len(with_fetches(evidence, arm)) for arm in arms)
+    total = sum(len(with_loads(evidence, arm)) for arm in arms)
     ordered = sorted(found, key=lambda key: (key[0].order, key[1]))
     note = f"{len(found):,} of the {total:,} requests with spans can be chosen here; spans.jsonl has all of them."
     layers = model_layers(evidence)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +14,9 @@ from harness.specs import parse_options
 
 ENVIRONMENT = "env."
 FOLDER = "{folder}"
+OURS = "TTFTConnector"
+
+_PLACEHOLDER = re.compile(r"\{[A-Za-z_]+\}")
 
 
 class ConnectorOptions(PeerOptions):
@@ -45,6 +49,8 @@ class Connector(Peer):
         first, items = (words[0], words[1:]) if words else ("", [])
         if not first or "=" in first:
             raise UsageError(f"'{spec}' names no connector; write connector:NAME,option=value, for instance connector:{EXAMPLE}")
+        if first == OURS:
+            raise UsageError(f"'{spec}' names our own connector, which every engine of ours uses; name the engine instead")
         plain: dict[str, Any] = {"connector": first}
         config: dict[str, Any] = {}
         environment: dict[str, str] = {}
@@ -57,6 +63,9 @@ class Connector(Peer):
                 raise UsageError(f"'{item}' in '{spec}' names no variable; write env.NAME=value")
             if key in plain or key in config or variable in environment:
                 raise UsageError(f"option '{key}' stands twice in '{spec}'")
+            unknown = [one for one in _PLACEHOLDER.findall(value) if one != FOLDER]
+            if unknown:
+                raise UsageError(f"'{item}' in '{spec}' has the unknown placeholder {unknown[0]}; there is only {FOLDER}")
             if variable is not None:
                 environment[variable] = value
             elif key in ("module", "role", "prime"):

@@ -28,29 +28,29 @@ class Story:
 
 
 def median_story(evidence: Evidence, arm: Arm) -> Story | None:
-    """The request of the arm whose TTFT is nearest to the median, among those with spans of fetches."""
+    """The request of the arm whose TTFT is nearest to the median, among those with spans of loads."""
     return next(iter(stories(evidence, arm, [0.5])), None)
 
 
 def slowest_story(evidence: Evidence, arm: Arm) -> Story | None:
-    """The request of the arm with the longest TTFT, among those with spans of fetches."""
+    """The request of the arm with the longest TTFT, among those with spans of loads."""
     return next(iter(stories(evidence, arm, [1.0])), None)
 
 
 def stories(evidence: Evidence, arm: Arm, shares: Sequence[float]) -> list[Story]:
     """For each of ``shares`` (0 the fastest, 0.5 the median, 1 the slowest) the arm's request nearest to that quantile
-    of TTFT, among those with spans of fetches; empty where there are none."""
-    rows = with_fetches(evidence, arm)
+    of TTFT, among those with spans of loads; empty where there are none."""
+    rows = with_loads(evidence, arm)
     if rows.empty:
         return []
     times = rows["ttft_s"].to_numpy(float)
     return [_story(evidence, arm, rows.iloc[int(np.argmin(np.abs(times - np.quantile(times, share))))]) for share in shares]
 
 
-def with_fetches(evidence: Evidence, arm: Arm) -> pd.DataFrame:
-    """The counted rows of an arm that have a span of a fetch."""
+def with_loads(evidence: Evidence, arm: Arm) -> pd.DataFrame:
+    """The counted rows of an arm that have a span of a fetch, or of a wait: what a peer fetches is not seen."""
     spans, rows = evidence.run.spans, evidence.of(arm)
-    fetched = spans.loc[(spans["kind"] == "fetch").fillna(False) & spans["run"].isin(rows["run"].unique()), ["run", "request"]]
+    fetched = spans.loc[spans["kind"].isin(["fetch", "wait"]) & spans["run"].isin(rows["run"].unique()), ["run", "request"]]
     return rows.merge(fetched.drop_duplicates(), left_on=["run", "prompt"], right_on=["run", "request"])
 
 

@@ -109,6 +109,10 @@ class Scoped(Store):
         """Of the keys with the prefix."""
         return self.inner.evict_from_os_cache(map(self._full, keys))
 
+    def fill_os_cache(self, keys: Iterable[str]) -> None:
+        """Of the keys with the prefix."""
+        self.inner.fill_os_cache(map(self._full, keys))
+
     def cached_fraction(self, keys: Iterable[str]) -> float | None:
         """Of the keys with the prefix."""
         return self.inner.cached_fraction(map(self._full, keys))

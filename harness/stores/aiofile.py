@@ -90,6 +90,10 @@ class AioFileStore(DirectoryStore):
         """Drop, then count what is left; True where nothing is."""
         return self._evict(keys)
 
+    def fill_os_cache(self, keys: Iterable[str]) -> None:
+        """Read what is not there."""
+        self._bring_in(keys)
+
     def close(self) -> None:
         """End the loop's thread and the pool."""
         self._loop.close()

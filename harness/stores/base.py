@@ -125,6 +125,12 @@ class Store(ABC):
         """
         return False
 
+    def fill_os_cache(self, keys: Iterable[str]) -> None:  # noqa: B027
+        """Have the operating system hold these objects in its page cache, where the store reads through it; else nothing.
+
+        Raises ChunkMissing. Outside measured time; ``cached_fraction`` tells whether it worked.
+        """
+
     def cached_fraction(self, keys: Iterable[str]) -> float | None:
         """Share of the bytes of these objects that the operating system holds in its page cache, 0 to 1.
 

@@ -15,7 +15,7 @@ from uuid import uuid4
 from harness.errors import ChunkMissing, UsageError
 from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, each_read, is_key, redact, unsplit
 from harness.stores.file_errors import missing, truncated, unavailable
-from harness.stores.page_cache import PAGE, drop, resident_pages
+from harness.stores.page_cache import PAGE, drop, fill, resident_pages
 
 _SUFFIX = ".kv"
 _IOV_MAX = 1024  # the most buffers Linux takes in one preadv or writev
@@ -109,6 +109,17 @@ class DirectoryStore(Store):
             raise missing(key, path) from None
         except OSError as error:
             raise unavailable("look at the object", path, error) from None
+
+    def _bring_in(self, keys: Iterable[str]) -> None:
+        """Into the page cache. Raises ChunkMissing."""
+        for key in keys:
+            descriptor = self._open(key)
+            try:
+                fill(descriptor)
+            except OSError as error:
+                raise unavailable("read the object", self._path(key), error) from None
+            finally:
+                os.close(descriptor)
 
     def cached_fraction(self, keys: Iterable[str]) -> float | None:
         """In whole pages of memory; None where the kernel does not say, or there are no bytes."""

@@ -37,6 +37,11 @@ class DiskStore(DirectoryStore):
         """Drop, then count what is left; True where nothing is."""
         return self._evict(keys)
 
+    def fill_os_cache(self, keys: Iterable[str]) -> None:
+        """Read what is not there; nothing with ``direct``, which must not find pages in the cache."""
+        if not self.options.direct:
+            self._bring_in(keys)
+
     def _read_one(self, item: Read) -> None:
         if self._direct is None:
             super()._read_one(item)

@@ -1,4 +1,4 @@
-"""How much of a file lies in the page cache, and how to drop it. Linux only.
+"""How much of a file lies in the page cache, how to bring it there, and how to drop it. Linux only.
 
 ``cachestat`` (Linux 6.5) counts without touching the file; before it, ``mincore`` over a mapping.
 See cachestat(2), mincore(2), posix_fadvise(2).
@@ -15,6 +15,7 @@ PAGE = mmap.PAGESIZE
 
 _SYS_CACHESTAT = 451  # the same on every architecture but Alpha
 _DROP_TRIES = 3
+_AT_ONCE = 4 * 1024 * 1024
 
 
 class _Range(ctypes.Structure):
@@ -49,6 +50,19 @@ def drop(descriptor: int) -> None:
         os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
         if resident_pages(descriptor, size) in (0, None):
             return
+
+
+def fill(descriptor: int) -> None:
+    """Have all of the file's pages in the page cache: read what is not there. Raises OSError.
+
+    Some kernels page out what was not read for a minute (a DAMON scheme of ``pageout``, as small virtual machines have).
+    """
+    size = os.fstat(descriptor).st_size
+    if resident_pages(descriptor, size) == -(-size // PAGE):
+        return
+    scratch = bytearray(min(size, _AT_ONCE))
+    for offset in range(0, size, _AT_ONCE):
+        os.preadv(descriptor, [scratch], offset)
 
 
 def _cachestat(descriptor: int, size: int) -> int | None:

@@ -148,6 +148,10 @@ class ShapedStore(Store):
         """What the wrapped store says."""
         return self.wrapped.evict_from_os_cache(keys)
 
+    def fill_os_cache(self, keys: Iterable[str]) -> None:
+        """Not slowed down."""
+        self.wrapped.fill_os_cache(keys)
+
     def cached_fraction(self, keys: Iterable[str]) -> float | None:
         """What the wrapped store says."""
         return self.wrapped.cached_fraction(keys)

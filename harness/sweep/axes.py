@@ -1,10 +1,8 @@
 """One thing that is varied: ``KEY=V1,V2,...``. Values that have commas of their own are separated by ``|`` instead."""
 
 import math
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from harness.errors import UsageError
 
@@ -80,11 +78,3 @@ def parse_axes(texts: Sequence[str]) -> tuple[Axis, ...]:
     if twice is not None:
         raise UsageError(f"--vary {twice} is given twice; put all of its values into one")
     return axes
-
-
-def as_toml(text: str) -> Any:
-    """A value as TOML reads it, or the text itself where it is no TOML; as --set does."""
-    try:
-        return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
-        return text

@@ -8,9 +8,10 @@ from itertools import product
 
 from harness.config import Experiment, merge
 from harness.errors import UsageError
+from harness.experiment.dotted import with_option, with_value
 from harness.specs import split_spec
 from harness.sweep.axes import Axis
-from harness.sweep.settings import check_key, is_arm_axis, with_option, with_value
+from harness.sweep.settings import check_key, is_arm_axis
 
 MOST_POINTS, MOST_ARMS = 1000, 64
 

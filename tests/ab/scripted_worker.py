@@ -46,8 +46,8 @@ def main() -> int:
     say("hello", protocol=script["protocol"], harness=script["harness"])
     say("stage", text="starting")
     if script["fail"]:
-        say("failed", error=script["fail"])
-        return 2
+        say("failed", error=script["fail"], **({"exit_code": script["code"]} if "code" in script else {}))
+        return int(script.get("code", 2))
     folder.mkdir(parents=True, exist_ok=True)
     arms, pairs = asked["arms"], asked.get("pairs", 6)
     config = {"arms": arms, "pairs": pairs, "store": asked.get("store"), **script["settings"]}

@@ -13,8 +13,9 @@ from lining_up import FIRST, OURS, SECOND, Lineup, lineup, workers
 
 from harness.ab.process import Worker
 from harness.alongside.lanes import parties
-from harness.errors import RunError
+from harness.errors import RunError, TtftError, VoidRuns
 from harness.evidence import gather
+from harness.experiment.watch import NoWatch
 
 __all__ = ["lineup"]
 
@@ -187,6 +188,7 @@ class AfterOne:
     """Ends it after the first round."""
 
     declared: Mapping[str, Any] = {"plan": {"looks": [1]}}
+    needs_all = False
 
     def after_round(self, rounds: int) -> str | None:
         return "that is enough"
@@ -198,6 +200,27 @@ def test_whoever_watches_may_end_it_after_a_round(lineup: Lineup) -> None:
     assert run.meta["stopped"] == {"rounds": 1, "reason": "that is enough"}
     assert run.meta["plan"] == {"looks": [1]}
     assert (run.meta["status"], len(run.counted), run.meta["failed_arms"]) == ("complete", 3 * 12, [])
+
+
+class NeedsAll(NoWatch):
+    """As a gate, which has nothing to judge without both of its arms."""
+
+    needs_all = True
+
+
+def test_a_peer_that_a_gate_cannot_do_without_ends_it(lineup: Lineup) -> None:
+    lineup.scripts = {FIRST: {"at": 1, "do": "crash"}}
+    with pytest.raises(RunError, match="MemoryError: no room"):
+        lineup.measure(NeedsAll(), pairs=5)
+    assert order(lineup) == [OURS, FIRST, SECOND, SECOND, FIRST]
+
+
+@pytest.mark.parametrize(("code", "error"), [(VoidRuns.exit_code, VoidRuns), (2, RunError)])
+def test_ours_failing_a_proof_ends_as_void(lineup: Lineup, code: int, error: type[TtftError]) -> None:
+    lineup.scripts = {"ours": {"fail": "the correctness pass failed", "code": code}}
+    with pytest.raises(TtftError, match="our own arms failed while getting ready: the correctness pass failed") as caught:
+        lineup.measure()
+    assert type(caught.value) is error
 
 
 def test_ctrl_c_ends_all_and_keeps_the_rows(lineup: Lineup) -> None:

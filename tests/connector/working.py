@@ -11,12 +11,12 @@ import pytest
 from harness.chunkfile import Layout
 from harness.connector.settings import Arm, parse_arm
 from harness.connector.step import Load, Save, Step
-from harness.connector.trace import Trace
 from harness.connector.worker_side import WorkerSide
 from harness.engines.paged import PagedKV
 from harness.experiment.trace_reader import TraceReader
 from harness.stores.base import Buffer, Read, Store, StoreOptions, open_store
 from harness.testing.small_kv import WHOLE_PAGES, Shape, chunk_key
+from harness.trace_log import Trace
 from harness.types import ChunkKey, LoadRequest
 
 LOADING = (

@@ -20,7 +20,6 @@ from fake_engine import Lab
 from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import check_chunk, parse_settings
 from harness.connector.step import Step
-from harness.connector.trace import Trace
 from harness.connector.worker_side import WorkerSide
 from harness.engines.paged import PagedKV
 from harness.experiment import session
@@ -28,6 +27,7 @@ from harness.layered import in_layout
 from harness.replay.in_process import EngineSettings
 from harness.replay.outcome import Outcome
 from harness.stores.base import open_store
+from harness.trace_log import Trace
 
 BLOCK, BLOCKS, LAYERS, WIDTH = 8, 32, 3, 64
 

@@ -9,7 +9,7 @@ import pytest
 import cli
 from harness.config import merge
 from harness.errors import UsageError
-from harness.experiment.engine_settings import engine_settings, peer_settings
+from harness.experiment.engine_settings import TRACED, engine_settings, peer_settings
 from harness.experiment.peer_place import place_of
 from harness.experiment.setting import Setting, settle
 from harness.replay.in_process import transfer_arguments
@@ -104,4 +104,23 @@ def test_a_peers_vllm_differs_from_ours_in_the_connector_alone(tmp_path: Path) -
         assert getattr(theirs, name) == getattr(ours, name)
     told = transfer_arguments(theirs)
     assert (told["kv_connector"], told["kv_load_failure_policy"]) == ("ExampleConnector", "fail")
+    assert told["kv_connector_module_path"] == TRACED
+
+
+@pytest.mark.parametrize(
+    ("spec", "connector", "module"),
+    [
+        ("connector:Some", "Some", TRACED),
+        ("connector:Some,module=a.b", "Some@a.b", TRACED),
+        ("connector:MultiConnector", "MultiConnector", None),
+    ],
+)
+def test_the_connector_is_named_to_what_times_it(tmp_path: Path, spec: str, connector: str, module: str | None) -> None:
+    setting = settled(arms=[spec])
+    told = transfer_arguments(peer_settings(setting, setting.peers[0].at(place_of(setting, tmp_path))))
+    assert (told["kv_connector"], told.get("kv_connector_module_path")) == (connector, module)
+
+
+def test_ours_is_named_as_it_is(tmp_path: Path) -> None:
+    ours = engine_settings(settled(), "float32", 0.5, tmp_path, save=False)
     assert transfer_arguments(ours)["kv_connector"] == "TTFTConnector"

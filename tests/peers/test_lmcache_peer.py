@@ -9,7 +9,7 @@ import redis
 from redis_running import redis_server
 from servers import free_port
 
-from harness.errors import RunError, SetupError
+from harness.errors import RunError, SetupError, UsageError
 from harness.peers import lmcache
 from harness.peers.arm import parse_peer
 from harness.peers.base import Peer, Place
@@ -31,7 +31,8 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("mode", "layerwise"), [("chunkwise", "False"), ("layerwise", "True")])
 @pytest.mark.parametrize("backend", ["disk", "fs", "redis"])
 def test_mode_and_backend_are_told_apart(mode: str, layerwise: str, backend: str) -> None:
-    told = peer(f"mode={mode},backend={backend},url={URL},threads=7").environment()
+    more = {"disk": ",threads=7", "fs": "", "redis": f",url={URL}"}[backend]
+    told = peer(f"mode={mode},backend={backend}{more}").environment()
     assert told["LMCACHE_USE_LAYERWISE"] == layerwise
     own = {
         "disk": {
@@ -91,8 +92,21 @@ def test_what_is_there_is_accepted() -> None:
 
 @pytest.mark.parametrize("url", ["", "url=127.0.0.1:6379", "url=rediss://127.0.0.1"])
 def test_redis_needs_the_url_of_a_redis(url: str) -> None:
-    with pytest.raises(SetupError, match=r"needs url=redis://HOST:PORT, or url=\$NAME of a variable that holds it"):
-        peer(f"backend=redis,{url}").check()
+    with pytest.raises(UsageError, match=r"needs url=redis://HOST:PORT, or url=\$NAME of a variable that holds it"):
+        peer(f"backend=redis,{url}")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (f"url={URL}", "backend=disk has no server, so url does nothing"),
+        (f"backend=fs,url={URL}", "backend=fs has no server"),
+        ("backend=fs,threads=8", "threads belongs to backend=disk, and does nothing with backend=fs"),
+    ],
+)
+def test_an_option_without_effect_is_refused(options: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        peer(options)
 
 
 def test_a_url_with_a_password_stays_in_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:

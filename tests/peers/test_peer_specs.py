@@ -22,7 +22,7 @@ RESERVED = {"connector", "module", "role", "prime"}
 
 names = st.from_regex(r"[A-Za-z][A-Za-z0-9_.]{0,11}", fullmatch=True)
 keys = names.filter(lambda key: key not in RESERVED and not key.startswith("env."))
-words = st.text(max_size=20).filter(lambda text: "," not in text and text == text.strip())
+words = st.text(max_size=20).filter(lambda text: not set(text) & set(",{") and text == text.strip())
 
 
 def is_json(text: str) -> bool:
@@ -84,6 +84,8 @@ def test_an_option_and_a_variable_may_have_one_name(order: tuple[str, str]) -> N
         ("connector:Some,env.=4", "'env.=4' in 'connector:Some,env.=4' names no variable; write env.NAME=value"),
         ("connector:Some,connector=Other", "option 'connector' stands twice"),
         ("connector:Some,role=both", "peer 'connector': role='both' will not do"),
+        ("connector:Some,path={nofolder}/kv", "unknown placeholder {nofolder}; there is only {folder}"),
+        ("connector:TTFTConnector", "names our own connector, which every engine of ours uses; name the engine instead"),
         ("example:depth=4", "unknown option of peer 'example' 'depth'"),
         ("lmcache:mode=fast", "peer 'lmcache': mode='fast' will not do"),
         ("lmcache:mode=layerwise,mode=chunkwise", "option 'mode' stands twice"),

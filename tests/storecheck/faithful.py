@@ -37,6 +37,9 @@ class Faithful(Store):
     def evict_from_os_cache(self, keys: Iterable[str]) -> bool:
         return self.inner.evict_from_os_cache(keys)
 
+    def fill_os_cache(self, keys: Iterable[str]) -> None:
+        self.inner.fill_os_cache(keys)
+
     def cached_fraction(self, keys: Iterable[str]) -> float | None:
         return self.inner.cached_fraction(keys)
 

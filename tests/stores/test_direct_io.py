@@ -106,6 +106,8 @@ class TestPageCache:
         assert store.evict_from_os_cache(["one", "absent"]) is True
         assert store.cached_fraction(["one"]) == 0.0
         assert store.cached_fraction(["one", "two"]) == 0.5
+        store.fill_os_cache(["one", "two"])
+        assert store.cached_fraction(["one", "two"]) == 1.0
 
     def test_no_objects_have_no_fraction(self, tmp_path: Path) -> None:
         assert open_store(f"file://{tmp_path}").cached_fraction([]) is None
@@ -122,4 +124,5 @@ class TestPageCache:
         store.write("cold", [pattern(1 << 20)])
         assert store.cached_fraction(["cold"]) == 0.0
         assert fetch(store, "cold", 3, 1 << 19) == [pattern(1 << 20)[3 : 3 + (1 << 19)]]
+        store.fill_os_cache(["cold"])
         assert store.cached_fraction(["cold"]) == 0.0

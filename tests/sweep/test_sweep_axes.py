@@ -4,11 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import Experiment, merge
+from harness.config import merge
 from harness.errors import UsageError
-from harness.specs import split_spec
 from harness.sweep.axes import Axis, parse_axes, parse_axis
-from harness.sweep.settings import check_key, is_arm_axis, with_option, with_store_option, with_value
+from harness.sweep.settings import check_key, is_arm_axis
 
 VALUE = st.text(st.characters(categories=("L", "N"), include_characters=".:/-_@"), min_size=1, max_size=12).filter(
     lambda text: text == text.strip()
@@ -111,57 +110,3 @@ def test_what_exists_may_vary(axis: str) -> None:
     parsed = parse_axis(axis)
     check_key(parsed, SHAPED)
     assert is_arm_axis(parsed) == (parsed.owner in ("chunkwise", "layerwise"))
-
-
-@pytest.mark.parametrize(
-    ("key", "value", "name", "expected"),
-    [
-        ("concurrency", "4", "concurrency", 4),
-        ("kv_cache_gib", "1.5", "kv_cache_gib", 1.5),
-        ("slo", "ttft:1s", "slo", "ttft:1s"),
-        ("bounds", "false", "bounds", False),
-        ("workload.suffix", "64", "workload", "shared_prefix:suffix=64"),
-        ("vllm.max_num_seqs", "8", "vllm", {"max_num_seqs": 8}),
-        ("vllm.quantization", "awq", "vllm", {"quantization": "awq"}),
-    ],
-)
-def test_a_value_lands_where_its_key_says(key: str, value: str, name: str, expected: object) -> None:
-    changed = with_value(Experiment(), key, value)
-    assert getattr(changed, name) == expected
-    assert changed.model_dump(exclude={name}) == Experiment().model_dump(exclude={name})
-
-
-def test_a_value_that_will_not_do_is_named() -> None:
-    with pytest.raises(UsageError, match="concurrency='x' will not do"):
-        with_value(Experiment(), "concurrency", "x")
-
-
-def test_what_the_store_would_refuse_is_refused_before_it_is_opened() -> None:
-    with pytest.raises(UsageError, match="store 'shaped': latency_ms='-1' will not do"):
-        with_value(SHAPED, "store.latency_ms", "-1")
-    assert with_value(SHAPED, "store.fsync", "1").store == "shaped+file:///tmp/kv?latency_ms=2&fsync=1"
-
-
-NAMES = st.sampled_from(["a", "b", "c", "d"])
-TEXTS = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=6)
-
-
-@given(st.dictionaries(NAMES, TEXTS), NAMES, TEXTS, st.sampled_from(["", "@again"]))
-def test_one_option_of_a_spec_changes_and_no_other(options: dict[str, str], option: str, value: str, label: str) -> None:
-    spec = "name" + (":" + ",".join(f"{key}={one}" for key, one in options.items()) if options else "") + label
-    changed = with_option(spec, option, value)
-    assert changed.endswith(label)
-    assert split_spec(changed.removesuffix(label) if label else changed) == ("name", {**options, option: value})
-    assert with_option(changed, option, value) == changed
-
-
-@pytest.mark.parametrize(
-    ("url", "changed"),
-    [
-        ("file:///tmp/kv", "file:///tmp/kv?x=2"),
-        ("file:///tmp/kv?a=1&x=0&b=%2F", "file:///tmp/kv?a=1&x=2&b=%2F"),
-        ("redis://u:p%40w@h:1/0?b=", "redis://u:p%40w@h:1/0?b=&x=2"),
-    ],
-)
-def test_one_option_of_a_url_changes_and_the_rest_stays_as_it_was_written(url: str, changed: str) -> None:
-    assert with_store_option(url, "x", "2") == changed
