@@ -100,8 +100,9 @@ def draw_stories(evidence: Evidence, choose: Callable[[Evidence, Arm], Story | N
     gap = 0.45 if shared else 0.8
     picture = figure(evidence, title, 9, 1.4 + sum(height + gap for height in heights), note)
     panels = picture.subplots(len(stories), 1, squeeze=False, sharex=shared, height_ratios=heights)[:, 0]
-    for axes, story, panel, unit in zip(panels, stories, rows, units, strict=True):
+    for axes, story, panel, unit, end in zip(panels, stories, rows, units, ends, strict=True):
         _panel(axes, story, panel, unit)
+        axes.set_xlim(0, (max(ends) if shared else end) * unit.scale * 1.02)  # not by itself: a limit set once stays
         if not shared or axes is panels[-1]:
             axes.set_xlabel(f"time since the request's first span ({unit.name})", fontsize=8)
     _legend(picture, set(pd.concat([story.spans["kind"] for story in stories])))
@@ -155,7 +156,6 @@ def _panel(axes: Axes, story: Story, rows: Rows, unit: Unit) -> None:
     title = f"{arm_label(story.arm, 70)}: prompt {drawable(story.prompt)}, TTFT {story.ttft_s * unit.scale:,.4g} {unit.name}"
     axes.set_title(title, loc="left", fontsize=8.5)
     _label_rows(axes, rows)
-    axes.set_xlim(left=0)
     axes.xaxis.set_major_formatter(plain_number)
     axes.grid(True, axis="x")
     axes.set_axisbelow(True)

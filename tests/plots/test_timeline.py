@@ -70,6 +70,17 @@ def test_a_fetch_of_several_layers_is_as_tall_as_they_are(tmp_path: Path, style:
         assert int(bottom) == rows.first("") + 4 * number + 3
 
 
+def test_no_panel_ends_before_its_spans(tmp_path: Path, style: None) -> None:
+    """The panels share an axis, and the slowest arm may be any of them."""
+    evidence = evidence_of(tmp_path, (BOTH[1], BOTH[0], "chunkwise:pool=0"), rounds=1, prompts=1)
+    picture = timeline.draw(evidence)
+    assert picture is not None
+    ends = [max(path.get_extents().x1 for item in axes.collections for path in item.get_paths()) for axes in picture.axes]
+    assert ends[-1] == max(ends) > ends[0]
+    assert all(axes.get_xlim() == picture.axes[0].get_xlim() for axes in picture.axes)
+    assert max(ends) < picture.axes[0].get_xlim()[1] < 1.1 * max(ends)
+
+
 @given(st.lists(st.tuples(st.floats(0, 10), st.floats(0.01, 5)), min_size=1, max_size=30))
 @settings(deadline=None)
 def test_reads_in_one_lane_never_overlap(times: list[tuple[float, float]]) -> None:
