@@ -81,10 +81,26 @@ def test_the_one_that_there_is_not_is_named_with_its_reason(run: Run) -> None:
     (failed,) = run.meta["failed_arms"]
     assert failed["arm"] == MISSING
     assert "vLLM did not start" in failed["reason"]
-    assert "Unsupported connector type: NoSuchConnector" in failed["reason"]
+    assert "Connector 'NoSuchConnector' is not registered" in failed["reason"]
     assert "\n" not in failed["reason"]
     report = (run.path / "report.md").read_text(encoding="utf-8")
     assert "connector:NoSuchConnector did not make it to the end" in report
+
+
+def test_where_a_peers_time_goes_is_seen(run: Run) -> None:
+    """Lookup, waits and forward lie within TTFT one after the other; what a peer fetches is not seen."""
+    theirs = run.requests[run.requests["arm"].isin([LMCACHE, LAYERWISE, EXAMPLE])]
+    parts = theirs[["queue_s", "lookup_s", "stall_s", "compute_s"]]
+    assert (parts >= 0).all().all() and (theirs[["lookup_s", "stall_s", "compute_s"]] > 0).all().all()
+    assert (parts.sum(axis=1) <= theirs["ttft_s"]).all()
+    assert theirs[["load_s", "operations", "keys", "bytes"]].isna().all().all()
+    told = run.spans.merge(theirs[["run", "prompt", "arm"]], left_on=["run", "request"], right_on=["run", "prompt"])
+    counts = told.groupby(["arm", "kind"]).size().unstack().to_dict("index")
+    layers = 4
+    assert counts == {arm: {"lookup": 8, "wait": 8 * (1 + layers), "forward": 8} for arm in (LMCACHE, LAYERWISE, EXAMPLE)}
+    # Only a mode that loads layer by layer holds up the layers: the others have everything in place before the forward.
+    held = told[(told["kind"] == "wait") & (told["layer"] >= 0)].assign(s=lambda rows: rows["end_s"] - rows["start_s"])
+    assert held.groupby("arm")["s"].median().idxmax() == LAYERWISE
 
 
 def test_whoever_has_no_turn_uses_nothing(run: Run) -> None:
