@@ -1,7 +1,7 @@
 """An experiment's settings: defaults, then the TOML file, then the flags. One rule merges them.
 
-A later source replaces a setting as a whole; nothing is merged inside a setting, so ``--arm`` given
-once or more replaces all arms of the file.
+A later source replaces a setting as a whole; nothing is merged inside a setting, so ``--arm`` given once or more replaces
+all arms of the file. Only a key with a dot, as workload.suffix, changes a part of one (experiment/dotted.py).
 """
 
 import tomllib

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# A TTFT gate for any CI: exit 0 pass, 1 regression, 2 no verdict possible, 3 not decided within the budget.
+# A TTFT gate for any CI: exit 0 pass, 1 regression, 2 no verdict possible, 3 not decided within the budget, 4 wrong KV loaded.
 #   CANDIDATE, BASE   arms; the candidate may be slower by MARGIN at most
 #   BUDGET            the whole job ends within it
 set -euo pipefail

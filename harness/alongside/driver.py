@@ -154,6 +154,11 @@ class Driver:
         self._writer.write_meta(self.meta)
         for ttft_s in rows:
             self._progress.done(turn.arm, ttft_s)
+        if party.peer and not any(ttft_s is not None for ttft_s in rows):  # its vLLM is gone: all other runs would be the same
+            errors = load(party.lane.folder, spans=False).requests["error"].dropna()
+            raise RunError(
+                f"the arm {turn.arm} failed every request of run {run}: {errors.iloc[-1] if len(errors) else 'no token'}"
+            )
 
     def _finish(self, party: Party) -> None:
         self._progress.stage(f"{party.lane.name}: stopping vLLM")

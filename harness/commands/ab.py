@@ -41,7 +41,7 @@ def ab(
     timeout: Annotated[float, typer.Option(min=1, help="seconds without a word after which a side counts as hung")] = 900.0,
     dry_run: Annotated[bool, typer.Option(help="print the plan and stop")] = False,
 ) -> None:
-    """Measure two versions of a package in turns and judge: PASS (exit 0), FAIL (1), no verdict (2), INCONCLUSIVE (3)."""
+    """Measure two versions of a package in turns and judge: PASS (exit 0), FAIL (1), INCONCLUSIVE (3); 2 or 4: no verdict."""
     from harness.ab.driver import BASE, HEAD
     from harness.ab.sides import resolve_side
     from harness.calibrate import consulted

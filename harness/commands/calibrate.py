@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder
+from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder, peers_that_cannot_run
 from harness.commands.terminal import console
 from harness.errors import UsageError
 
@@ -102,11 +102,13 @@ def _measure(
     if dry_run:
         pairs = settled.experiment.pairs
         typer.echo(f"folder    {folder}\narms      {' and '.join(settled.arms)}")
+        for line in peers_that_cannot_run(settled, folder):
+            typer.echo(line)
         typer.echo(f"budget    {budget or 'none'}\nrequests  {2 * pairs * len(settled.data.prompts)} in {pairs} pairs of runs")
         raise typer.Exit
     try:
         if limit is None:
-            measured(settled, folder)
+            measured(settled, folder, watch=BudgetWatch(None))
         else:
             with limit.enforced():
                 measured(settled, folder, watch=BudgetWatch(limit))

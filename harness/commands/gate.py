@@ -42,7 +42,9 @@ def gate(
     spending: Annotated[str | None, typer.Option(help="with --run: pocock (stops early) or obrien-fleming [pocock]")] = None,
     store: Annotated[str | None, typer.Option(help="with --run: URL of the store")] = None,
     workload: Annotated[str | None, typer.Option(help="with --run: workload spec")] = None,
-    setting: Annotated[list[str] | None, typer.Option("--set", help="with --run: any other setting, KEY=VALUE")] = None,
+    setting: Annotated[
+        list[str] | None, typer.Option("--set", help="with --run: any other setting, KEY=VALUE, also workload.OPTION=VALUE")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="with --run: print the plan and stop")] = False,
 ) -> None:
     """Judge results: PASS (exit 0), FAIL (1), no verdict possible (2), INCONCLUSIVE (3)."""

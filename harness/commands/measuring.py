@@ -50,14 +50,13 @@ def measured(settled: Any, folder: Path, earlier: Any = None, watch: Any = None)
 
 def peers_that_cannot_run(settled: Any, folder: Path) -> list[str]:
     """For a plan: a sentence for each peer of a Setting that would be refused here. Starts nothing."""
-    from harness.errors import SetupError
     from harness.experiment.peer_place import place_of
 
     found = []
     for arm in settled.peers:
         try:
             arm.at(place_of(settled, folder)).check()
-        except SetupError as error:
+        except TtftError as error:
             found.append(f"refused   {error}")
     return found
 

@@ -65,6 +65,12 @@ def sweep(
 
 
 def _refuse_both(flags: dict[str, Any], keys: list[str]) -> None:
+    inside = next((flag for flag, value in flags.items() if value is not None and flag.rpartition(".")[0] in keys), None)
+    if inside is not None:
+        owner = inside.rpartition(".")[0]
+        raise UsageError(
+            f"{owner} is varied as a whole, so --set {inside} would be lost; put it into each value of --vary {owner}"
+        )
     both = next((key for key in keys if flags.get(key) is not None), None)
     if both is not None:
         raise UsageError(f"{both} is varied, so {flags[both]} cannot be set for all points as well; leave one of them out")

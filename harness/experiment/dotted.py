@@ -100,11 +100,18 @@ def _check_store(url: str, option: str) -> None:
 
 
 def with_option(spec: str, option: str, value: Any) -> str:
-    """``name:a=1,b=2`` with one option set; what follows an ``@``, an arm's label, stays where it is."""
-    text, at, label = spec.partition("@")
-    name, options = split_spec(text)
+    """``name:a=1,b=2`` with one option set. Raises UsageError where the value has a comma, which would begin another one."""
+    if "," in str(value):
+        raise UsageError(f"{option}={value} has a comma in it, which ends an option of '{spec}'; give a value without one")
+    name, options = split_spec(spec)
     options[option] = str(value)
-    return f"{name}:{','.join(f'{key}={one}' for key, one in options.items())}{at}{label}"
+    return f"{name}:{','.join(f'{key}={one}' for key, one in options.items())}"
+
+
+def with_arm_option(arm: str, option: str, value: Any) -> str:
+    """The same of an arm; what follows an ``@``, its label, stays where it is."""
+    spec, at, label = arm.partition("@")
+    return f"{with_option(spec, option, value)}{at}{label}"
 
 
 def with_store_option(url: str, option: str, value: str) -> str:

@@ -58,8 +58,8 @@ class PeerSession(Session):
         finally:
             self._under_way -= 1
         alone = not others and number == self._sent
-        if label and alone and outcome.first_s is not None:
-            self._times.settle(label, outcome.sent_s, outcome.first_s)
+        if label and alone:
+            self._times.settle(label, outcome)
         return outcome
 
     def head(self, tokens: Sequence[int], hit: int) -> Sequence[int]:
@@ -110,7 +110,10 @@ class PeerSession(Session):
         return bool(left) and all(left)
 
     def keep_cached(self, keys: Sequence[str]) -> bool:
-        """Have all of the peer's files in the page cache; whether they are. True of a peer without files."""
+        """Have all of the peer's files in the page cache; whether they are. True of a peer without files, never of one that
+        reads past it."""
+        if self.peer.reads_past_cache:
+            return False
         cached = [_cached(path) for path in self.files()]  # each, also after one that is not
         return all(cached)
 

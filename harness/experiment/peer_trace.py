@@ -1,9 +1,11 @@
 """What a peer's connector was seen to do (harness/peers/adapters/traced.py), request by request."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.experiment.trace_reader import TraceReader
+from harness.replay.outcome import Outcome
 
 
 class PeerTrace(TraceReader):
@@ -22,38 +24,62 @@ class PeerTrace(TraceReader):
         else:
             super()._take(record)
 
-    def settle(self, label: str, sent_s: float, first_s: float) -> None:
+    def settle(self, label: str, outcome: Outcome) -> None:
         """File what happened from sending a request to its first token under ``label``, and forget what was before."""
         self.poll()
-        asked = [record for record in self._asked if sent_s <= record["start_s"] <= first_s]
-        forwards = [record for record in self._forwards if sent_s <= record["start_s"] <= first_s]
-        self._asked.clear()
-        self._forwards.clear()
-        if not asked or not forwards:
+        asked, forwards = self._asked, self._forwards
+        self._asked, self._forwards = [], []
+        if outcome.first_s is None:
             return
-        lookup = {"start_s": asked[0]["start_s"], "end_s": asked[-1]["end_s"], "hit_tokens": asked[-1]["hit_tokens"]}
+        begin, end = outcome.sent_s, outcome.first_s
+        asked = [one for one in asked if begin <= one["start_s"] <= end]
+        prefills = _prefills([one for one in forwards if begin <= one["start_s"] and one["end_s"] <= end])
+        if not asked or not prefills:
+            return
+        lookup = _lookup(asked, min(one["start_s"] for own in prefills.values() for one in own), outcome.queue_s)
         self._lookups[label] = lookup
-        if asked[-1]["hit_tokens"]:
-            between = lookup["end_s"] if asked[-1]["between_steps"] else None
-            self._loads[label] = [_load(label, rank, forwards, between) for rank in sorted({one["rank"] for one in forwards})]
+        if lookup["hit_tokens"]:
+            self._loads[label] = [_load(label, rank, own, lookup) for rank, own in prefills.items()]
 
 
-def _load(label: str, rank: int, forwards: list[dict[str, Any]], between_s: float | None) -> dict[str, Any]:
-    """As our connector records a load, as far as it shows from outside: when the forward waited, not what was fetched.
+def _prefills(forwards: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    """By rank: the first forward and those of further parts of the prompt. The next step, of one token, may have ended
+    before the client had the first token in its hands."""
+    ranks: dict[int, list[dict[str, Any]]] = {}
+    for one in forwards:
+        own = ranks.setdefault(one["rank"], [])
+        if not own or one["tokens"] != 1:
+            own.append(one)
+    return dict(sorted(ranks.items()))
 
-    ``between_s``: when a load between two steps may have begun; all that passed until the forward was waiting for it.
+
+def _lookup(asked: Sequence[dict[str, Any]], forward_s: float, queue_s: float | None) -> dict[str, Any]:
+    """As our connector records it, and what ours has not.
+
+    ``outside``: it lay before the step that computes, where vLLM counts it as queue: the connector had to be asked again,
+    or loads between two steps. ``waited_s``: from the first answer to that step: such a connector was loading then.
     """
-    own = [one for one in forwards if one["rank"] == rank]
-    spans = [span for one in own for span in one["spans"]]
-    before = 0.0 if between_s is None else max(own[0]["start_s"] - between_s, 0.0)
-    if before:
-        spans.insert(0, ["wait", -1, between_s, own[0]["start_s"]])
+    first, last = asked[0], asked[-1]
+    outside = len(asked) > 1 or last["between_steps"]
+    found = {"start_s": first["start_s"], "end_s": first["end_s"], "hit_tokens": last["hit_tokens"], "outside": outside}
+    if not outside or not last["hit_tokens"]:
+        return {**found, "end_s": last["end_s"], "waited_s": 0.0}
+    waited_s = forward_s - first["end_s"]
+    if queue_s is not None:  # vLLM's queue ends where the step is planned, a little before the worker has it
+        waited_s = min(waited_s, queue_s - (first["end_s"] - first["start_s"]))
+    return {**found, "waited_s": max(waited_s, 0.0)}
+
+
+def _load(label: str, rank: int, forwards: Sequence[dict[str, Any]], lookup: dict[str, Any]) -> dict[str, Any]:
+    """As our connector records a load, as far as it shows from outside: when the forward waited, not what was fetched."""
+    spans = [span for one in forwards for span in one["spans"]]
+    if lookup["waited_s"]:
+        spans.insert(0, ["wait", -1, lookup["end_s"], lookup["end_s"] + lookup["waited_s"]])
     return {
         "label": label,
         "rank": rank,
         "start_s": None,
         "end_s": None,
-        "between_s": before,
         "stall_s": sum(end - start for kind, _, start, end in spans if kind == "wait"),
         "spans": [[*span, None, None] for span in spans],
         "proof": None,

@@ -11,18 +11,20 @@ def timings(
 ) -> dict[str, object]:
     """The time columns, in seconds. Ranks work side by side, so their longest load and stall count.
 
-    Not ``traced``, and without loads: lookups and stalls are not known, so what is left for computing is not either.
+    Neither ``traced`` nor a lookup: lookups and stalls are not known, so what is left for computing is not either.
     """
     lookup_s = lookup["end_s"] - lookup["start_s"] if lookup else None
     moved = [load for load in loads if load["start_s"] is not None]
     stall_s = max((load["stall_s"] for load in loads), default=None)
     queue_s, compute_s = outcome.queue_s, None
-    between_s = max((load.get("between_s", 0.0) for load in loads), default=0.0)
-    if between_s:  # loaded between two steps: vLLM counts the request as queued until that is done
-        queue_s = None if queue_s is None else max(queue_s - (lookup_s or 0.0) - between_s, 0.0)
-    if outcome.prefill_s is not None and (traced or loads):
-        inside = (stall_s or 0.0) - between_s if between_s else (lookup_s or 0.0) + (stall_s or 0.0)
-        compute_s = outcome.prefill_s - inside
+    before_s, inside_s = 0.0, (lookup_s or 0.0) + (stall_s or 0.0)
+    if lookup and lookup.get("outside"):  # a peer's: vLLM counts the request as queued until its loads are done
+        before_s = (lookup_s or 0.0) + lookup["waited_s"]
+        inside_s -= before_s
+    if queue_s is not None:
+        queue_s = max(queue_s - before_s, 0.0)
+    if outcome.prefill_s is not None and (traced or lookup):
+        compute_s = outcome.prefill_s - inside_s
     return {
         "ttft_s": outcome.first_s - outcome.sent_s if outcome.first_s is not None else None,
         "server_ttft_s": outcome.server_ttft_s,

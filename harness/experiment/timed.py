@@ -1,5 +1,6 @@
 """The timed runs: one replay of all prompts by one arm in one cache state, each row written at once."""
 
+import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
@@ -66,7 +67,7 @@ class TimedRuns:
     async def carry_out(self, planned: PlannedRun) -> None:
         """One run. Its rows are on disk when this returns; a void one is noted in ``void``."""
         namespace = f"{self._namespace}/run{planned.run}" if self._natural else self._namespace
-        state = self._page_cache if self._page_cache == "dropped" else self._warm_state(namespace)
+        state = self._page_cache if self._page_cache == "dropped" else await asyncio.to_thread(self._warm_state, namespace)
         neighbours = self._crowd.gather(self._session)
         async with neighbours.during():
             start = time.perf_counter()

@@ -65,6 +65,11 @@ class Peer(ABC):
         """True where only the same prompt hits, so that prompts are primed and not their heads."""
         return False
 
+    @property
+    def reads_past_cache(self) -> bool:
+        """True where its files are read from the disk whatever is in the page cache (O_DIRECT)."""
+        return False
+
     @abstractmethod
     def transfer(self) -> dict[str, Any]:
         """The arguments of vLLM's ``KVTransferConfig``."""

@@ -16,7 +16,7 @@ ENVIRONMENT = "env."
 FOLDER = "{folder}"
 OURS = "TTFTConnector"
 
-_PLACEHOLDER = re.compile(r"\{[A-Za-z_]+\}")
+_PLACEHOLDER = re.compile(r"\{[A-Za-z_]\w*\}")
 
 
 class ConnectorOptions(PeerOptions):
@@ -65,7 +65,10 @@ class Connector(Peer):
                 raise UsageError(f"option '{key}' stands twice in '{spec}'")
             unknown = [one for one in _PLACEHOLDER.findall(value) if one != FOLDER]
             if unknown:
-                raise UsageError(f"'{item}' in '{spec}' has the unknown placeholder {unknown[0]}; there is only {FOLDER}")
+                raise UsageError(
+                    f"'{item}' in '{spec}' has the unknown placeholder {unknown[0]}; there is only {FOLDER}; "
+                    "where the connector itself wants it, put the value into an environment variable and write $NAME"
+                )
             if variable is not None:
                 environment[variable] = value
             elif key in ("module", "role", "prime"):
@@ -99,6 +102,10 @@ class Connector(Peer):
         return {key: str(self._filled(value)) for key, value in self._own.environment.items()}
 
     def _filled(self, value: Any) -> Any:
+        if isinstance(value, list):
+            return [self._filled(one) for one in value]
+        if isinstance(value, dict):
+            return {key: self._filled(one) for key, one in value.items()}
         if not isinstance(value, str):
             return value
         if value.startswith("$"):

@@ -8,15 +8,12 @@ from typing import Any, Literal
 
 from pydantic import Field, model_validator
 
-from harness.errors import RunError, SetupError
+from harness.errors import RunError, SetupError, UsageError
 from harness.machine import nvidia_driver
 from harness.peers.base import Peer, PeerOptions, Place
 
 KEYS = "*@*@*@*@*"
 """What LMCache's keys in Redis look like: model, world size, worker, chunk's hash, type, and in layerwise mode the layer."""
-
-THREADS = 4
-"""LMCache's own default."""
 
 
 class LMCacheOptions(PeerOptions):
@@ -27,20 +24,17 @@ class LMCacheOptions(PeerOptions):
         "disk", description="disk: its local disk backend; fs: its file-system connector; redis: its Redis connector"
     )
     url: str = Field("", description="backend=redis: redis://HOST:PORT/DATABASE, an empty one")
-    threads: int = Field(THREADS, ge=1, le=256, description="backend=disk: disk_io_threads")
+    threads: int = Field(4, ge=1, le=256, description="backend=disk: disk_io_threads")
     asynchronous: bool = Field(False, description="enable_async_loading: loads between two steps")
     cpu: bool = Field(False, description="local_cpu: keep what was loaded in memory too, so that it is loaded only once")
     staging_gib: float = Field(2.0, gt=0, description="max_local_cpu_size: memory that loads pass through")
 
     @model_validator(mode="after")
     def _fit_the_backend(self) -> "LMCacheOptions":
-        """An option without effect would stand in the arm's name as if it had one."""
         if self.backend == "redis" and not self.url.startswith(("redis://", "$")):
             raise ValueError("backend=redis needs url=redis://HOST:PORT, or url=$NAME of a variable that holds it")
         if self.url and self.backend != "redis":
             raise ValueError(f"backend={self.backend} has no server, so url does nothing; leave url out or use backend=redis")
-        if self.threads != THREADS and self.backend != "disk":
-            raise ValueError(f"threads belongs to backend=disk, and does nothing with backend={self.backend}; leave threads out")
         return self
 
 
@@ -55,6 +49,16 @@ class LMCache(Peer):
     def __init__(self, options: PeerOptions, place: Place) -> None:
         super().__init__(options, place)
         self._own = LMCacheOptions.model_validate(options.model_dump())
+
+    @classmethod
+    def parse(cls, spec: str) -> PeerOptions:
+        """An option without effect would stand in the arm's name as if it had one. Raises UsageError."""
+        parsed = LMCacheOptions.model_validate(super().parse(spec))
+        if "threads" in parsed.model_fields_set and parsed.backend != "disk":
+            raise UsageError(
+                f"'{spec}': threads belongs to backend=disk, and does nothing with backend={parsed.backend}; leave threads out"
+            )
+        return parsed
 
     def check(self) -> None:
         """As the base class; a variable that holds the URL has to be set."""

@@ -60,6 +60,11 @@ class LMCacheServer(Peer):
             },
         }
 
+    @property
+    def reads_past_cache(self) -> bool:
+        """As the user says."""
+        return self._own.direct
+
     def environment(self) -> Mapping[str, str]:
         """For vLLM's processes and for the server."""
         return {"PYTHONHASHSEED": "0", "LMCACHE_TRACK_USAGE": "false"}

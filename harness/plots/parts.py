@@ -35,11 +35,12 @@ CUT_FROM = 2.5
 
 
 def split(rows: pd.DataFrame) -> dict[str, float]:
-    """Mean seconds of each of PARTS over ``rows``; together they are the mean TTFT.
+    """Mean seconds of each of PARTS over those of ``rows`` that have parts; together they are the mean TTFT of these.
 
     "Other" is what no clock inside vLLM saw. Clocks of two processes meet in it; where their noise makes
     it negative it is 0.
     """
+    rows = rows[rows["compute_s"].notna()]
     parts = rows[["queue_s", "lookup_s", "stall_s", "compute_s"]].fillna(0.0).mean()
     queue, lookup, stall, compute = (float(value) for value in parts)
     other = float(rows["ttft_s"].mean()) - queue - lookup - stall - compute

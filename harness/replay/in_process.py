@@ -6,15 +6,21 @@ import itertools
 import logging
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.errors import SetupError
 from harness.replay.outcome import Outcome
-from harness.replay.start_failure import start_failure
+from harness.replay.start_failure import end_cause, start_failure
+
+SOCKETS, OWN = "VLLM_RPC_BASE_PATH", "ttft-vllm-"
+LONGEST = 60
+"""Of the folder's path: a socket's has 107 bytes, of which its name takes 37."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +42,11 @@ class EngineSettings:
 class InProcessEngine:
     """One running vLLM engine. Use ``start`` and ``close``."""
 
-    def __init__(self, engine: Any) -> None:
+    def __init__(self, engine: Any, log: Path, sockets: AbstractContextManager[Any] | None = None) -> None:
+        """``sockets``: the folder of vLLM's, left when it is closed."""
         self._engine = engine
+        self._log = log
+        self._sockets = sockets
 
     @classmethod
     def start(cls, settings: EngineSettings, log: Path) -> "InProcessEngine":
@@ -49,6 +58,7 @@ class InProcessEngine:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         # The clients of some stores (obstore's) hang in a forked process; vLLM forks its workers by default on CUDA.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        sockets = _own_sockets()
         before = log.stat().st_size if log.exists() else 0
         with _output_to(log):
             try:
@@ -63,7 +73,7 @@ class InProcessEngine:
                 reason = start_failure(error, log.read_bytes()[before:].decode(errors="replace"))
                 raise SetupError(f"vLLM did not start with model {settings.model}: {reason}; its log is {log}") from error
             _log_to(log)  # not earlier: vLLM sets its logging up while it starts
-        return cls(engine)
+        return cls(engine, log, sockets)
 
     async def generate(
         self,
@@ -103,8 +113,14 @@ class InProcessEngine:
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001  a failed request is a row with an error, whatever vLLM raised
-            return Outcome(sent, arrivals[0] if arrivals else None, error=f"{type(error).__name__}: {error}")
+            return Outcome(sent, arrivals[0] if arrivals else None, error=self._told(error))
         return _outcome(item, sent, arrivals, time.perf_counter(), received, output_tokens)
+
+    def _told(self, error: Exception) -> str:
+        """In a row. That vLLM's engine is gone says nothing; its log does."""
+        name = type(error).__name__
+        cause = end_cause(self._log.read_text(encoding="utf-8", errors="replace")) if name == "EngineDeadError" else ""
+        return f"{name}: {cause or error}"
 
     def close(self) -> None:
         """Stop vLLM's processes. Safe to call twice."""
@@ -113,6 +129,21 @@ class InProcessEngine:
             engine.shutdown()
             # vLLM shuts down once more when the object dies, which fails while Python itself goes down.
             engine.shutdown = lambda *_, **__: None
+        if self._sockets is not None:
+            self._sockets.__exit__(None, None, None)
+            self._sockets = None
+
+
+def _own_sockets() -> AbstractContextManager[Any] | None:
+    """A folder for vLLM's sockets, which it leaves behind; None where the user names one, or paths would get too long for one."""
+    if SOCKETS in os.environ and not Path(os.environ[SOCKETS]).name.startswith(OWN):
+        return None
+    folder = tempfile.TemporaryDirectory(prefix=OWN)
+    if len(folder.name) > LONGEST:
+        folder.cleanup()
+        return None
+    os.environ[SOCKETS] = folder.name
+    return folder
 
 
 def _outcome(item: Any, sent: float, arrivals: list[float], last: float, received: list[int], wanted: int) -> Outcome:

@@ -1,4 +1,4 @@
-"""Why vLLM did not start. Pure.
+"""Why vLLM did not start, or ended. Pure.
 
 Its engine is a process of its own: the exception that reaches us says "see root cause above", and the cause is in the log.
 """
@@ -9,6 +9,7 @@ from pydantic import ValidationError
 
 _ERROR = re.compile(r"^(?:\([^)]*\) (?:ERROR .*?\] )?)?(?:[\w.]*(?:Error|Exception)|[\w.]+: error): (.+)$", re.MULTILINE)
 _WORKER = re.compile(r"Worker failed with error ['\"](.*)['\"], please check the stack trace")
+_DIED = re.compile(r"Worker proc (\S+) died unexpectedly \(exit code: (-?\d+)\)")
 _ELSEWHERE = "root cause above"
 _FIXES = {
     "Not enough allowed NUMA nodes": "set VLLM_CPU_OMP_THREADS_BIND to the cores of each rank, as 0|1 for two ranks",
@@ -40,6 +41,17 @@ def last_cause(log: str) -> str:
         return ""
     inner = _WORKER.search(causes[-1])
     return _with_fix(inner[1] if inner else str(causes[-1]).strip())
+
+
+def end_cause(log: str) -> str:
+    """Why a vLLM that had started is gone, as its log says; empty where that does not."""
+    died = _DIED.findall(log)
+    if not died:
+        return last_cause(log)
+    name, code = died[-1]
+    if code == "-9":
+        return f"{name} was killed by signal 9, as Linux does where memory runs out; give vLLM and its connector less of it"
+    return f"{name} was killed by signal {code[1:]}" if code.startswith("-") else f"{name} ended with exit code {code}"
 
 
 def _with_fix(cause: str) -> str:

@@ -164,13 +164,17 @@ def a_second_write_wins_or_loses_wholly(store: Scoped) -> None:
 
 
 def evicting_loses_nothing_and_says_the_truth(store: Scoped) -> None:
-    """True means that nothing is left in the page cache."""
+    """True means that nothing is left in the page cache; what is brought in again is what was written."""
     store.write("cold", [pattern(50_000)])
     evicted = store.evict_from_os_cache(["cold"])
     left = (store.cached_fraction(["cold"]) if evicted else None) or 0.0
     expect(left == 0, f"evict_from_os_cache said that nothing is left, but {left:.0%} of the object is")
     expect_bytes(store, "cold", pattern(50_000))
+    before = store.cached_fraction(["cold"])
+    store.fill_os_cache(["cold"])
     fraction = store.cached_fraction(["cold"])
+    expect(before is None or fraction is None or fraction >= before, f"filling took the object from {before} to {fraction}")
+    expect_bytes(store, "cold", pattern(50_000))
     expect(fraction is None or 0 <= fraction <= 1, f"cached_fraction is {fraction}, not a share from 0 to 1")
     if not evicted and fraction is None:
         raise NotApplicable("its objects are in no page cache of this machine that it could tell of")

@@ -8,7 +8,7 @@ from itertools import product
 
 from harness.config import Experiment, merge
 from harness.errors import UsageError
-from harness.experiment.dotted import with_option, with_value
+from harness.experiment.dotted import with_arm_option, with_value
 from harness.specs import split_spec
 from harness.sweep.axes import Axis
 from harness.sweep.settings import check_key, is_arm_axis
@@ -100,7 +100,7 @@ def arms_of(arms: Sequence[str], axes: Sequence[Axis]) -> list[str]:
         for values in product(*(axis.values for axis in mine)):
             text = arm
             for axis, value in zip(mine, values, strict=True):
-                text = with_option(text, axis.option, value)
+                text = with_arm_option(text, axis.option, value)
             found[text] = None
     if len(found) > MOST_ARMS:
         raise UsageError(f"the options that are varied make {len(found)} arms, and {MOST_ARMS} are the most; give fewer values")

@@ -84,6 +84,8 @@ def row(script: dict[str, Any], run: int, pair: int, arm: str, position: int) ->
         "sent_s": 0.1 * position,
         "ttft_s": script["ttft_s"] * wobble * (1.5 if arm == script["slow"] else 1),
     }
+    if script["do"] == "fail requests" and run >= script["at"]:
+        times["ttft_s"], same["error"] = "", "EngineDeadError: no memory"
     where = {"run": run, "pair": pair, "position": position, "arm": arm, "prompt": f"p{position}"}
     return {**where, **same, **times, "output_digest": script["tokens"], "kv_digest": f"kv-{os.getpid()}"}
 

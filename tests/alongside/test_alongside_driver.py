@@ -202,6 +202,16 @@ def test_whoever_watches_may_end_it_after_a_round(lineup: Lineup) -> None:
     assert (run.meta["status"], len(run.counted), run.meta["failed_arms"]) == ("complete", 3 * 12, [])
 
 
+def test_a_peer_whose_engine_is_gone_is_left_behind(lineup: Lineup) -> None:
+    """Its process still answers, with an error for every request."""
+    lineup.scripts = {FIRST: {"at": 1, "do": "fail requests"}}
+    run = lineup.measure(pairs=3)
+    assert [entry["arm"] for entry in run.meta["failed_arms"]] == [FIRST]
+    assert run.meta["failed_arms"][0]["reason"].endswith("failed every request of run 4: EngineDeadError: no memory")
+    assert order(lineup).count(FIRST) == 2
+    assert order(lineup).count(OURS) == order(lineup).count(SECOND) == 3
+
+
 class NeedsAll(NoWatch):
     """As a gate, which has nothing to judge without both of its arms."""
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from harness.config import Experiment, given_settings, merge
 from harness.errors import UsageError
-from harness.experiment.dotted import experiment_of, with_option, with_store_option, with_value
+from harness.experiment.dotted import experiment_of, with_arm_option, with_option, with_store_option, with_value
 from harness.specs import split_spec
 
 SHAPED = merge({"store": "shaped+file:///tmp/kv?latency_ms=2", "arrivals": "poisson:rate=2"})
@@ -33,6 +33,7 @@ def test_the_value_of_an_option_stays_as_it_was_written(value: str) -> None:
     [
         ("workload.sufix=64", "unknown option of workload 'workload.sufix' .did you mean 'workload.suffix'"),
         ("store.latency=1", "did you mean 'store.latency_ms'"),
+        ("workload.suffix=64,prompts=9", "suffix=64,prompts=9 has a comma in it"),
         ("store.latency_ms=-1", "store 'shaped': latency_ms='-1' will not do"),
         (
             "chunkwise.pool=4",
@@ -75,6 +76,11 @@ def test_what_the_store_would_refuse_is_refused_before_it_is_opened() -> None:
     assert with_value(SHAPED, "store.fsync", "1").store == "shaped+file:///tmp/kv?latency_ms=2&fsync=1"
 
 
+def test_an_at_sign_is_part_of_a_path_and_begins_a_label_of_an_arm() -> None:
+    assert with_option("mooncake:path=/data/a@b.jsonl", "limit", 5) == "mooncake:path=/data/a@b.jsonl,limit=5"
+    assert with_arm_option("chunkwise:pool=0@again", "pool", 4) == "chunkwise:pool=4@again"
+
+
 NAMES = st.sampled_from(["a", "b", "c", "d"])
 TEXTS = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=6)
 
@@ -82,10 +88,10 @@ TEXTS = st.text(st.characters(categories=("L", "N")), min_size=1, max_size=6)
 @given(st.dictionaries(NAMES, TEXTS), NAMES, TEXTS, st.sampled_from(["", "@again"]))
 def test_one_option_of_a_spec_changes_and_no_other(options: dict[str, str], option: str, value: str, label: str) -> None:
     spec = "name" + (":" + ",".join(f"{key}={one}" for key, one in options.items()) if options else "") + label
-    changed = with_option(spec, option, value)
+    changed = with_arm_option(spec, option, value)
     assert changed.endswith(label)
     assert split_spec(changed.removesuffix(label) if label else changed) == ("name", {**options, option: value})
-    assert with_option(changed, option, value) == changed
+    assert with_arm_option(changed, option, value) == changed
 
 
 @pytest.mark.parametrize(

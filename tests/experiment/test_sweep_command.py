@@ -149,6 +149,12 @@ def test_a_proof_that_fails_fails_its_point(lab: Lab, sweep: Sweep) -> None:
     assert load(sweep.run_folder(2)).meta["correctness"]["status"] == "failed"
 
 
+def test_an_option_that_a_varied_setting_would_lose_is_refused(lab: Lab, sweep: Sweep) -> None:
+    code, _, err = sweep.measure("--vary", "workload=shared_prefix|long_doc", "--set", "workload.prefix=64")
+    assert code == 2 and "workload is varied as a whole, so --set workload.prefix would be lost" in err
+    assert lab.vllm.engines == []
+
+
 def test_what_is_varied_cannot_be_set_as_well(lab: Lab, sweep: Sweep) -> None:
     code, _, err = sweep.measure("--vary", "concurrency=1,2", "--set", "concurrency=4")
     assert code == 2 and "concurrency is varied, so 4 cannot be set for all points as well" in err

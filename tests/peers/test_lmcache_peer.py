@@ -101,7 +101,7 @@ def test_redis_needs_the_url_of_a_redis(url: str) -> None:
     [
         (f"url={URL}", "backend=disk has no server, so url does nothing"),
         (f"backend=fs,url={URL}", "backend=fs has no server"),
-        ("backend=fs,threads=8", "threads belongs to backend=disk, and does nothing with backend=fs"),
+        ("backend=fs,threads=4", "threads belongs to backend=disk, and does nothing with backend=fs"),
     ],
 )
 def test_an_option_without_effect_is_refused(options: str, said: str) -> None:

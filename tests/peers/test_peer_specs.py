@@ -85,6 +85,7 @@ def test_an_option_and_a_variable_may_have_one_name(order: tuple[str, str]) -> N
         ("connector:Some,connector=Other", "option 'connector' stands twice"),
         ("connector:Some,role=both", "peer 'connector': role='both' will not do"),
         ("connector:Some,path={nofolder}/kv", "unknown placeholder {nofolder}; there is only {folder}"),
+        ("connector:Some,path={folder2}", "unknown placeholder {folder2}"),
         ("connector:TTFTConnector", "names our own connector, which every engine of ours uses; name the engine instead"),
         ("example:depth=4", "unknown option of peer 'example' 'depth'"),
         ("lmcache:mode=fast", "peer 'lmcache': mode='fast' will not do"),
@@ -112,6 +113,12 @@ def test_vllm_is_told_everything() -> None:
     }
     assert made.primes_prompts
     assert (made.request(save=True), made.request(save=False)) == ({}, {})
+
+
+def test_a_folder_in_a_list_is_filled_in_as_well() -> None:
+    made = peer('connector:Some,paths=["{folder}/a"],on={"at": "{folder}"}')
+    folder = str(PLACE.folder)
+    assert made.transfer()["kv_connector_extra_config"] == {"paths": [f"{folder}/a"], "on": {"at": folder}}
 
 
 def test_vllm_is_told_no_more_than_the_user_said() -> None:

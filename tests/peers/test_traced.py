@@ -1,6 +1,7 @@
 """A peer's connector with its calls timed: it stays the same connector, and what was noted is true."""
 
 import importlib
+import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -87,13 +88,14 @@ def records(folder: Path, process: str) -> list[dict[str, Any]]:
 
 def step(worker: Any, *, loads_first: bool = True, layers: int = 3) -> None:
     """As vLLM goes through one: loads before a forward that needs them, after any other."""
+    context = SimpleNamespace(attn_metadata={"layer0": SimpleNamespace(num_actual_tokens=64)})
     worker.bind_connector_metadata("m")
     if loads_first:
-        worker.start_load_kv("context")
+        worker.start_load_kv(context)
     for layer in range(layers):
         worker.wait_for_layer_load(f"layer{layer}")
     if not loads_first:
-        worker.start_load_kv("context")
+        worker.start_load_kv(context)
     worker.wait_for_save()
 
 
@@ -116,7 +118,7 @@ def test_a_forward_with_loads_is_written_in_the_step_after(make: Make, tmp_path:
     worker.bind_connector_metadata("m")
     start, forward = records(tmp_path, "1")
     assert start["torch_threads"] > 0
-    assert (forward["kind"], forward["rank"]) == ("forward", 1)
+    assert (forward["kind"], forward["rank"], forward["tokens"]) == ("forward", 1, 64)
     assert [(kind, layer) for kind, layer, _, _ in forward["spans"]] == [
         ("wait", -1), ("wait", 0), ("wait", 1), ("wait", 2), ("forward", -1),
     ]  # fmt: skip
@@ -150,6 +152,43 @@ def test_lookups_are_written_when_the_next_step_is_planned(make: Make, tmp_path:
     found = records(tmp_path, "scheduler")
     assert [(one["hit_tokens"], one["between_steps"]) for one in found] == [(None, False), (512, True)]
     assert all(one["start_s"] <= one["end_s"] for one in found)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "tokens"),
+    [
+        ({"a": SimpleNamespace(num_actual_tokens=7)}, 7),
+        ([{"a": SimpleNamespace(num_actual_tokens=8)}], 8),
+        (SimpleNamespace(num_actual_tokens=9), 9),
+        (None, None),
+        ({}, None),
+        ([], None),
+        ({"a": SimpleNamespace()}, None),
+    ],
+)
+def test_how_many_tokens_a_forward_computes(module: Any, metadata: Any, tokens: int | None) -> None:
+    assert module._tokens(SimpleNamespace(attn_metadata=metadata)) == tokens
+
+
+def test_a_real_one_that_fails_at_its_start_can_still_be_shut_down(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some do so themselves when they are deleted."""
+    left: list[Any] = []
+
+    def fail(connector: Any, *args: Any, **kwargs: Any) -> None:
+        connector.asked = []
+        left.append(connector)
+        raise RuntimeError("no such server")
+
+    monkeypatch.setattr(Real, "__init__", fail)
+    with pytest.raises(RuntimeError, match="no such server"):
+        make("WORKER")
+    left[0].shutdown()
+    assert left[0].asked == ["shutdown"]
+
+
+def test_an_older_interface_stays_visible(make: Make, module: Any) -> None:
+    kind = getattr(module, "Real@a_module_of_somebody")
+    assert list(inspect.signature(kind).parameters) == ["vllm_config", "role", "kv_cache_config"]
 
 
 def test_nobody_reads_nothing_is_written(make: Make, module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

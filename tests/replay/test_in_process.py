@@ -1,9 +1,12 @@
 """The client's clock and what vLLM is asked for, over a stand-in for vLLM's asynchronous engine."""
 
 import asyncio
+import os
 import sys
+import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -49,6 +52,9 @@ class StreamingEngine:
             )
         self.clock.now += 7.0  # what comes after the last output is nobody's latency but the whole request's
 
+    def shutdown(self) -> None:
+        """Nothing runs."""
+
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
@@ -74,8 +80,11 @@ def vllm(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, name, module)
 
 
-def ask(engine: StreamingEngine, output_tokens: int = 3) -> Outcome:
-    return asyncio.run(InProcessEngine(engine).generate("r1", (5, 6), output_tokens, {"arm": "floor"}))
+LOG = Path("vllm.log")
+
+
+def ask(engine: StreamingEngine, output_tokens: int = 3, log: Path = LOG) -> Outcome:
+    return asyncio.run(InProcessEngine(engine, log).generate("r1", (5, 6), output_tokens, {"arm": "floor"}))
 
 
 def test_the_first_token_is_the_first_output_with_a_token_in_it(clock: Clock) -> None:
@@ -110,6 +119,22 @@ def test_too_few_tokens_and_an_exception_are_errors_of_their_request(clock: Cloc
         ask(StreamingEngine(clock, [asyncio.CancelledError()]))
 
 
+class EngineDeadError(Exception):
+    """Of this name is vLLM's own."""
+
+
+def test_an_engine_that_is_gone_is_explained_by_its_log(clock: Clock, tmp_path: Path) -> None:
+    log = tmp_path / "vllm.log"
+    log.write_text(
+        "ERROR 11-24 21:40:04 [multiproc_executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: -9)\n"
+    )
+    dead = StreamingEngine(clock, [EngineDeadError("See stack trace (above) for the root cause.")])
+    assert ask(dead, log=log).error.startswith("EngineDeadError: VllmWorker-0 was killed by signal 9, as Linux does where memory")
+    log.write_text("nothing\n")
+    dead = StreamingEngine(clock, [EngineDeadError("See stack trace (above) for the root cause.")])
+    assert ask(dead, log=log).error == "EngineDeadError: See stack trace (above) for the root cause."
+
+
 def test_nothing_of_vllm_may_hide_or_split_what_is_compared() -> None:
     args = in_process._engine_args(SETTINGS)
     assert args.enable_prefix_caching is False
@@ -118,3 +143,28 @@ def test_nothing_of_vllm_may_hide_or_split_what_is_compared() -> None:
     transfer = args.kv_transfer_config
     assert (transfer.kv_connector, transfer.kv_connector_module_path) == ("TTFTConnector", "harness.connector")
     assert transfer.kv_connector_extra_config == SETTINGS.connector
+
+
+def test_vllms_sockets_get_a_folder_that_goes(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(in_process.SOCKETS, "/run/of/the/user")
+    assert in_process._own_sockets() is None
+    monkeypatch.delenv(in_process.SOCKETS)
+    first = in_process._own_sockets()
+    folder = Path(os.environ[in_process.SOCKETS])
+    assert folder.is_dir()
+    second = in_process._own_sockets()  # ours from an earlier start is no wish of the user's
+    assert os.environ[in_process.SOCKETS] != str(folder)
+    for sockets, where in ((first, folder), (second, Path(os.environ[in_process.SOCKETS]))):
+        engine = InProcessEngine(StreamingEngine(clock, []), LOG, sockets)
+        engine.close()
+        engine.close()
+        assert not where.exists()
+
+
+def test_no_socket_gets_too_long_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(in_process.SOCKETS, raising=False)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(in_process, "LONGEST", len(str(tmp_path)))
+    assert in_process._own_sockets() is None
+    assert in_process.SOCKETS not in os.environ
+    assert list(tmp_path.iterdir()) == []

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel, ValidationError, model_validator
 
-from harness.replay.start_failure import start_failure
+from harness.replay.start_failure import end_cause, start_failure
 
 VAGUE = RuntimeError("Engine core initialization failed. See root cause above. Failed core proc(s): {}")
 WORKER = (
@@ -63,3 +63,24 @@ def test_a_setting_that_will_not_do_is_told_and_not_only_counted(value: Any, sai
     found = start_failure(error.value, "")
     assert found.startswith(said)
     assert "\n" not in found
+
+
+DIED = "(EngineCore pid=7) ERROR 11-24 21:40:04 [executor.py:315] Worker proc VllmWorker-0 died unexpectedly (exit code: {})\n"
+
+
+@pytest.mark.parametrize(
+    ("log", "cause"),
+    [
+        (
+            DIED.format(-9),
+            "VllmWorker-0 was killed by signal 9, as Linux does where memory runs out; give vLLM and its connector",
+        ),
+        (DIED.format(-11), "VllmWorker-0 was killed by signal 11"),
+        (DIED.format(1), "VllmWorker-0 ended with exit code 1"),
+        ("RuntimeError: no such device\n", "no such device"),
+        ("all is well\n", ""),
+    ],
+)
+def test_why_vllm_is_gone_comes_from_its_log(log: str, cause: str) -> None:
+    assert end_cause(log + "RuntimeError: see root cause above\n").startswith(cause)
+    assert bool(end_cause(log)) == bool(cause)

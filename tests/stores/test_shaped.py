@@ -238,6 +238,8 @@ def test_everything_else_is_the_wrapped_stores(shape: Callable[[str], ShapedStor
     assert store.size("one") == 300_000
     assert store.cached_fraction(["one"]) == store.wrapped.cached_fraction(["one"])
     assert store.evict_from_os_cache(["one"]) == store.wrapped.evict_from_os_cache(["one"])
+    store.fill_os_cache(["one"])
+    assert store.cached_fraction(["one"]) == store.wrapped.cached_fraction(["one"]) == 1.0
     store.delete(["one"])
     assert list(store.keys()) == ["two"]
 

@@ -5,11 +5,12 @@ one which takes the times and changes nothing else. They go to the folder that t
 
     {"kind": "start", "torch_threads"}                                  each worker, once
     {"kind": "lookup", "start_s", "end_s", "hit_tokens" | null, "between_steps"}   each time the scheduler asked for a hit
-    {"kind": "forward", "rank", "start_s", "end_s", "spans": [[kind, layer, start_s, end_s], ...]}   each forward, from its
-                                                                        loads on; kinds are wait and forward
+    {"kind": "forward", "rank", "tokens" | null, "start_s", "end_s", "spans": [[kind, layer, start_s, end_s], ...]}   each
+                                                                        forward, from its loads on: wait and forward
 """
 
 import importlib
+import inspect
 import os
 import time
 from collections.abc import Mapping
@@ -35,19 +36,17 @@ def __getattr__(name: str) -> Any:
 @cache
 def traced(name: str) -> type[Any]:
     """A subclass of the connector ``NAME``, or ``NAME@MODULE``, whose calls are timed."""
-    plain, at, module = name.partition("@")
-    real: Any = getattr(importlib.import_module(module), plain, None) if at else None
-    if at and real is None:
-        raise ImportError(f"the module {module} has no class {plain}")
-    real = real or KVConnectorFactory.get_connector_class_by_name(plain)
+    plain, _, module = name.partition("@")
+    real: Any = _class_of(plain, module) if module else KVConnectorFactory.get_connector_class_by_name(plain)
 
     class Traced(real):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            super().__init__(*args, **kwargs)
             config = args[0] if args else kwargs["vllm_config"]
             role = args[1] if len(args) > 1 else kwargs["role"]
             rank = config.parallel_config.rank
+            # Before the real one's: where that fails, its own shutdown may still be called.
             self._ttft = Times("scheduler" if role == KVConnectorRole.SCHEDULER else f"{rank}", rank)
+            super().__init__(*args, **kwargs)
 
         def get_num_new_matched_tokens(self, *args: Any, **kwargs: Any) -> Any:
             start = time.perf_counter()
@@ -63,10 +62,10 @@ def traced(name: str) -> type[Any]:
             self._ttft.begin_step()
             super().bind_connector_metadata(*args, **kwargs)
 
-        def start_load_kv(self, *args: Any, **kwargs: Any) -> None:
+        def start_load_kv(self, forward_context: Any, **kwargs: Any) -> None:
             start = time.perf_counter()
-            super().start_load_kv(*args, **kwargs)
-            self._ttft.loaded(start, time.perf_counter())
+            super().start_load_kv(forward_context, **kwargs)
+            self._ttft.loaded(start, time.perf_counter(), _tokens(forward_context))
 
         def wait_for_layer_load(self, *args: Any, **kwargs: Any) -> None:
             start = time.perf_counter()
@@ -82,7 +81,28 @@ def traced(name: str) -> type[Any]:
             return super().shutdown()
 
     Traced.__name__ = Traced.__qualname__ = f"Traced{plain}"
+    Traced.__signature__ = inspect.signature(real)  # by which vLLM tells connectors of an older interface
     return Traced
+
+
+def _class_of(name: str, module: str) -> Any:
+    """Raises ImportError: vLLM takes an AttributeError of any kind for a class that is not there."""
+    try:
+        found = importlib.import_module(module)
+    except AttributeError as error:
+        raise ImportError(f"the module {module} cannot be imported: {error}") from error
+    if not hasattr(found, name):
+        raise ImportError(f"the module {module} has no class {name}")
+    return getattr(found, name)
+
+
+def _tokens(forward_context: Any) -> int | None:
+    """How many the forward computes; None where vLLM does not say."""
+    found = getattr(forward_context, "attn_metadata", None)
+    found = found[0] if isinstance(found, list) and found else found
+    found = next(iter(found.values()), None) if isinstance(found, dict) else found
+    count = getattr(found, "num_actual_tokens", None)
+    return count if isinstance(count, int) else None
 
 
 class Times:
@@ -96,6 +116,7 @@ class Times:
         self._fresh: list[Mapping[str, Any]] = []
         self._begin = 0.0
         self._load: tuple[float, float] | None = None
+        self._tokens: int | None = None
         self._waits: list[tuple[float, float]] = []
         if process != "scheduler":
             self._trace.write({"kind": "start", "torch_threads": torch.get_num_threads()})
@@ -116,11 +137,11 @@ class Times:
         for record in self._fresh:
             self._trace.write(record)
         self._fresh = []
-        self._begin, self._load, self._waits = time.perf_counter(), None, []
+        self._begin, self._load, self._tokens, self._waits = time.perf_counter(), None, None, []
 
-    def loaded(self, start_s: float, end_s: float) -> None:
-        """VLLM lets loads begin before a forward that needs them, and after any other."""
-        self._load = (start_s, end_s)
+    def loaded(self, start_s: float, end_s: float, tokens: int | None) -> None:
+        """Where vLLM puts it: before a forward that needs loads, after any other. ``tokens``: that it computes."""
+        self._load, self._tokens = (start_s, end_s), tokens
 
     def waited(self, start_s: float, end_s: float) -> None:
         """At the attention of the next layer."""
@@ -140,7 +161,8 @@ class Times:
             end_s = load[0]
         spans.append(["forward", -1, begin, end_s])
         start_s = min(begin, spans[0][2])
-        self._fresh.append({"kind": "forward", "rank": self._rank, "start_s": start_s, "end_s": end_s, "spans": spans})
+        told = {"kind": "forward", "rank": self._rank, "tokens": self._tokens}
+        self._fresh.append({**told, "start_s": start_s, "end_s": end_s, "spans": spans})
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""
