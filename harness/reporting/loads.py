@@ -56,9 +56,9 @@ def _against(summary: Summary, arm: Arm, peer: Arm, floor: Arm) -> Cell:
 
 
 def _stored(summary: Summary, peer: Mapping[str, Any] | None) -> Cell:
-    """Bytes of KV cache that were primed; of a peer what lies on its disk, where the warm-up prompt stays."""
+    """Bytes of KV cache that were primed; of a peer what lies on its disk, where the prompts of warm-up and proof stay."""
     if peer is not None:
-        return Cell(_mib(int(peer.get("stored_bytes") or 0)), "warm-up too") if peer.get("files") else Cell("-")
+        return Cell(_mib(int(peer.get("stored_bytes") or 0)), "warm-up and proofs too") if peer.get("files") else Cell("-")
     meta = summary.evidence.run.meta
     shape, chunks = meta.get("geometry"), (meta.get("data") or {}).get("primed_chunks")
     return Cell(_mib(KVGeometry(**shape).chunk_bytes * int(chunks))) if shape and chunks else Cell("-")
