@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 
 import cli
+from harness.commands.measuring import peers_that_cannot_run
 from harness.config import merge
 from harness.errors import UsageError
 from harness.experiment.engine_settings import TRACED, engine_settings, peer_settings
 from harness.experiment.peer_place import place_of
 from harness.experiment.setting import Setting, settle
+from harness.peers import offloading
 from harness.replay.in_process import transfer_arguments
 
 MODEL = "builtin:layers=2,hidden=64,intermediate=64,vocabulary=256"
@@ -124,3 +126,13 @@ def test_the_connector_is_named_to_what_times_it(tmp_path: Path, spec: str, conn
 def test_ours_is_named_as_it_is(tmp_path: Path) -> None:
     ours = engine_settings(settled(), "float32", 0.5, tmp_path, save=False)
     assert transfer_arguments(ours)["kv_connector"] == "TTFTConnector"
+
+
+def test_a_plan_says_who_would_be_refused_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(offloading, "nvidia_driver", lambda: None)
+    monkeypatch.delenv("A_TOKEN", raising=False)
+    arms = ["chunkwise:pool=0", "example", "offloading", "connector:Some,token=$A_TOKEN"]
+    said = peers_that_cannot_run(settled(arms=arms), tmp_path / "run")
+    assert [line.partition(" needs ")[0] for line in said] == ["refused   the arm offloading", "refused   the arm connector:Some"]
+    assert "the environment variable A_TOKEN" in said[1]
+    assert not (tmp_path / "run").exists()
