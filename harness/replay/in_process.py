@@ -9,7 +9,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -42,8 +41,8 @@ class EngineSettings:
 class InProcessEngine:
     """One running vLLM engine. Use ``start`` and ``close``."""
 
-    def __init__(self, engine: Any, log: Path, sockets: AbstractContextManager[Any] | None = None) -> None:
-        """``sockets``: the folder of vLLM's, left when it is closed."""
+    def __init__(self, engine: Any, log: Path, sockets: contextlib.ExitStack | None = None) -> None:
+        """``sockets``: to be closed after vLLM."""
         self._engine = engine
         self._log = log
         self._sockets = sockets
@@ -58,18 +57,20 @@ class InProcessEngine:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         # The clients of some stores (obstore's) hang in a forked process; vLLM forks its workers by default on CUDA.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
-        sockets = _own_sockets()
         before = log.stat().st_size if log.exists() else 0
         with _output_to(log):
             try:
                 from vllm.v1.engine.async_llm import AsyncLLM
             except ImportError as error:
                 raise SetupError(f"vLLM does not import ({error}); install it with make, and see ttft doctor") from error
+            sockets = _own_sockets()
             try:
                 engine = AsyncLLM.from_engine_args(_engine_args(settings))
             except SetupError:
+                sockets.close()
                 raise
             except Exception as error:
+                sockets.close()
                 reason = start_failure(error, log.read_bytes()[before:].decode(errors="replace"))
                 raise SetupError(f"vLLM did not start with model {settings.model}: {reason}; its log is {log}") from error
             _log_to(log)  # not earlier: vLLM sets its logging up while it starts
@@ -130,20 +131,28 @@ class InProcessEngine:
             # vLLM shuts down once more when the object dies, which fails while Python itself goes down.
             engine.shutdown = lambda *_, **__: None
         if self._sockets is not None:
-            self._sockets.__exit__(None, None, None)
-            self._sockets = None
+            self._sockets.close()
 
 
-def _own_sockets() -> AbstractContextManager[Any] | None:
-    """A folder for vLLM's sockets, which it leaves behind; None where the user names one, or paths would get too long for one."""
+def _own_sockets() -> contextlib.ExitStack:
+    """A folder for vLLM's sockets, which it leaves behind, until this is closed. None of ours where the user names one, or
+    paths would get too long for a socket."""
+    stack = contextlib.ExitStack()
     if SOCKETS in os.environ and not Path(os.environ[SOCKETS]).name.startswith(OWN):
-        return None
+        return stack
     folder = tempfile.TemporaryDirectory(prefix=OWN)
+    stack.callback(folder.cleanup)
     if len(folder.name) > LONGEST:
-        folder.cleanup()
-        return None
+        stack.close()
+        return stack
     os.environ[SOCKETS] = folder.name
-    return folder
+    stack.callback(_forget, folder.name)  # or what is started later would look for a folder that is gone
+    return stack
+
+
+def _forget(folder: str) -> None:
+    if os.environ.get(SOCKETS) == folder:
+        del os.environ[SOCKETS]
 
 
 def _outcome(item: Any, sent: float, arrivals: list[float], last: float, received: list[int], wanted: int) -> Outcome:

@@ -145,26 +145,38 @@ def test_nothing_of_vllm_may_hide_or_split_what_is_compared() -> None:
     assert transfer.kv_connector_extra_config == SETTINGS.connector
 
 
-def test_vllms_sockets_get_a_folder_that_goes(clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(in_process.SOCKETS, "/run/of/the/user")
-    assert in_process._own_sockets() is None
-    monkeypatch.delenv(in_process.SOCKETS)
-    first = in_process._own_sockets()
+def test_vllms_sockets_get_a_folder_that_goes(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(in_process.SOCKETS, raising=False)
+    engine = InProcessEngine(StreamingEngine(clock, []), LOG, in_process._own_sockets())
     folder = Path(os.environ[in_process.SOCKETS])
     assert folder.is_dir()
+    engine.close()
+    engine.close()
+    assert not folder.exists()
+    assert in_process.SOCKETS not in os.environ  # a server that is started next must not look there
+
+
+def test_a_second_engine_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(in_process.SOCKETS, raising=False)
+    first = in_process._own_sockets()
     second = in_process._own_sockets()  # ours from an earlier start is no wish of the user's
-    assert os.environ[in_process.SOCKETS] != str(folder)
-    for sockets, where in ((first, folder), (second, Path(os.environ[in_process.SOCKETS]))):
-        engine = InProcessEngine(StreamingEngine(clock, []), LOG, sockets)
-        engine.close()
-        engine.close()
-        assert not where.exists()
+    folder = os.environ[in_process.SOCKETS]
+    first.close()
+    assert os.environ[in_process.SOCKETS] == folder and Path(folder).is_dir()
+    second.close()
+    assert in_process.SOCKETS not in os.environ
+
+
+def test_a_folder_of_the_users_is_left_to_him(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(in_process.SOCKETS, "/run/of/the/user")
+    in_process._own_sockets().close()
+    assert os.environ[in_process.SOCKETS] == "/run/of/the/user"
 
 
 def test_no_socket_gets_too_long_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(in_process.SOCKETS, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.setattr(in_process, "LONGEST", len(str(tmp_path)))
-    assert in_process._own_sockets() is None
+    in_process._own_sockets().close()
     assert in_process.SOCKETS not in os.environ
     assert list(tmp_path.iterdir()) == []
