@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+PEER_FOLDER = "TTFT_PEER_TRACE"
+"""The variable by which harness/peers/adapters/traced.py is told its folder; its records stand at the top of that file."""
+
 
 class Trace:
     """Appends to ``<folder>/<name>.jsonl``; does nothing without a folder."""

@@ -17,12 +17,11 @@ from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
 from harness.stores.base import Store
 from harness.stores.page_cache import PAGE, drop, fill, resident_pages
+from harness.trace_log import PEER_FOLDER
 
 SETTLE_S = 20.0
 """So long a peer may take to have in its store what it was given: some save behind the request."""
 ASK_AGAIN_S = 0.25
-TRACES = "TTFT_PEER_TRACE"
-"""The variable by which harness/peers/adapters/traced.py is told its folder; that module can't be imported without vLLM."""
 
 
 class PeerSession(Session):
@@ -159,7 +158,7 @@ async def session_with_peer(settings: EngineSettings, peer: Peer, store: Store, 
     _adopt(peer)
     traces = folder / "trace"
     traces.mkdir(parents=True, exist_ok=True)
-    os.environ[TRACES] = str(traces.resolve())
+    os.environ[PEER_FOLDER] = str(traces.resolve())
     with _emptied(peer.place.folder), peer.servers():
         engine = InProcessEngine.start(settings, folder / "vllm.log")
         session = PeerSession(engine, store, peer, peer.place.chunk_tokens, traces)

@@ -65,7 +65,7 @@ Make = Callable[[str], Any]
 @pytest.fixture
 def make(module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Make]:
     """A traced connector for a role."""
-    monkeypatch.setenv(module.FOLDER, str(tmp_path))
+    monkeypatch.setenv(module.PEER_FOLDER, str(tmp_path))
     monkeypatch.setitem(sys.modules, "a_module_of_somebody", ModuleType("a_module_of_somebody"))
     sys.modules["a_module_of_somebody"].Real = Real  # type: ignore[attr-defined]
     module.traced.cache_clear()
@@ -86,9 +86,9 @@ def records(folder: Path, process: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / f"worker-{process}.jsonl").read_text().splitlines()]
 
 
-def step(worker: Any, *, loads_first: bool = True, layers: int = 3) -> None:
+def step(worker: Any, *, loads_first: bool = True, layers: int = 3, tokens: int = 64) -> None:
     """As vLLM goes through one: loads before a forward that needs them, after any other."""
-    context = SimpleNamespace(attn_metadata={"layer0": SimpleNamespace(num_actual_tokens=64)})
+    context = SimpleNamespace(attn_metadata={"layer0": SimpleNamespace(num_actual_tokens=tokens)})
     worker.bind_connector_metadata("m")
     if loads_first:
         worker.start_load_kv(context)
@@ -127,6 +127,16 @@ def test_a_forward_with_loads_is_written_in_the_step_after(make: Make, tmp_path:
     assert forward["start_s"] == forward["spans"][0][2]
     assert forward["spans"][-1][2] == forward["spans"][0][3]  # the forward begins when the loads let it
     assert forward["end_s"] == forward["spans"][-1][3]
+
+
+def test_no_first_token_waits_for_what_a_later_one_left_to_write(make: Make, tmp_path: Path) -> None:
+    worker = make("WORKER")
+    step(worker)
+    step(worker, loads_first=False, tokens=1)
+    before = records(tmp_path, "1")
+    assert [one.get("tokens") for one in before] == [None, 64, 1]
+    worker.bind_connector_metadata("m")  # of the next request
+    assert records(tmp_path, "1") == before
 
 
 def test_loads_that_begin_after_a_forward_are_none_of_its_waits(make: Make, tmp_path: Path) -> None:
@@ -192,7 +202,7 @@ def test_an_older_interface_stays_visible(make: Make, module: Any) -> None:
 
 
 def test_nobody_reads_nothing_is_written(make: Make, module: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(module.FOLDER)
+    monkeypatch.delenv(module.PEER_FOLDER)
     step(make("WORKER"))
     assert list(tmp_path.iterdir()) == []
 

@@ -21,9 +21,7 @@ import torch
 from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
 
-from harness.trace_log import Trace
-
-FOLDER = "TTFT_PEER_TRACE"
+from harness.trace_log import PEER_FOLDER, Trace
 
 
 def __getattr__(name: str) -> Any:
@@ -110,7 +108,7 @@ class Times:
 
     def __init__(self, process: str, rank: int) -> None:
         """``process``: for the file's name."""
-        self._trace = Trace(os.environ.get(FOLDER, ""), f"worker-{process}")
+        self._trace = Trace(os.environ.get(PEER_FOLDER, ""), f"worker-{process}")
         self._rank = rank
         self._earlier: list[Mapping[str, Any]] = []
         self._fresh: list[Mapping[str, Any]] = []
@@ -134,9 +132,7 @@ class Times:
 
     def begin_step(self) -> None:
         """Write what the step before noted, whose token is on its way."""
-        for record in self._fresh:
-            self._trace.write(record)
-        self._fresh = []
+        self._write()
         self._begin, self._load, self._tokens, self._waits = time.perf_counter(), None, None, []
 
     def loaded(self, start_s: float, end_s: float, tokens: int | None) -> None:
@@ -163,6 +159,13 @@ class Times:
         start_s = min(begin, spans[0][2])
         told = {"kind": "forward", "rank": self._rank, "tokens": self._tokens}
         self._fresh.append({**told, "start_s": start_s, "end_s": end_s, "spans": spans})
+        if self._tokens == 1:  # a later token, which nobody times: the next step may be another request's first
+            self._write()
+
+    def _write(self) -> None:
+        for record in self._fresh:
+            self._trace.write(record)
+        self._fresh = []
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""
