@@ -21,6 +21,7 @@ class Tab:
 
     def __init__(self, socket: ClientConnection) -> None:
         self._socket, self._number, self._session = socket, 0, ""
+        self._loaded: set[str] = set()
         self.console: list[str] = []
         self.requests: list[str] = []
         self.dialogs: list[str] = []
@@ -28,6 +29,7 @@ class Tab:
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
+        self.call("Page.setLifecycleEventsEnabled", enabled=True)
 
     def call(self, method: str, **parameters: Any) -> dict[str, Any]:
         """Call a method of the protocol and wait for its answer."""
@@ -54,6 +56,8 @@ class Tab:
             self.dialogs.append(str(parameters["message"]))
         elif event == "Network.requestWillBeSent":
             self.requests.append(parameters["request"]["url"])
+        elif event == "Page.lifecycleEvent" and parameters["name"] == "load":
+            self._loaded.add(parameters["loaderId"])
 
     def look(self, width: int, height: int = 900, dark: bool = False, touch: bool = False) -> None:
         """Set the size of the window, in CSS pixels, and the reader's colour scheme."""
@@ -62,13 +66,26 @@ class Tab:
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, file: Path, ready: str = "document.documentElement.dataset.ready === 'yes'") -> None:
-        """Load a file and wait until the expression ``ready`` is true."""
-        self.call("Page.navigate", url=file.resolve().as_uri())
+        """Load a file and wait until the expression ``ready`` is true in it.
+
+        The browser answers before the new document is there: until that one has loaded, a question would still be
+        put to the old.
+        """
+        loader = self.call("Page.navigate", url=file.resolve().as_uri())["loaderId"]
         limit = time.monotonic() + PATIENCE_S
-        while not self.ask(f"document.readyState === 'complete' && ({ready})"):
+        while not (self.ask("true") and loader in self._loaded and self.ask(ready)):
             if time.monotonic() > limit:
                 raise TimeoutError(f"{file.name} was not ready within {PATIENCE_S:.0f} s; it logged {self.console}")
             time.sleep(0.05)
+
+    @contextlib.contextmanager
+    def without_scripts(self) -> Iterator[None]:
+        """What is opened here runs no script of its own; ``ask`` works."""
+        self.call("Emulation.setScriptExecutionDisabled", value=True)
+        try:
+            yield
+        finally:
+            self.call("Emulation.setScriptExecutionDisabled", value=False)
 
     def ask(self, expression: str) -> Any:
         """The value of a JavaScript expression in the page."""

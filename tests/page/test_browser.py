@@ -106,10 +106,9 @@ def test_it_prints_static_pictures(tab: Tab, page: Path) -> None:
 
 
 def test_without_javascript_the_pictures_stand_in(tab: Tab, page: Path) -> None:
-    tab.call("Emulation.setScriptExecutionDisabled", value=True)
     tab.look(390)
-    tab.call("Page.navigate", url=page.resolve().as_uri())
-    tab.call("Emulation.setScriptExecutionDisabled", value=False)
-    assert tab.ask("document.querySelectorAll('.figure.on').length") == 0
-    assert tab.ask("getComputedStyle(document.querySelector('#ecdf .still')).display") == "block"
-    assert tab.ask("document.documentElement.scrollWidth <= window.innerWidth")
+    with tab.without_scripts():
+        tab.open(page, ready="true")
+        assert tab.ask("document.querySelectorAll('.figure.on').length") == 0
+        assert tab.ask("getComputedStyle(document.querySelector('#ecdf .still')).display") == "block"
+        assert tab.ask("document.documentElement.scrollWidth <= window.innerWidth")
