@@ -1,10 +1,11 @@
 """Where along an axis the lead changes between two arms, and how sure that is. Pure.
 
-At each value of the axis there is a log ratio of two arms with its 95% interval. Between two neighbouring values all
-three are taken to run straight, over the axis as it is or over its logarithm. The lead changes where the ratio is 1; the
-interval of that place is where the ratio's interval holds 1. So it is found by the same bounds that the table and the
-picture show, and a test of "the ratio is 1 here" at each place: where the ratio rises or falls throughout, the true
-place lies in it as often as the ratios' intervals hold the true ratios. It is open where it reaches the end of the grid.
+At each value of the axis there is a number whose sign says who leads (a log ratio, or a difference of times) with its
+95% interval. Between two neighbouring values all three are taken to run straight, over the axis as it is or over its
+logarithm. The lead changes where the number is 0; the interval of that place is where the number's interval holds 0. So
+it is found by the same bounds that the table and the picture show, and a test of "they are even here" at each place:
+where the lead rises or falls throughout, the true place lies in it as often as the intervals hold the true numbers, as
+far as they do run straight. It is open where it reaches the end of the grid.
 """
 
 import math
@@ -24,16 +25,18 @@ LOG_FROM = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """``kind``: the ratio passes 1 once, never or several times between the values measured.
+    """``kind``: the lead changes once, never or several times between the values measured.
 
-    ``places`` are where it does, in units of the axis. ``low`` and ``high`` bound the one place, None where that end is
-    beyond the grid; where there is none, they bound where one may yet lie. ``undecided`` is False where there is no such
-    place: each interval, and each line between two, leaves 1 out. ``before`` and ``after``: the sign of the log ratio at
+    ``places`` are where it does, in units of the axis; ``between`` are the two values around each, where the lead is not 0.
+    ``low`` and ``high`` bound the one place, None where that end is beyond the grid; where there is none, they bound where
+    one may yet lie. ``undecided`` is False where there is no such
+    place: each interval, and each line between two, leaves 0 out. ``before`` and ``after``: the sign of the lead at
     the lowest and the highest value; ``shown``: whether it is shown at all of them.
     """
 
     kind: Kind
     places: tuple[float, ...]
+    between: tuple[tuple[float, float], ...]
     low: float | None
     high: float | None
     before: int
@@ -47,19 +50,23 @@ def scaled(values: Sequence[float]) -> bool:
     return min(values) > 0 and max(values) >= LOG_FROM * min(values)
 
 
-def crossing(at: Sequence[float], logs: Sequence[float], lows: Sequence[float], highs: Sequence[float]) -> Crossing:
-    """The crossing of log ratios ``logs`` with bounds, at two or more different values ``at`` of an axis, in any order.
+def crossing(
+    at: Sequence[float], leads: Sequence[float], lows: Sequence[float], highs: Sequence[float], *, by_log: bool = False
+) -> Crossing:
+    """The crossing of ``leads`` with bounds, at two or more different values ``at`` of an axis, in any order.
 
-    Bounds may be infinite where nothing is known. Raises ValueError for fewer than two values.
+    ``by_log``: they run straight over the axis' logarithm, where it is ``scaled``. Bounds may be infinite where nothing
+    is known. Raises ValueError for fewer than two values.
     """
     if len(at) < 2:
         raise ValueError("a crossing needs two values of the axis")
     order = np.argsort(np.asarray(at, dtype=np.float64))
     x = np.asarray(at, dtype=np.float64)[order]
-    by_log = scaled(list(at))
+    by_log = by_log and scaled(list(at))
     line = np.log(x) if by_log else x
-    middle, low, high = (np.asarray(one, dtype=np.float64)[order] for one in (logs, lows, highs))
-    places = _zeros(line, middle)
+    middle, low, high = (np.asarray(one, dtype=np.float64)[order] for one in (leads, lows, highs))
+    changes = _zeros(line, middle)
+    places = [place for place, _, _ in changes]
     kind: Kind = "one" if len(places) == 1 else "several" if places else "none"
     stretches = _holding(line, low, high)
     if kind == "one" and not any(one[0] <= places[0] <= one[1] for one in stretches):
@@ -70,6 +77,7 @@ def crossing(at: Sequence[float], logs: Sequence[float], lows: Sequence[float], 
     return Crossing(
         kind,
         tuple(back(one) for one in places),
+        tuple((back(one), back(other)) for _, one, other in changes),
         None if left <= line[0] else back(left),
         None if right >= line[-1] else back(right),
         int(np.sign(middle[0])),
@@ -79,16 +87,18 @@ def crossing(at: Sequence[float], logs: Sequence[float], lows: Sequence[float], 
     )
 
 
-def _zeros(line: Floats, values: Floats) -> list[float]:
-    """Where the straight lines between the values change their sign."""
-    found: list[float] = []
-    last = None  # place and value of the last one that is not 0
+def _zeros(line: Floats, values: Floats) -> list[tuple[float, float, float]]:
+    """Where the straight lines between the values change their sign, with the places of the values before and after."""
+    found: list[tuple[float, float, float]] = []
+    last, even = None, []  # place and value of the last one that is not 0; the places since then where it is
     for place, value in zip(line, values, strict=True):
         if value == 0:
+            even.append(place)
             continue
         if last is not None and (value > 0) != (last[1] > 0):
-            found.append(float(last[0] + (place - last[0]) * last[1] / (last[1] - value)))
-        last = (place, value)
+            zero = np.mean(even) if even else last[0] + (place - last[0]) * last[1] / (last[1] - value)
+            found.append((float(zero), float(last[0]), float(place)))
+        last, even = (place, value), []
     return found
 
 

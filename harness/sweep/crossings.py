@@ -14,18 +14,22 @@ from harness.stats import compare
 from harness.sweep.axes import Axis
 from harness.sweep.crossing import Crossing, crossing
 from harness.sweep.grid import Grid, arm_values
+from harness.sweep.settings import adds
 from harness.sweep.table import Measured, arms_in
 
 FEW_ARMS = 8
 """With more arms each is held against the first one only."""
 
 Series = list[tuple[float, float, float, float]]
-"""Value of the axis, log ratio and its bounds."""
+"""Value of the axis, the lead of the candidate there and its bounds: below 0 it is sooner."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A crossing along ``axis`` at ``elsewhere``, the values of the other axes. ``values`` are those with both arms."""
+    """A crossing along ``axis`` at ``elsewhere``, the values of the other axes.
+
+    ``values`` are those with both arms; ``straight`` is what was taken to run straight between them, times or ratios.
+    """
 
     axis: str
     elsewhere: Mapping[str, str]
@@ -33,6 +37,7 @@ class Found:
     base: str
     candidate: str
     values: tuple[float, ...]
+    straight: str
     crossing: Crossing
 
     @property
@@ -51,7 +56,8 @@ class Found:
             above = "is" if c.high is not None else "seems"
             verb = "changes" if below == above == "is" else "seems to change"
             sides = f"{self.candidate} {below} {leads[c.before + 1]} below it and {above} {leads[c.after + 1]} above"
-            return f"the lead {verb} at {self.axis} {plain(c.places[0])} ({self._interval}); {sides}"
+            place = f"between {self.axis} {' and '.join(map(plain, c.between[0]))}, at {plain(c.places[0])}"
+            return f"the lead {verb} {place} ({self._interval}) if {self.straight} run straight there; {sides}"
         if c.kind == "several":
             places = ", ".join(map(plain, c.places))
             return f"the lead seems to change {len(c.places)} times, at {self.axis} {places}; maybe noise ({self._interval})"
@@ -92,8 +98,10 @@ def crossings(grid: Grid, points: Sequence[Measured], metric: str) -> list[Found
             if len(values) < 2:
                 continue
             values.sort()
-            at, logs, lows, highs = zip(*values, strict=True)
-            found.append(Found(axis.key, elsewhere, metric, base, candidate, at, crossing(at, logs, lows, highs)))
+            at, leads, lows, highs = zip(*values, strict=True)
+            straight, by_log = ("times", False) if adds(axis) else ("ratios", True)
+            place = crossing(at, leads, lows, highs, by_log=by_log)
+            found.append(Found(axis.key, elsewhere, metric, base, candidate, at, straight, place))
     return found
 
 
@@ -129,8 +137,9 @@ def _along_points(axis: Axis, grid: Grid, points: Sequence[Measured], metric: st
     for point in points:
         groups.setdefault(tuple(point.values[key] for key in others), []).append(point)
     for (base, candidate), (elsewhere, group) in itertools.product(pairs_of(arms_in(points)), groups.items()):
-        ratios = [(float(point.values[axis.key]), log_ratio(point, base.name, candidate.name, metric)) for point in group]
-        series = [(value, *ratio) for value, ratio in ratios if ratio is not None]
+        lead = difference if adds(axis) else log_ratio
+        leads = [(float(point.values[axis.key]), lead(point, base.name, candidate.name, metric)) for point in group]
+        series = [(value, *one) for value, one in leads if one is not None]
         yield (base.name, candidate.name, dict(zip(others, elsewhere, strict=True))), series
 
 
@@ -169,3 +178,16 @@ def log_ratio(point: Measured, base: str, candidate: str, metric: str) -> tuple[
         return None
     low = math.log(found.low) if found.low > 0 else -math.inf
     return math.log(found.ratio), low, float(np.log(found.high))
+
+
+def difference(point: Measured, base: str, candidate: str, metric: str) -> tuple[float, float, float] | None:
+    """The candidate's time less the base's, with its 95% bounds; None where no round has both.
+
+    It is their ratio less 1, times the centre of the base's runs: it has the ratio's sign, and its bounds have theirs.
+    """
+    ratio = log_ratio(point, base, candidate, metric)
+    scale = next((arm.ttft[metric].value for arm in point.summary.arms if arm.arm.name == base and metric in arm.ttft), None)
+    if ratio is None or scale is None:
+        return None
+    middle, low, high = ratio
+    return scale * math.expm1(middle), -math.inf if math.isinf(low) else scale * math.expm1(low), scale * float(np.expm1(high))

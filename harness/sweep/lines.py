@@ -1,5 +1,6 @@
 """Lines over one axis: the ratio to the first arm with its interval, the TTFT itself, and what neighbours went through."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,14 +14,18 @@ from matplotlib.ticker import NullLocator
 from harness.evidence import Arm
 from harness.labels import wrapped
 from harness.plots.style import INK, Look, arm_label, drawable, looks, plain_number, scale_axis, titled, unit_of
+from harness.stats.quantiles import Floats
 from harness.sweep.axes import Axis
 from harness.sweep.crossing import scaled
 from harness.sweep.crossings import Found
+from harness.sweep.settings import adds
 
 PANEL = 3.0
 MOST_TICKS = 9
 SPREAD = 0.012
 """Arms lie side by side, so that their intervals do not cover one another; a share of the axis' width."""
+STEPS = 16
+"""Pieces of a line between two values: what runs straight over the axis bends in a ratio, and over a logarithm."""
 
 
 def draw_lines(
@@ -83,12 +88,14 @@ def _ratios(
     values = [1.0]
     base = next((str(one) for one in rows["base"].dropna()), "the first arm")
     axes.axhline(1.0, color=look[base].colour if base in look else INK, linewidth=1.2)
+    under = rows[rows["arm"] == base].drop_duplicates(axis.key).set_index(axis.key)["seconds"]
     for number, arm in enumerate(shown):
         mine = _sorted(rows[(rows["arm"] == arm.name) & rows["ratio"].notna()], axis, places)
         if mine.empty or arm.name == base:
             continue
-        x = mine["place"].to_numpy(float) + _shift(number, len(shown), places)
-        _series(axes, x, mine, ("ratio", "ratio_low", "ratio_high"), 1.0, look[arm.name])
+        below = under.reindex(mine[axis.key]).to_numpy(float)
+        shift = _shift(number, len(shown), places)
+        _series(axes, axis, mine, ("ratio", "ratio_low", "ratio_high"), 1.0, look[arm.name], shift, below)
         values += [value for name in ("ratio", "ratio_low", "ratio_high") for value in mine[name].dropna()]
     for one in found:
         if one.axis == axis.key and one.base == base and one.crossing.kind == "one" and one.candidate in look:
@@ -136,8 +143,8 @@ def _seconds(
         mine = _sorted(rows[(rows["arm"] == arm.name) & rows["seconds"].notna()], axis, places)
         if mine.empty:
             continue
-        x = mine["place"].to_numpy(float) + _shift(number, len(arms), places)
-        line = _series(axes, x, mine, ("seconds", "seconds_low", "seconds_high"), unit.scale, look[arm.name])
+        shift = _shift(number, len(arms), places)
+        line = _series(axes, axis, mine, ("seconds", "seconds_low", "seconds_high"), unit.scale, look[arm.name], shift)
         handles.setdefault(arm_label(arm), line)
     bounds = [arm.name for arm in arms if arm.bound]
     heart = rows.loc[~rows["arm"].isin(bounds), "seconds"].dropna().to_numpy(float)  # not squeezed by a bound far above
@@ -146,12 +153,29 @@ def _seconds(
     _grid(axes)
 
 
-def _series(axes: Axes, x: Any, rows: pd.DataFrame, names: Sequence[str], scale: float, style: Look) -> Any:
+def _series(
+    axes: Axes, axis: Axis, rows: pd.DataFrame, names: Sequence[str], scale: float, style: Look, shift: float, under: Any = None
+) -> Any:  # fmt: skip
+    """Marks with their intervals, and the line between them; ``under``: what the values are ratios to, in seconds."""
     middle, low, high = (rows[name].to_numpy(float) * scale for name in names)
+    x = rows["place"].to_numpy(float) + shift
     known = np.isfinite(low) & np.isfinite(high)
     axes.vlines(x[known], low[known], high[known], color=style.colour, linewidth=1.4)
-    (line,) = axes.plot(x, middle, color=style.colour, linestyle=style.line, marker=style.marker, markersize=6, linewidth=1.6)
-    return line
+    marks: Any = None
+    if axis.numbers is not None and adds(axis):
+        at = rows[axis.key].to_numpy(float)
+        fine, middle = _between(at, middle, under)
+        x, marks = np.array([_place(axis, {}, one) for one in fine]) + shift, np.searchsorted(fine, at).tolist()
+    drawn = {"color": style.colour, "linestyle": style.line, "marker": style.marker, "markersize": 6, "linewidth": 1.6}
+    return axes.plot(x, middle, markevery=marks, **drawn)[0]
+
+
+def _between(at: Floats, values: Floats, under: Floats | None) -> tuple[Floats, Floats]:
+    """The line that a crossing is read off: times run straight over the axis, also those that ratios are made of."""
+    fine = np.unique(np.concatenate([at, *(np.linspace(one, other, STEPS) for one, other in itertools.pairwise(at))]))
+    if under is None:
+        return fine, np.interp(fine, at, values)
+    return fine, np.interp(fine, at, values * under) / np.interp(fine, at, under)
 
 
 def _sorted(rows: pd.DataFrame, axis: Axis, places: Mapping[str, float]) -> pd.DataFrame:

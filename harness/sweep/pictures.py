@@ -1,5 +1,6 @@
 """Which pictures a sweep gets: lines over each line of one axis, maps over two."""
 
+import dataclasses
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -141,7 +142,7 @@ def _at(table: pd.DataFrame, axes: Sequence[Axis], values: Mapping[str, str]) ->
 def _without(found: Found, layer: Mapping[str, str]) -> Found:
     """The crossing, told by the axes of the map alone."""
     elsewhere = {key: value for key, value in found.elsewhere.items() if key not in layer}
-    return Found(found.axis, elsewhere, found.metric, found.base, found.candidate, found.values, found.crossing)
+    return dataclasses.replace(found, elsewhere=elsewhere)
 
 
 def _fixed(grid: Grid, shown: Sequence[Axis], layer: Mapping[str, str] | None = None) -> str:

@@ -25,6 +25,14 @@ def is_arm_axis(axis: Axis) -> bool:
     return bool(axis.owner) and axis.owner not in OPENED
 
 
+def adds(axis: Axis) -> bool:
+    """Whether each unit of it adds about as much time as the last: latency, tokens, requests under way.
+
+    An option of an engine (threads, readers, depth) and a bandwidth divide the time instead.
+    """
+    return not is_arm_axis(axis) and not axis.option.endswith("_mbps")
+
+
 def check_key(axis: Axis, experiment: Experiment) -> None:
     """Raise UsageError, with what there is, where the experiment has no such thing to vary."""
     if not axis.owner:

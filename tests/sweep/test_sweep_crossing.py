@@ -1,4 +1,4 @@
-"""Where the lead changes, on made-up ratios whose crossing is known."""
+"""Where the lead changes, on made-up leads whose crossing is known."""
 
 import math
 
@@ -24,14 +24,17 @@ def test_a_straight_line_crosses_where_it_does_and_its_bounds_cross_beside_it() 
     assert (found.before, found.after) == (1, -1)
 
 
-def test_an_axis_over_more_than_a_factor_of_four_is_taken_by_its_logarithm() -> None:
-    found = straight([1, 16], [1.0, -1.0], 0.5)
+def test_where_it_is_asked_for_an_axis_over_more_than_a_factor_of_four_is_taken_by_its_logarithm() -> None:
+    found = crossing([1, 16], [1.0, -1.0], [0.5, -1.5], [1.5, -0.5], by_log=True)
     assert found.places == pytest.approx((4.0,))
+    assert found.between[0] == pytest.approx((1.0, 16.0))
     assert [found.low, found.high] == pytest.approx([2.0, 8.0])
 
 
 def test_a_value_of_zero_keeps_the_axis_as_it_is() -> None:
-    assert straight([0, 8], [1.0, -1.0], 0.5).places == pytest.approx((4.0,))
+    found = crossing([0, 8], [1.0, -1.0], [0.5, -1.5], [1.5, -0.5], by_log=True)
+    assert found.places == pytest.approx((4.0,))
+    assert found.between == ((0.0, 8.0),)
 
 
 @pytest.mark.parametrize(("logs", "before", "after"), [([-0.5, -0.4, -0.6], -1, -1), ([0.5, 0.4, 0.6], 1, 1)])
@@ -61,6 +64,8 @@ def test_more_than_one_change_is_told_with_all_places() -> None:
 def test_a_ratio_of_exactly_one_on_the_way_is_one_crossing() -> None:
     assert straight([0, 1, 2], [1.0, 0.0, -1.0]).places == pytest.approx((1.0,))
     assert straight([0, 1, 2], [1.0, 0.0, 1.0]).kind == "none"
+    assert straight([0, 1, 4], [1.0, 0.0, -1.0]).places == pytest.approx((1.0,))  # there, not half way between the others
+    assert straight([0, 1, 2, 8], [1.0, 0.0, 0.0, -1.0]).places == pytest.approx((1.5,))
 
 
 def test_exact_ratios_leave_no_doubt() -> None:

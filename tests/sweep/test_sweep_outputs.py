@@ -21,8 +21,14 @@ from harness.sweep.verdict import headline, metric_of
 
 
 def crossing_at_3(values: Mapping[str, str], arm: str) -> float:
-    """Layerwise takes 0.5 s, chunkwise that times 3 / concurrency: they are even at 3."""
-    return 0.5 if arm.startswith("layerwise") else 0.5 * 3 / float(values.get("concurrency", 1))
+    """Chunkwise takes 0.5 s, layerwise 0.2 s and 0.1 s for each request under way: they are even at 3."""
+    return 0.2 + 0.1 * float(values.get("concurrency", 1)) if arm.startswith("layerwise") else 0.5
+
+
+def crossing_at_20(values: Mapping[str, str], arm: str) -> float:
+    """Round trips by the latency in ms, as r05 had them: 8 of chunkwise, 25 of layerwise, which begins 340 ms ahead."""
+    latency_s = float(values["store.latency_ms"]) / 1000
+    return 0.06 + 25 * latency_s if arm.startswith("layerwise") else 0.40 + 8 * latency_s
 
 
 def even(values: Mapping[str, str], arm: str) -> float:
@@ -44,9 +50,36 @@ def test_a_known_crossing_is_found_with_an_interval_around_it(tmp_path: Path) ->
     assert float(row["place"]) == pytest.approx(3, rel=0.05)
     assert float(row["low"]) < 3 < float(row["high"])
     assert "sooner at 2, later at 2 of 4 points" in found.lines[0]
-    assert "the lead changes at concurrency" in found.lines[0]
+    assert "the lead changes between concurrency 2 and 4, at " in found.lines[0]
     assert f"{ARMS[1]} is sooner below it and is later above" in found.lines[0]
     assert "## Where the lead changes" in text and "pictures/lines.png" in text
+
+
+def test_between_values_far_apart_it_is_where_the_times_cross(tmp_path: Path) -> None:
+    """The ratio bends between 8 and 32 ms: as a straight line its logarithm would cross at 25."""
+    state = made_up(tmp_path, ["store.latency_ms=0,8,32"], crossing_at_20)
+    found, _ = outputs(state)
+    assert "the lead changes between store.latency_ms 8 and 32, at " in found.lines[0]
+    place = pd.read_csv(tmp_path / "crossings.csv")["place"][0]
+    assert place == pytest.approx(20, rel=0.03)
+    line = next(line for line in figures_of(state)["lines"].axes[0].lines if line.get_markevery())
+    drawn = np.interp(place, np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float))
+    assert drawn == pytest.approx(1.0, abs=0.02)  # the picture shows that very place
+
+
+@pytest.mark.parametrize("vary", [["chunkwise.pool=2,8"], ["store.stream_mbps=200,800"]])
+def test_what_divides_the_time_is_read_off_by_ratios_over_its_logarithm(tmp_path: Path, vary: list[str]) -> None:
+    def even_at_half_way(values: Mapping[str, str], arm: str) -> float:
+        by = (
+            float(arm.partition("pool=")[2] or 4)
+            if "store.stream_mbps" not in values
+            else float(values["store.stream_mbps"]) / 100
+        )
+        return 0.5 if arm.startswith("layerwise") else 0.5 * 4 / by
+
+    outputs(made_up(tmp_path, vary, even_at_half_way))
+    row = pd.read_csv(tmp_path / "crossings.csv").iloc[0]
+    assert row["place"] == pytest.approx(4 if "pool" in row["axis"] else 400, rel=0.05)
 
 
 def test_a_grid_of_two_axes_tells_the_lead_line_by_line(tmp_path: Path) -> None:
@@ -73,15 +106,17 @@ def test_where_two_arms_are_even_nothing_is_claimed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("half", "said"),
     [
-        (0.1, "the lead changes at concurrency 2 (95% interval 1.8 to 2.2); b is sooner below it and is later above"),
-        (0.6, "the lead seems to change at concurrency 2 (95% interval: anywhere in the grid or beyond); "
+        (0.1, "the lead changes between concurrency 1 and 3, at 2 (95% interval 1.8 to 2.2) if times run straight there; "
+              "b is sooner below it and is later above"),
+        (0.6, "the lead seems to change between concurrency 1 and 3, at 2 "
+              "(95% interval: anywhere in the grid or beyond) if times run straight there; "
               "b seems sooner below it and seems later above"),
     ],
 )  # fmt: skip
 def test_what_is_not_shown_only_seems(half: float, said: str) -> None:
     logs = [-0.5, 0.5]
     found = crossing([1, 3], logs, [log - half for log in logs], [log + half for log in logs])
-    assert Found("concurrency", {}, "p50", "a", "b", (1.0, 3.0), found).sentence == f"b against a: {said}"
+    assert Found("concurrency", {}, "p50", "a", "b", (1.0, 3.0), "times", found).sentence == f"b against a: {said}"
 
 
 def test_points_that_failed_are_in_the_table_the_report_and_the_map(tmp_path: Path) -> None:
@@ -129,8 +164,9 @@ def test_one_axis_gives_lines_with_the_numbers_of_the_table(tmp_path: Path) -> N
     assert list(figures) == ["lines"]
     ratios = figures["lines"].axes[0]
     rows = table[(table["arm"] == ARMS[1]) & (table["metric"] == "p50")]
-    drawn = [np.asarray(line.get_ydata()).tolist() for line in ratios.lines]
-    assert rows["ratio"].tolist() in drawn
+    drawn = [np.asarray(line.get_ydata())[np.asarray(line.get_markevery())] for line in ratios.lines if line.get_markevery()]
+    assert len(drawn) == 1
+    assert drawn[0].tolist() == pytest.approx(rows["ratio"].tolist())
     assert [label.get_text() for label in figures["lines"].axes[1].get_xticklabels()] == ["1", "2", "4", "8"]
 
 
