@@ -171,7 +171,7 @@ def _idle(hits: list[int], experiment: Experiment) -> list[str]:
     fix = "; choose longer prompts or lower chunk_tokens" if experiment.cache_state == "primed" else ""
     return [
         f"{none} of {len(hits)} prompts hit no whole chunk of {experiment.chunk_tokens} tokens, so no arm loads anything "
-        f"for them{among}{fix}."
+        f"for them{among}; the report tells hits and misses apart{fix}."
     ]
 
 

@@ -14,7 +14,7 @@ from harness.page.document import figure_block, json_block, picture, render
 from harness.page.sections import SECTIONS
 from harness.page.swatch import swatch
 from harness.plots.style import looks
-from harness.reporting import grids, loads, serving
+from harness.reporting import grids, hits, loads, serving
 from harness.reporting.reproduce import command, facts
 from harness.reporting.summary import Summary
 from harness.reporting.table import footnotes
@@ -72,6 +72,7 @@ def page(summary: Summary, pictures: Sequence[Path]) -> str:
         "measured": measured(evidence),
         "warnings": placed["verdict"],
         "table_": grids.arms(summary),
+        "apart": hits.hits(summary),
         "table_notes": [*footnotes(summary), grids.ESTIMATES],
         "table_warnings": placed["arms"],
         "more_tables": [grid for grid in more if grid is not None and grid.rows],

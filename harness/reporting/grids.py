@@ -48,20 +48,21 @@ def arms(summary: Summary) -> Grid:
 
 def _arm(summary: Summary, arm: ArmSummary, unit: str) -> list[Cell]:
     against = "1 (first arm)" if arm is summary.first else compared(arm.ratios.get(summary.metric))
-    times = [Cell(time_cell(arm.ttft.get(name), unit, name in arm.thin), _bounds(arm.ttft.get(name), unit)) for name in SHOWN]
+    times = [Cell(time_cell(arm.ttft.get(name), unit, name in arm.thin), bounds_of(arm.ttft.get(name), unit)) for name in SHOWN]
     shares = any(other.share is not None for other in summary.arms)
     hidden = "0 (reference)" if arm.arm == summary.chunkwise and shares else share(arm.share)
-    ends = Cell(*_split(against)), Cell(*_split(hidden))
+    ends = ratio_cell(against), ratio_cell(hidden)
     return [name_of(arm), Cell(str(arm.runs)), Cell(f"{arm.requests:,}"), *times, *ends]
 
 
-def _split(text: str) -> tuple[str, str]:
-    """``0.98 (0.95 to 1.01)`` as number and interval."""
+def ratio_cell(text: str) -> Cell:
+    """``0.98 (0.95 to 1.01)`` as a number with its interval below it."""
     number, _, rest = text.partition(" (")
-    return number, rest.removesuffix(")")
+    return Cell(number, rest.removesuffix(")"))
 
 
-def _bounds(interval: Interval | None, unit: str) -> str:
+def bounds_of(interval: Interval | None, unit: str) -> str:
+    """What stands below a time: its interval, where the runs tell one."""
     if interval is None or not np.isfinite([interval.low, interval.high]).all() or interval.low <= 0:
         return ""
     return f"{seconds(interval.low, unit)} to {seconds(interval.high, unit)}"
@@ -75,9 +76,7 @@ def name_of(arm: ArmSummary) -> Cell:
 def ratios(summary: Summary) -> Grid:
     """Ratios to the first arm, metric by metric."""
     rows = [
-        [name_of(arm), *(Cell(*_split(compared(arm.ratios.get(metric)))) for metric in SHOWN)]
-        for arm in summary.arms
-        if arm.ratios
+        [name_of(arm), *(ratio_cell(compared(arm.ratios.get(metric))) for metric in SHOWN)] for arm in summary.arms if arm.ratios
     ]
     return Grid(
         "Ratio to the first arm, metric by metric, with 95% intervals; ~ where no difference is shown", ["arm", *SHOWN], rows

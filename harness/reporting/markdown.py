@@ -6,7 +6,7 @@ from pathlib import Path
 
 from harness.evidence import Evidence
 from harness.labels import markdown
-from harness.reporting import grids, loads, serving
+from harness.reporting import grids, hits, loads, serving
 from harness.reporting.grids import Cell
 from harness.reporting.reproduce import command, facts
 from harness.reporting.summary import Summary
@@ -67,8 +67,9 @@ def _cells(row: Sequence[Cell], whole: int) -> list[str]:
 
 
 def _beside_ttft(summary: Summary) -> list[str]:
-    """The service as a whole and the neighbours, where the experiment asked for them."""
-    found = [grid for grid in (loads.loads(summary), serving.service(summary), serving.neighbours(summary)) if grid is not None]
+    """Hits and misses, peers, the service as a whole and the neighbours, where the run has them."""
+    grids_ = (hits.hits(summary), loads.loads(summary), serving.service(summary), serving.neighbours(summary))
+    found = [grid for grid in grids_ if grid is not None]
     return [text for grid in found for text in (f"## {grid.caption}", _grid(grid.head, [_cells(row, 1) for row in grid.rows]))]
 
 

@@ -39,7 +39,7 @@ class Plan:
     """What to make up. ``mean_s`` sets an arm's mean TTFT by hand, in seconds, in place of the model's.
 
     ``void`` maps a run's number to the reason; ``failed`` maps (run, position) to the error;
-    ``stop_after`` cuts the run off after that many requests, as Ctrl-C would.
+    ``stop_after`` cuts the run off after that many requests, as Ctrl-C would; the last ``misses`` prompts hit nothing.
     """
 
     arms: Sequence[str]
@@ -52,6 +52,7 @@ class Plan:
     void: Mapping[int, str] = field(default_factory=dict)
     failed: Mapping[tuple[int, int], str] = field(default_factory=dict)
     stop_after: int | None = None
+    misses: int = 0
     meta: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -66,6 +67,7 @@ def write_synthetic_run(path: Path, arms: Sequence[str], rounds: int = 6, prompt
     writer = RunWriter(path)
     rng = np.random.default_rng(plan.seed)
     hits = [int(hit) for hit in CHUNK_TOKENS * rng.integers(8, 17, size=plan.prompts)]
+    hits[plan.prompts - plan.misses :] = [0] * plan.misses
     left = plan.rounds * len(plan.arms) * plan.prompts if plan.stop_after is None else plan.stop_after
     clock, begun = CLOCK_START_S, []
     for run, (pair, arm) in enumerate(_order(plan)):
