@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from harness.errors import ResultsError
 from harness.evidence import Arm, Evidence
 from harness.plots.ecdf import curve
+from harness.plots.ratio_axis import scale_ratios
 from harness.plots.save import save
 from harness.plots.style import INK, arm_label, drawable, looks, paper, scale_axis, titled, unit_of
 from harness.stats import Comparison, Interval
@@ -79,7 +80,7 @@ def forest(runs: Runs, ratios: Ratios) -> Figure | None:
         values += [found.ratio, *ends]
     axes.set_yticks(range(len(ratios)), [f"{arm_label(arm, 40)}\n{drawable(label)}" for label, arm, _ in ratios], fontsize=8)
     axes.set_ylim(len(ratios) - 0.5, -0.5)
-    scale_axis(axes.xaxis, np.array([*values, 1.0]))
+    scale_ratios(axes.xaxis, [*values, 1.0])
     axes.set_xlabel(f"{ratios[0][2].metric} of TTFT / first arm's, with 95% interval")
     axes.grid(True, axis="x")
     axes.set_axisbelow(True)

@@ -6,7 +6,6 @@ import itertools
 import logging
 import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,11 +14,8 @@ from typing import Any
 
 from harness.errors import SetupError
 from harness.replay.outcome import Outcome
+from harness.replay.sockets import own_sockets
 from harness.replay.start_failure import end_cause, start_failure
-
-SOCKETS, OWN = "VLLM_RPC_BASE_PATH", "ttft-vllm-"
-LONGEST = 60
-"""Of the folder's path: a socket's has 107 bytes, of which its name takes 37."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +59,7 @@ class InProcessEngine:
                 from vllm.v1.engine.async_llm import AsyncLLM
             except ImportError as error:
                 raise SetupError(f"vLLM does not import ({error}); install it with make, and see ttft doctor") from error
-            sockets = _own_sockets()
+            sockets = own_sockets()
             try:
                 engine = AsyncLLM.from_engine_args(_engine_args(settings))
             except SetupError:
@@ -132,27 +128,6 @@ class InProcessEngine:
             engine.shutdown = lambda *_, **__: None
         if self._sockets is not None:
             self._sockets.close()
-
-
-def _own_sockets() -> contextlib.ExitStack:
-    """A folder for vLLM's sockets, which it leaves behind, until this is closed. None of ours where the user names one, or
-    paths would get too long for a socket."""
-    stack = contextlib.ExitStack()
-    if SOCKETS in os.environ and not Path(os.environ[SOCKETS]).name.startswith(OWN):
-        return stack
-    folder = tempfile.TemporaryDirectory(prefix=OWN)
-    stack.callback(folder.cleanup)
-    if len(folder.name) > LONGEST:
-        stack.close()
-        return stack
-    os.environ[SOCKETS] = folder.name
-    stack.callback(_forget, folder.name)  # or what is started later would look for a folder that is gone
-    return stack
-
-
-def _forget(folder: str) -> None:
-    if os.environ.get(SOCKETS) == folder:
-        del os.environ[SOCKETS]
 
 
 def _outcome(item: Any, sent: float, arrivals: list[float], last: float, received: list[int], wanted: int) -> Outcome:

@@ -11,12 +11,12 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from harness.labels import wrapped
+from harness.plots.ratio_axis import ratio_ticks
 from harness.plots.style import INK, drawable, plain_number, titled
 from harness.reporting.wording import ratio
 from harness.sweep.axes import Axis
 from harness.sweep.crossing import scaled
 from harness.sweep.crossings import Found
-from harness.sweep.lines import ratio_ticks
 
 COLOURS = "PuOr"
 """Orange where the arm is later, violet where it is sooner, white where there is no difference: told apart by all eyes."""

@@ -1,7 +1,6 @@
 """Lines over one axis: the ratio to the first arm with its interval, the TTFT itself, and what neighbours went through."""
 
 import itertools
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,11 +8,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from harness.evidence import Arm
 from harness.labels import wrapped
-from harness.plots.style import INK, Look, arm_label, drawable, looks, plain_number, scale_axis, titled, unit_of
+from harness.plots.ratio_axis import scale_ratios
+from harness.plots.style import INK, Look, arm_label, drawable, looks, scale_axis, titled, unit_of
 from harness.stats.quantiles import Floats
 from harness.sweep.axes import Axis
 from harness.sweep.crossing import scaled
@@ -21,7 +20,6 @@ from harness.sweep.crossings import Found
 from harness.sweep.settings import adds
 
 PANEL = 3.0
-MOST_TICKS = 9
 SPREAD = 0.012
 """Arms lie side by side, so that their intervals do not cover one another; a share of the axis' width."""
 STEPS = 16
@@ -100,27 +98,9 @@ def _ratios(
     for one in found:
         if one.axis == axis.key and one.base == base and one.crossing.kind == "one" and one.candidate in look:
             _crossing(axes, one, axis, places, look[one.candidate])
-    axes.set_yscale("log")  # half and double are alike
-    margin = max((max(values) / min(values)) ** 0.08, 1.02)
-    low, high = min(values) / margin, max(values) * margin
-    axes.set_ylim(low, high)
-    ticks = ratio_ticks(low, high)
-    axes.set_yticks(ticks, [plain_number(tick) for tick in ticks])
-    axes.yaxis.set_minor_locator(NullLocator())
+    scale_ratios(axes.yaxis, values)
     axes.set_ylabel(f"{metric} / {wrapped(drawable(base), 24, 2)}'s\n(below 1: sooner)")
     _grid(axes)
-
-
-def ratio_ticks(low: float, high: float) -> list[float]:
-    """Round places for a logarithmic axis of ratios, nine at most, 1 among them where it is inside."""
-    for width in (0.02, 0.05, 0.1):
-        if high / low < 1 + 8 * width:
-            return [round(place * width, 2) for place in range(math.ceil(low / width), math.floor(high / width) + 1)]
-    for steps in ((1.0, 1.2, 1.5, 2.0, 3.0, 5.0, 7.0), (1.0, 2.0, 5.0), (1.0,)):
-        found = [step * 10.0**power for power in range(-6, 7) for step in steps if low <= step * 10.0**power <= high]
-        if len(found) <= MOST_TICKS:
-            return found
-    return [1.0]
 
 
 def _crossing(axes: Axes, one: Found, axis: Axis, places: Mapping[str, float], style: Look) -> None:

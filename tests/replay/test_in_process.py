@@ -3,7 +3,6 @@
 import asyncio
 import os
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,6 +14,7 @@ import pytest
 from harness.replay import in_process
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
+from harness.replay.sockets import SOCKETS, own_sockets
 
 SETTINGS = EngineSettings("m", "float32", 512, 1 << 20, {"store": "mem://x", "arms": ["floor"]})
 METRICS = SimpleNamespace(
@@ -146,37 +146,11 @@ def test_nothing_of_vllm_may_hide_or_split_what_is_compared() -> None:
 
 
 def test_vllms_sockets_get_a_folder_that_goes(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(in_process.SOCKETS, raising=False)
-    engine = InProcessEngine(StreamingEngine(clock, []), LOG, in_process._own_sockets())
-    folder = Path(os.environ[in_process.SOCKETS])
+    monkeypatch.delenv(SOCKETS, raising=False)
+    engine = InProcessEngine(StreamingEngine(clock, []), LOG, own_sockets())
+    folder = Path(os.environ[SOCKETS])
     assert folder.is_dir()
     engine.close()
     engine.close()
     assert not folder.exists()
-    assert in_process.SOCKETS not in os.environ  # a server that is started next must not look there
-
-
-def test_a_second_engine_has_a_folder_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(in_process.SOCKETS, raising=False)
-    first = in_process._own_sockets()
-    second = in_process._own_sockets()  # ours from an earlier start is no wish of the user's
-    folder = os.environ[in_process.SOCKETS]
-    first.close()
-    assert os.environ[in_process.SOCKETS] == folder and Path(folder).is_dir()
-    second.close()
-    assert in_process.SOCKETS not in os.environ
-
-
-def test_a_folder_of_the_users_is_left_to_him(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(in_process.SOCKETS, "/run/of/the/user")
-    in_process._own_sockets().close()
-    assert os.environ[in_process.SOCKETS] == "/run/of/the/user"
-
-
-def test_no_socket_gets_too_long_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(in_process.SOCKETS, raising=False)
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    monkeypatch.setattr(in_process, "LONGEST", len(str(tmp_path)))
-    in_process._own_sockets().close()
-    assert in_process.SOCKETS not in os.environ
-    assert list(tmp_path.iterdir()) == []
+    assert SOCKETS not in os.environ  # a server that is started next must not look there

@@ -12,7 +12,6 @@ from matplotlib.figure import Figure
 
 from harness.sweep.crossing import crossing
 from harness.sweep.crossings import Found, crossings, told
-from harness.sweep.lines import MOST_TICKS, ratio_ticks
 from harness.sweep.outputs import CROSSING_COLUMNS, Outputs, write_outputs
 from harness.sweep.pictures import draw_sweep
 from harness.sweep.state import State
@@ -222,10 +221,3 @@ def test_a_run_that_cannot_be_read_is_a_failed_point(tmp_path: Path) -> None:
     table = long_table(state, points, unreadable)
     assert table.loc[table["point"] == 2, "status"].tolist() == ["failed"]
     assert "cannot be read" in headline(state, table, []) or "cannot be read" in table.loc[table["point"] == 2, "reason"].iloc[0]
-
-
-@pytest.mark.parametrize(("low", "high"), [(0.95, 1.05), (0.8, 1.3), (0.3, 1.1), (0.05, 3.0), (0.001, 1000.0), (0.999, 1.001)])
-def test_ticks_of_a_ratio_are_few_round_and_hold_1(low: float, high: float) -> None:
-    ticks = ratio_ticks(low, high)
-    assert 1.0 in ticks and 1 <= len(ticks) <= MOST_TICKS
-    assert ticks == sorted(ticks) and all(low <= tick <= high for tick in ticks)
