@@ -73,7 +73,7 @@ def _refuse_both(flags: dict[str, Any], keys: list[str]) -> None:
         )
     both = next((key for key in keys if flags.get(key) is not None), None)
     if both is not None:
-        raise UsageError(f"{both} is varied, so {flags[both]} cannot be set for all points as well; leave one of them out")
+        raise UsageError(f"{both} is varied, so '{flags[both]}' cannot be set for all points as well; leave one of them out")
 
 
 def _new_folder(out: Path | None, name: str) -> Path:

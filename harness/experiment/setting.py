@@ -15,7 +15,7 @@ from harness.replay.arrivals import parse_arrivals, times
 from harness.replay.target_url import check_url
 from harness.specs import parse_options, split_spec
 from harness.stats.serving import parse_slo
-from harness.stores.base import redact
+from harness.stores.base import check_store, redact
 from harness.types import DataSet, hit_limit
 from harness.workloads import WORKLOADS
 from harness.workloads.base import Limits, token_block
@@ -89,6 +89,7 @@ def settle(experiment: Experiment) -> Setting:
             )
     _check_peers([arm for arm in arms.values() if isinstance(arm, PeerArm)], experiment)
     check_ranks(experiment.vllm)
+    check_store(experiment.store)
     dtype = models.default_dtype() if experiment.dtype == "auto" else experiment.dtype
     model = models.resolve(experiment.model, dtype)
     if experiment.max_model_len > model.max_positions:

@@ -66,9 +66,14 @@ class Store(ABC):
         self.options = options
 
     @classmethod
+    def settings(cls, url: SplitResult, options: Mapping[str, str]) -> StoreOptions:
+        """The options of a parsed URL, without opening anything. Raises UsageError for what can be told wrong by reading it."""
+        return parse_options(cls.Options, options, f"store '{cls.name}'")
+
+    @classmethod
     def open(cls, url: SplitResult, options: Mapping[str, str]) -> "Store":
         """Open from a parsed URL. A wrapper overrides this: it takes its own options and passes on the rest."""
-        return cls(url, parse_options(cls.Options, options, f"store '{cls.name}'"))
+        return cls(url, cls.settings(url, options))
 
     @abstractmethod
     def exists(self, keys: Sequence[str]) -> int:
@@ -200,6 +205,18 @@ def _redact_option(pair: str) -> str:
 def open_store(url: str) -> Store:
     """Open the store that ``url`` names: ``scheme://place?option=value``, with ``wrapper+`` before it
     as often as wanted. Raises UsageError for what is not known, StoreUnavailable where it cannot be opened."""
+    cls, parts, values = _read(url)
+    return cls.open(parts, values)
+
+
+def check_store(url: str) -> None:
+    """Raise UsageError, as ``open_store`` would, for what reading the URL tells; nothing is opened or created."""
+    cls, parts, values = _read(url)
+    cls.settings(parts, values)
+
+
+def _read(url: str) -> tuple[type[Store], SplitResult, dict[str, str]]:
+    """The store's class, the URL in its parts and its options. Raises UsageError."""
     from harness.stores import STORES
 
     try:
@@ -216,4 +233,4 @@ def open_store(url: str) -> Store:
         if key in values:
             raise UsageError(f"option '{key}' stands twice in '{redact(url)}'")
         values[key] = value
-    return cls.open(parts, values)
+    return cls, parts, values

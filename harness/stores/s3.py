@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from urllib.parse import SplitResult
 
 from harness.errors import ChunkMissing, ChunkTruncated, ReadFailures, SetupError, StoreError
-from harness.stores.base import Buffer, Read, Store, checked_key, is_key
+from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, is_key
 from harness.stores.s3_address import place_of, refuse_secrets
 from harness.stores.s3_client import S3Options, connect
 from harness.stores.s3_errors import explain, is_beyond_the_end
@@ -68,10 +68,10 @@ class S3Store(Store):
             raise self._explained("list the bucket", error) from None
 
     @classmethod
-    def open(cls, url: SplitResult, options: Mapping[str, str]) -> "Store":
+    def settings(cls, url: SplitResult, options: Mapping[str, str]) -> StoreOptions:
         """As every store, but refuse credentials before anything else can quote them."""
         refuse_secrets(url, options)
-        return super().open(url, options)
+        return super().settings(url, options)
 
     def exists(self, keys: Sequence[str]) -> int:
         """HEAD requests, ``concurrency`` of them at once: one round trip for that many keys.

@@ -21,7 +21,7 @@ from pydantic import Field
 
 from harness.errors import UsageError, known
 from harness.specs import parse_options
-from harness.stores.base import Buffer, Read, Store, StoreOptions, open_store, redact, unsplit
+from harness.stores.base import Buffer, Read, Store, StoreOptions, check_store, open_store, redact, unsplit
 from harness.stores.link import Link, Transfer
 from harness.types import total_bytes
 
@@ -63,8 +63,21 @@ class ShapedStore(Store):
         self._log_latency = NormalDist(-variance / 2, math.sqrt(variance)) if variance else None
 
     @classmethod
+    def settings(cls, url: SplitResult, options: Mapping[str, str]) -> ShapedOptions:
+        """The options of ``shaped``; those of what is behind ``shaped+`` are checked as well."""
+        own, inner = cls._apart(url, options)
+        settings = parse_options(cls.Options, own, f"store '{cls.name}'")
+        check_store(inner)
+        return settings
+
+    @classmethod
     def open(cls, url: SplitResult, options: Mapping[str, str]) -> "ShapedStore":
         """Take the options of ``shaped`` and open what is behind ``shaped+`` with the rest."""
+        return cls(url, cls.settings(url, options), open_store(cls._apart(url, options)[1]))
+
+    @classmethod
+    def _apart(cls, url: SplitResult, options: Mapping[str, str]) -> tuple[dict[str, str], str]:
+        """The options that are ours, and the URL behind ``shaped+`` with all others."""
         from harness.stores import STORES
 
         schemes = url.scheme.split("+")
@@ -81,9 +94,7 @@ class ShapedStore(Store):
                 raise known(f"option of store '{url.scheme}'", name, names)
         own = {name: value for name, value in options.items() if name in cls.Options.model_fields}
         rest = {name: value for name, value in options.items() if name not in own}
-        settings = parse_options(cls.Options, own, f"store '{cls.name}'")
-        inner = url._replace(scheme="+".join(schemes[1:]), query=urlencode(rest))
-        return cls(url, settings, open_store(unsplit(inner)))
+        return own, unsplit(url._replace(scheme="+".join(schemes[1:]), query=urlencode(rest)))
 
     def register(self, buffers: Sequence[Any]) -> None:
         """Of the wrapped store."""

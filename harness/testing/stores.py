@@ -16,8 +16,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.errors import UsageError
 from harness.storecheck import CHECKS, Check, NotApplicable, Scoped, fetch, pattern
-from harness.stores.base import Store, open_store
+from harness.stores.base import Store, check_store, open_store
 
 __all__ = ["StoreTests", "fetch", "pattern"]
 
@@ -55,6 +56,13 @@ class StoreTests:
         finally:
             part.clean()
         assert list(store.keys()) == []
+
+    def test_its_url_can_be_checked_without_opening_it(self, url: str) -> None:
+        """What is right passes; an option that there is not is named, with those that there are."""
+        check_store(url)
+        more = f"{url}{'&' if '?' in url else '?'}no_such_option=1"
+        with pytest.raises(UsageError, match="no_such_option"):
+            check_store(more)
 
     @_PROPERTY
     @given(size=st.integers(1, 20_000), draw=st.data())

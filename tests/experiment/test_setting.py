@@ -141,6 +141,10 @@ def test_prompts_with_one_output_token_get_two_and_a_note(tmp_path: Path) -> Non
         ({"max_model_len": 20}, "no prompt of shared_prefix fits the model.*allows 20"),
         ({"max_model_len": 38, "workload": "shared_prefix:prefix=32,suffix=5,output=1"}, "needs 2 output tokens.*output=2"),
         ({"model": "builtin:layer=2"}, "'layer' .did you mean 'layers'"),
+        ({"store": "fil:///tmp/kv"}, "unknown store 'fil' .did you mean 'file'"),
+        ({"store": "shaped+file:///tmp/kv?latency=2"}, "'latency' .did you mean 'latency_ms'"),
+        ({"store": "shaped+redis://localhost:6379?latency_ms=fast"}, "latency_ms='fast' will not do"),
+        ({"store": "shaped+file:///tmp/kv?direct=2"}, "direct='2' will not do"),
         ({"vllm": {"pipeline_parallel_size": 2}}, "pipeline_parallel_size=2 gives ranks other layers"),
     ],
 )

@@ -1,5 +1,6 @@
 """URLs of stores: what is shown of them, and what is said of wrong ones. And the defaults of the contract."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from harness.errors import ReadFailures, StoreUnavailable, UsageError
 from harness.stores import STORES, open_store, redact
-from harness.stores.base import Read, each_read, unsplit
+from harness.stores.base import Read, check_store, each_read, unsplit
 
 
 @pytest.mark.parametrize(
@@ -71,6 +72,12 @@ def test_wrong_urls_are_quoted_without_their_secrets() -> None:
             open_store(url)
         assert "hunter2" not in str(caught.value)
         assert "***" in str(caught.value)
+
+
+def test_checking_a_url_opens_and_creates_nothing(tmp_path: Path) -> None:
+    check_store(f"shaped+file://{tmp_path}/not/yet?latency_ms=2&direct=1")
+    check_store("shaped+redis://nobody.invalid:6379/0?latency_ms=2")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_option_given_twice_is_refused() -> None:
