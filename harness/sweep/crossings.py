@@ -51,40 +51,32 @@ class Found:
         """The sentence without who and where."""
         c, grid = self.crossing, f"{self.axis} {plain(self.values[0])} to {plain(self.values[-1])}"
         leads = ("sooner", "even", "later")
-        if c.kind == "one":  # an open end: at the grid's last value there, the ratio's interval holds 1
-            below = "is" if c.low is not None else "seems"
-            above = "is" if c.high is not None else "seems"
+        if c.kind == "one":
+            below, above = ("seems" if end is None else "is" for end in (c.low, c.high))
             verb = "changes" if below == above == "is" else "seems to change"
-            sides = f"{self.candidate} {below} {leads[c.before + 1]} below it and {above} {leads[c.after + 1]} above"
-            place = f"between {self.axis} {' and '.join(map(plain, c.between[0]))}, at {plain(c.places[0])}"
-            return f"the lead {verb} {place} ({self._interval}) if {self.straight} run straight there; {sides}"
+            sides = f"{self.candidate} {below} {leads[c.before + 1]} below and {above} {leads[c.after + 1]} above"
+            return f"the lead {verb} {self._where}, near {plain(c.places[0])} if {self.straight} run straight there; {sides}"
         if c.kind == "several":
             places = ", ".join(map(plain, c.places))
-            return f"the lead seems to change {len(c.places)} times, at {self.axis} {places}; maybe noise ({self._interval})"
+            return f"the lead seems to change {len(c.places)} times, near {self.axis} {places}; maybe noise"
         if c.before == 0:
             return f"no difference was measured at any value of {grid}"
-        if c.shown and not c.undecided:
+        if not c.open:
             return f"no crossing from {grid}: it is {leads[c.before + 1]} at every value, so one would lie outside the grid"
         return (
             f"no crossing was seen from {grid}, where it seems {leads[c.before + 1]} throughout, "
-            f"but the ratio's interval holds 1 {self._stretch}: one may lie there or outside the grid"
+            f"but the ratio's interval holds 1 at {', '.join(map(plain, c.open))}: one may lie near, or outside the grid"
         )
 
     @property
-    def _interval(self) -> str:
-        c = self.crossing
-        if c.low is None and c.high is None:
-            return "95% interval: anywhere in the grid or beyond"
-        return f"95% interval {self._stretch}"
-
-    @property
-    def _stretch(self) -> str:
-        c = self.crossing
-        if c.low is None and c.high is None:
-            return "everywhere"
-        if c.low is None:
-            return f"below {plain(c.high or 0.0)}, open downwards"
-        return f"above {plain(c.low)}, open upwards" if c.high is None else f"{plain(c.low)} to {plain(c.high)}"
+    def _where(self) -> str:
+        """Between which values the change is shown to lie."""
+        low, high = self.crossing.low, self.crossing.high
+        if low is not None and high is not None:
+            return f"between {self.axis} {plain(low)} and {plain(high)}"
+        if low is None and high is None:
+            return f"along {self.axis}"
+        return f"above {self.axis} {plain(low)}" if low is not None else f"below {self.axis} {plain(high or 0.0)}"
 
 
 def crossings(grid: Grid, points: Sequence[Measured], metric: str) -> list[Found]:
@@ -109,7 +101,7 @@ def told(found: Sequence[Found]) -> list[str]:
     """A sentence for each; where a pair has, along one axis, none at several values of the others, one for all of these."""
     groups: dict[tuple[str, str, str, int], list[Found]] = {}
     for one in found:
-        outside = one.crossing.kind == "none" and one.crossing.shown and not one.crossing.undecided
+        outside = one.crossing.kind == "none" and not one.crossing.open
         groups.setdefault((one.axis, one.base, one.candidate, one.crossing.before if outside else id(one)), []).append(one)
     lines = [_of_all(group, found) if len(group) > 1 else group[0].sentence for group in groups.values()]
     return sorted(lines, key=lambda line: "no crossing" in line)  # those that cross first, else in their order

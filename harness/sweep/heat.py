@@ -104,7 +104,7 @@ def _write(axes: Axes, place: tuple[int, int], row: "pd.Series[Any]", limit: flo
 
 
 def _line(axes: Axes, found: Sequence[Found], x: Axis, y: Axis) -> None:
-    """The places along x where the lead changes, one a value of y, with their intervals."""
+    """The places along x where the lead changes, one a value of y, and between which values each is."""
     points = []
     for one in found:
         if set(one.elsewhere) != {y.key} or one.crossing.kind != "one":

@@ -104,7 +104,7 @@ def _ratios(
 
 
 def _crossing(axes: Axes, one: Found, axis: Axis, places: Mapping[str, float], style: Look) -> None:
-    """The place on the line of 1, with its interval."""
+    """The place on the line of 1, and between which values it is."""
     left, right = min(places.values()), max(places.values())
     low = left if one.crossing.low is None else _place(axis, places, one.crossing.low)
     high = right if one.crossing.high is None else _place(axis, places, one.crossing.high)
@@ -151,7 +151,7 @@ def _series(
 
 
 def _between(at: Floats, values: Floats, under: Floats | None) -> tuple[Floats, Floats]:
-    """The line that a crossing is read off: times run straight over the axis, also those that ratios are made of."""
+    """The line that a crossing's place is read off: times run straight over the axis, also those that ratios are made of."""
     fine = np.unique(np.concatenate([at, *(np.linspace(one, other, STEPS) for one, other in itertools.pairwise(at))]))
     if under is None:
         return fine, np.interp(fine, at, values)

@@ -41,8 +41,8 @@ def report(state: State, table: pd.DataFrame, headline: str, metric: str, found:
 
 
 HOW = (
-    "By the ratios at the values measured, straight lines between them; the interval is where the ratio's interval holds 1 "
-    "(docs/sweep.md)."
+    "Between the nearest values at which the ratio's interval leaves 1 out; near which place is read off a straight line "
+    "(docs/sweep.md). Where it matters, measure values in between."
 )
 
 

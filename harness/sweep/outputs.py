@@ -25,8 +25,8 @@ CROSSING_COLUMNS: Mapping[str, str] = {
     "base": "string",
     "candidate": "string",
     "kind": "string",  # one, none or several
-    "place": "float64",  # in units of the axis; empty where there is not exactly one
-    "low": "float64",  # bounds of the 95% interval; empty where that end is open, beyond the grid
+    "place": "float64",  # by a straight line, in units of the axis; empty where there is not exactly one
+    "low": "float64",  # nearest values around it at which the lead is shown; empty where there is none on that side
     "high": "float64",
     "text": "string",
 }

@@ -52,7 +52,7 @@ def _lines(
     for axis in grid.point_axes:
         note = f"{_fixed(grid, [axis])}\nBars: 95% intervals over the rounds of each point, which was measured by itself."
         if any(one.crossing.kind == "one" for one in found):
-            note += " A thick stretch at 1: where the lead changes."
+            note += " A thick stretch at 1: between which values the lead changes; the tick: near where."
         yield "lines", draw_lines(table, axis, arms, metric, found, note)
 
 
@@ -102,7 +102,8 @@ def _point_maps(
             if not arm.bound and arm.name != base
         }
         there = [_without(one, layer) for one in found if all(one.elsewhere.get(key) == value for key, value in layer.items())]
-        note = f"{_fixed(grid, [x, y], layer)}\n{MARKS} Diamonds: where along {x.key} the lead changes, with its interval."
+        diamonds = f"Diamonds: near where along {x.key} the lead changes, and between which values."
+        note = f"{_fixed(grid, [x, y], layer)}\n{MARKS} {diamonds}"
         yield "map" if not others else f"map-{number}", draw_heat(panels, x, y, base, metric, there, note)
 
 

@@ -78,7 +78,7 @@ def _change(found: Sequence[Found], base: str, candidate: str) -> str:
     for axis in dict.fromkeys(one.axis for one in mine):
         places = sorted(one.crossing.places[0] for one in mine if one.axis == axis)
         span = three_digits(places[0]) + (f" to {three_digits(places[-1])}" if len(places) > 1 else "")
-        parts.append(f"{axis} at {span}")
+        parts.append(f"{axis} near {span}")
     return f"; the lead changes along {' and along '.join(parts)}, depending on the other axis"
 
 

@@ -47,10 +47,10 @@ def test_a_known_crossing_is_found_with_an_interval_around_it(tmp_path: Path) ->
     assert list(row) == list(CROSSING_COLUMNS)
     assert (row["kind"], row["base"], row["candidate"]) == ("one", *ARMS)
     assert float(row["place"]) == pytest.approx(3, rel=0.05)
-    assert float(row["low"]) < 3 < float(row["high"])
+    assert (float(row["low"]), float(row["high"])) == (2, 4)
     assert "sooner at 2, later at 2 of 4 points" in found.lines[0]
-    assert "the lead changes between concurrency 2 and 4, at " in found.lines[0]
-    assert f"{ARMS[1]} is sooner below it and is later above" in found.lines[0]
+    assert "the lead changes between concurrency 2 and 4, near " in found.lines[0]
+    assert f"{ARMS[1]} is sooner below and is later above" in found.lines[0]
     assert "## Where the lead changes" in text and "pictures/lines.png" in text
 
 
@@ -58,7 +58,7 @@ def test_between_values_far_apart_it_is_where_the_times_cross(tmp_path: Path) ->
     """The ratio bends between 8 and 32 ms: as a straight line its logarithm would cross at 25."""
     state = made_up(tmp_path, ["store.latency_ms=0,8,32"], crossing_at_20)
     found, _ = outputs(state)
-    assert "the lead changes between store.latency_ms 8 and 32, at " in found.lines[0]
+    assert "the lead changes between store.latency_ms 8 and 32, near " in found.lines[0]
     place = pd.read_csv(tmp_path / "crossings.csv")["place"][0]
     assert place == pytest.approx(20, rel=0.03)
     line = next(line for line in figures_of(state)["lines"].axes[0].lines if line.get_markevery())
@@ -89,7 +89,7 @@ def test_a_grid_of_two_axes_tells_the_lead_line_by_line(tmp_path: Path) -> None:
     assert [one.elsewhere for one in along] == [{"workload.prefix": "512"}, {"workload.prefix": "1024"}]
     assert all(one.crossing.places[0] == pytest.approx(3, rel=0.1) for one in along)
     across = [one for one in found if one.axis == "workload.prefix"]
-    assert all(one.crossing.kind == "none" and one.crossing.shown for one in across)
+    assert all(one.crossing.kind == "none" and not one.crossing.open for one in across)
     assert any("at concurrency=1, 2: no crossing from workload.prefix 512 to 1,024: it is sooner" in line for line in told(found))
     assert any("outside the grid" in line for line in told(found))
 
@@ -99,22 +99,25 @@ def test_where_two_arms_are_even_nothing_is_claimed(tmp_path: Path) -> None:
     assert found.lines[0].startswith(
         "no difference could be shown between layerwise:depth=4 and chunkwise:pool=0 at any of 3 points"
     )
-    assert "95% interval" in found.lines[1] or "holds 1" in found.lines[1]
+    assert "seems to change" in found.lines[1] or "holds 1" in found.lines[1]
 
 
 @pytest.mark.parametrize(
     ("half", "said"),
     [
-        (0.1, "the lead changes between concurrency 1 and 3, at 2 (95% interval 1.8 to 2.2) if times run straight there; "
-              "b is sooner below it and is later above"),
-        (0.6, "the lead seems to change between concurrency 1 and 3, at 2 "
-              "(95% interval: anywhere in the grid or beyond) if times run straight there; "
-              "b seems sooner below it and seems later above"),
+        ((0.1, 0.1), "the lead changes between concurrency 1 and 3, near 2 if times run straight there; "
+                     "b is sooner below and is later above"),
+        ((0.6, 0.1), "the lead seems to change below concurrency 3, near 2 if times run straight there; "
+                     "b seems sooner below and is later above"),
+        ((0.1, 0.6), "the lead seems to change above concurrency 1, near 2 if times run straight there; "
+                     "b is sooner below and seems later above"),
+        ((0.6, 0.6), "the lead seems to change along concurrency, near 2 if times run straight there; "
+                     "b seems sooner below and seems later above"),
     ],
 )  # fmt: skip
-def test_what_is_not_shown_only_seems(half: float, said: str) -> None:
-    logs = [-0.5, 0.5]
-    found = crossing([1, 3], logs, [log - half for log in logs], [log + half for log in logs])
+def test_what_is_not_shown_only_seems(half: tuple[float, float], said: str) -> None:
+    leads = [-0.5, 0.5]
+    found = crossing([1, 3], leads, *([lead + side * one for lead, one in zip(leads, half, strict=True)] for side in (-1, 1)))
     assert Found("concurrency", {}, "p50", "a", "b", (1.0, 3.0), "times", found).sentence == f"b against a: {said}"
 
 
