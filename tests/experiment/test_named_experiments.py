@@ -1,5 +1,8 @@
 """The experiments that can be run by name: each can be planned as it stands."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from harness.config import experiment_folders, merge, read_experiment
@@ -28,3 +31,12 @@ def test_one_that_needs_a_file_says_how_to_give_it(name: str) -> None:
     given = experiment_of(read_experiment(name), {"workload.path": "nowhere.jsonl"})
     with pytest.raises(UsageError, match=r"nowhere\.jsonl"):
         settle(given)
+
+
+@pytest.mark.parametrize("path", sorted(experiment_folders()[1].glob("r[0-9]*.toml")), ids=lambda path: path.stem)
+def test_a_claim_says_what_is_expected_how_long_it_takes_and_how_to_run_it_on_a_gpu(path: Path) -> None:
+    told = "".join(line for line in path.read_text(encoding="utf-8").splitlines(keepends=True) if line.startswith("#"))
+    assert told.startswith(f"# R{int(path.stem[1:3])}: ")
+    assert re.search(r"^# Expected: ", told, re.MULTILINE)
+    assert re.search(r"^# Takes \d+ minutes on 2 cores\.$", told, re.MULTILINE)
+    assert re.search(r"^# On a GPU node: .*--model", told, re.MULTILINE)
