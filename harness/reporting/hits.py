@@ -23,7 +23,7 @@ def hits(summary: Summary) -> Grid | None:
     rows = summary.evidence.rows
     if rows.empty:
         return None
-    held = rows.groupby(["pair", "prompt"])["expected_hit_tokens"].transform("max") > 0
+    held = rows.groupby("prompt")["expected_hit_tokens"].transform("max") > 0
     groups = {"hits": rows[held], "misses": rows[~held]}
     if any(group.empty for group in groups.values()):
         return None

@@ -1,11 +1,12 @@
 """Where along an axis the lead changes between two arms. Pure.
 
 At each measured value of the axis there is a number whose sign says who leads (a log ratio, or a difference of times)
-with its 95% interval; where the interval leaves 0 out, the lead is shown. That the lead changes is sure between the
-nearest values on either side at which it is shown. Where between them, nothing that was measured says: the place is
-read off a straight line, over the axis as it is or over its logarithm.
+with its 95% interval; where the interval leaves 0 out, the lead is shown. It changes between two neighbouring values at
+which opposite leads are shown, whatever the values between them seem to say. Where between them, nothing that was
+measured tells: the place is read off straight lines, over the axis as it is or over its logarithm.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import numpy as np
 
 from harness.stats.quantiles import Floats
 
-Kind = Literal["one", "none", "several"]
+Kind = Literal["one", "several", "seems", "none"]
 
 LOG_FROM = 4.0
 """An axis is taken by its logarithm where all values are above 0 and the largest is that many times the smallest."""
@@ -23,17 +24,17 @@ LOG_FROM = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
-    """``kind``: the lead changes once, never or several times between the values measured.
+    """``kind``: the lead is shown to change once or several times, only seems to change, or does not.
 
-    ``places`` are where it does by a straight line, in units of the axis. ``low`` and ``high`` are the nearest values
-    around the one place at which the lead is shown, None where there is none on that side. ``open``: the values at which
-    the interval holds 0. ``before`` and ``after``: the sign of the lead at the lowest and the highest value where it is not 0.
+    ``between``: for each shown change the values around it. Where it only seems to change there is one pair, with None on
+    the side, or both, where no value shows the lead. ``places``: near where, in units of the axis, one a pair. ``before``
+    and ``after``: the sign of the lead at the lowest and the highest value that shows it, or else of the first and the
+    last lead that is not 0. ``open``: the values that show nothing.
     """
 
     kind: Kind
+    between: tuple[tuple[float | None, float | None], ...]
     places: tuple[float, ...]
-    low: float | None
-    high: float | None
     open: tuple[float, ...]
     before: int
     after: int
@@ -50,36 +51,41 @@ def crossing(
     """The crossing of ``leads`` with bounds, at two or more different values ``at`` of an axis, in any order.
 
     ``by_log``: they run straight over the axis' logarithm, where it is ``scaled``. Bounds may be infinite where nothing
-    is known. Raises ValueError for fewer than two values.
+    is known. Raises ValueError for fewer than two values, one that comes twice, and a lead that is no finite number.
     """
-    if len(at) < 2:
-        raise ValueError("a crossing needs two values of the axis")
+    if len(at) < 2 or len(set(at)) < len(at) or not np.all(np.isfinite(leads)):
+        raise ValueError("a crossing needs two different values of the axis or more, and a finite lead at each")
     order = np.argsort(np.asarray(at, dtype=np.float64))
     x, middle, low, high = (np.asarray(one, dtype=np.float64)[order] for one in (at, leads, lows, highs))
-    by_log = by_log and scaled(list(at))
-    places = _zeros(np.log(x) if by_log else x, middle)
-    back = math.exp if by_log else float
-    shown = (low > 0) | (high < 0)
-    kind: Kind = "one" if len(places) == 1 else "several" if places else "none"
-    signs = [np.sign(value) for value in middle if value] or [0]
-    below = above = None
-    if kind == "one":
-        place = back(places[0])
-        below = max((float(value) for value in x[shown & (x <= place)]), default=None)
-        above = min((float(value) for value in x[shown & (x >= place)]), default=None)
-    return Crossing(
-        kind,
-        tuple(back(one) for one in places),
-        below,
-        above,
-        tuple(float(value) for value in x[~shown]),
-        int(signs[0]),
-        int(signs[-1]),
-    )
+    shown = ((low > 0) & (middle > 0)) | ((high < 0) & (middle < 0))
+    changes = _zeros(x, middle, by_log and scaled(list(at)))
+    told = [(float(value), int(np.sign(lead))) for value, lead in zip(x[shown], middle[shown], strict=True)]
+    between: list[tuple[float | None, float | None]] = [
+        (one[0], other[0]) for one, other in itertools.pairwise(told) if one[1] != other[1]
+    ]
+    kind: Kind = "one" if len(between) == 1 else "several" if between else "none"
+    if not between and changes:
+        left = max((value for value, _ in told if value < changes[0]), default=None)
+        right = min((value for value, _ in told if value > changes[-1]), default=None)
+        if left is None or right is None:  # else both show the same lead, and what lies between is noise
+            kind, between = "seems", [(left, right)]
+    signs = [sign for _, sign in told] or [int(np.sign(lead)) for lead in middle if lead] or [0]
+    if kind == "seems":
+        signs = [int(np.sign(lead)) for lead in middle if lead]
+    places = tuple(_inside(changes, pair) for pair in between)
+    return Crossing(kind, tuple(between), places, tuple(float(value) for value in x[~shown]), signs[0], signs[-1])
 
 
-def _zeros(line: Floats, values: Floats) -> list[float]:
-    """Where the straight lines between the values change their sign."""
+def _inside(changes: Sequence[float], pair: tuple[float | None, float | None]) -> float:
+    """The middle one of the sign changes between the two values: an odd number where they show opposite leads."""
+    low, high = (-math.inf if pair[0] is None else pair[0]), (math.inf if pair[1] is None else pair[1])
+    inside = [place for place in changes if low <= place <= high]
+    return inside[len(inside) // 2]
+
+
+def _zeros(x: Floats, values: Floats, by_log: bool) -> list[float]:
+    """Where straight lines between the values change their sign."""
+    line, back = (np.log(x), math.exp) if by_log else (x, float)
     found: list[float] = []
     last, even = None, []  # place and value of the last one that is not 0; the places since then where it is
     for place, value in zip(line, values, strict=True):
@@ -87,6 +93,7 @@ def _zeros(line: Floats, values: Floats) -> list[float]:
             even.append(place)
             continue
         if last is not None and (value > 0) != (last[1] > 0):
-            found.append(float(np.mean(even) if even else last[0] + (place - last[0]) * last[1] / (last[1] - value)))
+            zero = np.mean(even) if even else last[0] + (place - last[0]) * last[1] / (last[1] - value)
+            found.append(min(max(back(zero), back(last[0])), back(place)))  # back and forth, it may miss by a rounding
         last, even = (place, value), []
     return found

@@ -14,7 +14,7 @@ from harness.stats import compare
 from harness.sweep.axes import Axis
 from harness.sweep.crossing import Crossing, crossing
 from harness.sweep.grid import Grid, arm_values
-from harness.sweep.settings import adds
+from harness.sweep.settings import straight_along
 from harness.sweep.table import Measured, arms_in
 
 FEW_ARMS = 8
@@ -28,7 +28,7 @@ Series = list[tuple[float, float, float, float]]
 class Found:
     """A crossing along ``axis`` at ``elsewhere``, the values of the other axes.
 
-    ``values`` are those with both arms; ``straight`` is what was taken to run straight between them, times or ratios.
+    ``values`` are those with both arms; ``straight`` is what may run straight between them, times or ratios, or empty.
     """
 
     axis: str
@@ -51,14 +51,20 @@ class Found:
         """The sentence without who and where."""
         c, grid = self.crossing, f"{self.axis} {plain(self.values[0])} to {plain(self.values[-1])}"
         leads = ("sooner", "even", "later")
-        if c.kind == "one":
-            below, above = ("seems" if end is None else "is" for end in (c.low, c.high))
-            verb = "changes" if below == above == "is" else "seems to change"
+        unsure = f", not told apart at {', '.join(map(plain, c.open))}" if c.open else ""
+        if c.kind in ("one", "several"):
+            times = "" if c.kind == "one" else f" {len(c.between)} times:"
+            where = ", ".join(f"between {plain(low or 0.0)} and {plain(high or 0.0)}{self._near(place)}"
+                              for (low, high), place in zip(c.between, c.places, strict=True))  # fmt: skip
+            ends = [value for value in self.values if value not in c.open]
+            sides = f"{self.candidate} is {leads[c.before + 1]} at {plain(ends[0])} and {leads[c.after + 1]} at {plain(ends[-1])}"
+            return f"the lead changes{times} along {self.axis} {where}; {sides}{unsure}"
+        if c.kind == "seems":
+            (low, high), verb = c.between[0], "the lead seems to change"
+            below, above = ("seems" if end is None else "is" for end in (low, high))
+            place = "" if low is high else f" above {plain(low)}" if low is not None else f" below {plain(high or 0.0)}"
             sides = f"{self.candidate} {below} {leads[c.before + 1]} below and {above} {leads[c.after + 1]} above"
-            return f"the lead {verb} {self._where}, near {plain(c.places[0])} if {self.straight} run straight there; {sides}"
-        if c.kind == "several":
-            places = ", ".join(map(plain, c.places))
-            return f"the lead seems to change {len(c.places)} times, near {self.axis} {places}; maybe noise"
+            return f"{verb} along {self.axis}{place}{self._near(c.places[0])}; {sides}{unsure}"
         if c.before == 0:
             return f"no difference was measured at any value of {grid}"
         if not c.open:
@@ -68,15 +74,8 @@ class Found:
             f"but the ratio's interval holds 1 at {', '.join(map(plain, c.open))}: one may lie near, or outside the grid"
         )
 
-    @property
-    def _where(self) -> str:
-        """Between which values the change is shown to lie."""
-        low, high = self.crossing.low, self.crossing.high
-        if low is not None and high is not None:
-            return f"between {self.axis} {plain(low)} and {plain(high)}"
-        if low is None and high is None:
-            return f"along {self.axis}"
-        return f"above {self.axis} {plain(low)}" if low is not None else f"below {self.axis} {plain(high or 0.0)}"
+    def _near(self, place: float) -> str:
+        return f", near {plain(place)} if {self.straight} run straight there" if self.straight else ""
 
 
 def crossings(grid: Grid, points: Sequence[Measured], metric: str) -> list[Found]:
@@ -91,8 +90,8 @@ def crossings(grid: Grid, points: Sequence[Measured], metric: str) -> list[Found
                 continue
             values.sort()
             at, leads, lows, highs = zip(*values, strict=True)
-            straight, by_log = ("times", False) if adds(axis) else ("ratios", True)
-            place = crossing(at, leads, lows, highs, by_log=by_log)
+            straight = straight_along(axis)
+            place = crossing(at, leads, lows, highs, by_log=straight == "ratios")
             found.append(Found(axis.key, elsewhere, metric, base, candidate, at, straight, place))
     return found
 
@@ -129,7 +128,7 @@ def _along_points(axis: Axis, grid: Grid, points: Sequence[Measured], metric: st
     for point in points:
         groups.setdefault(tuple(point.values[key] for key in others), []).append(point)
     for (base, candidate), (elsewhere, group) in itertools.product(pairs_of(arms_in(points)), groups.items()):
-        lead = difference if adds(axis) else log_ratio
+        lead = difference if straight_along(axis) == "times" else log_ratio
         leads = [(float(point.values[axis.key]), lead(point, base.name, candidate.name, metric)) for point in group]
         series = [(value, *one) for value, one in leads if one is not None]
         yield (base.name, candidate.name, dict(zip(others, elsewhere, strict=True))), series

@@ -110,11 +110,9 @@ def _line(axes: Axes, found: Sequence[Found], x: Axis, y: Axis) -> None:
         if set(one.elsewhere) != {y.key} or one.crossing.kind != "one":
             continue
         line = _index(_ordered(y), y, _typed(y, one.elsewhere[y.key]))
-        at = _position(x, one.crossing.places[0])
-        low = -0.5 if one.crossing.low is None else _position(x, one.crossing.low)
-        high = len(x.values) - 0.5 if one.crossing.high is None else _position(x, one.crossing.high)
+        low, high = (_position(x, end) for end in one.crossing.between[0] if end is not None)
         axes.hlines(line, low, high, color=INK, linewidth=1.4, zorder=4)
-        points.append((line, at))
+        points.append((line, _position(x, one.crossing.places[0]) if one.straight else (low + high) / 2))
     if points:
         points.sort()
         axes.plot([at for _, at in points], [line for line, _ in points], "-D", color=INK, markersize=5, linewidth=1.8,

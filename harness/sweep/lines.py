@@ -17,7 +17,7 @@ from harness.stats.quantiles import Floats
 from harness.sweep.axes import Axis
 from harness.sweep.crossing import scaled
 from harness.sweep.crossings import Found
-from harness.sweep.settings import adds
+from harness.sweep.settings import straight_along
 
 PANEL = 3.0
 SPREAD = 0.012
@@ -105,12 +105,11 @@ def _ratios(
 
 def _crossing(axes: Axes, one: Found, axis: Axis, places: Mapping[str, float], style: Look) -> None:
     """The place on the line of 1, and between which values it is."""
-    left, right = min(places.values()), max(places.values())
-    low = left if one.crossing.low is None else _place(axis, places, one.crossing.low)
-    high = right if one.crossing.high is None else _place(axis, places, one.crossing.high)
+    low, high = (_place(axis, places, end) for end in one.crossing.between[0])
     axes.hlines(1.0, low, high, color=style.colour, linewidth=5, alpha=0.35, zorder=1)
-    place = _place(axis, places, one.crossing.places[0])
-    axes.plot([place], [1.0], "|", color=style.colour, markersize=16, markeredgewidth=2.2, zorder=3)
+    if one.straight:
+        place = _place(axis, places, one.crossing.places[0])
+        axes.plot([place], [1.0], "|", color=style.colour, markersize=16, markeredgewidth=2.2, zorder=3)
 
 
 def _seconds(
@@ -142,7 +141,7 @@ def _series(
     known = np.isfinite(low) & np.isfinite(high)
     axes.vlines(x[known], low[known], high[known], color=style.colour, linewidth=1.4)
     marks: Any = None
-    if axis.numbers is not None and adds(axis):
+    if axis.numbers is not None and straight_along(axis) == "times":
         at = rows[axis.key].to_numpy(float)
         fine, middle = _between(at, middle, under)
         x, marks = np.array([_place(axis, {}, one) for one in fine]) + shift, np.searchsorted(fine, at).tolist()

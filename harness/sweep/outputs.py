@@ -24,9 +24,9 @@ CROSSING_COLUMNS: Mapping[str, str] = {
     "metric": "string",
     "base": "string",
     "candidate": "string",
-    "kind": "string",  # one, none or several
-    "place": "float64",  # by a straight line, in units of the axis; empty where there is not exactly one
-    "low": "float64",  # nearest values around it at which the lead is shown; empty where there is none on that side
+    "kind": "string",  # one, several, seems (not shown on both sides) or none
+    "place": "float64",  # by a straight line, in units of the axis; empty where there is not one, or no line is known
+    "low": "float64",  # the values around it at which the lead is shown; empty where there is none on that side
     "high": "float64",
     "text": "string",
 }
@@ -73,9 +73,9 @@ def _crossing_table(found: Sequence[Found]) -> pd.DataFrame:
             "base": one.base,
             "candidate": one.candidate,
             "kind": one.crossing.kind,
-            "place": one.crossing.places[0] if one.crossing.kind == "one" else None,
-            "low": one.crossing.low,
-            "high": one.crossing.high,
+            "place": one.crossing.places[0] if one.straight and len(one.crossing.places) == 1 else None,
+            "low": one.crossing.between[0][0] if len(one.crossing.between) == 1 else None,
+            "high": one.crossing.between[0][1] if len(one.crossing.between) == 1 else None,
             "text": one.sentence,
         }
         for one in found

@@ -20,17 +20,24 @@ NOT_VARIED: Mapping[str, str] = {
 """Settings that are no axes, and why."""
 
 
+ADDING = {
+    "concurrency", "neighbours", "store.latency_ms", "model.layers",
+    "workload.prefix", "workload.suffix", "workload.document", "workload.question", "workload.shared", "workload.scale",
+}  # fmt: skip
+"""Settings of which each unit adds about as much time as the last: round trips, tokens, layers, requests under way."""
+
+
 def is_arm_axis(axis: Axis) -> bool:
     """Whether its values become arms; those of every other axis become points."""
     return bool(axis.owner) and axis.owner not in OPENED
 
 
-def adds(axis: Axis) -> bool:
-    """Whether each unit of it adds about as much time as the last: latency, tokens, requests under way.
-
-    An option of an engine (threads, readers, depth) and a bandwidth divide the time instead.
-    """
-    return not is_arm_axis(axis) and not axis.option.endswith("_mbps")
+def straight_along(axis: Axis) -> str:
+    """What runs about straight between two values: ``times`` where each unit adds as much as the last, the logarithms of
+    ``ratios`` where it divides (an option of an engine such as pool, a bandwidth); empty where neither is known."""
+    if axis.key in ADDING:
+        return "times"
+    return "ratios" if is_arm_axis(axis) or axis.option.endswith("_mbps") else ""
 
 
 def check_key(axis: Axis, experiment: Experiment) -> None:

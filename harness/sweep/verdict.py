@@ -76,9 +76,9 @@ def _change(found: Sequence[Found], base: str, candidate: str) -> str:
         return f"; {mine[0].finding if not mine[0].elsewhere else mine[0].sentence}"
     parts = []
     for axis in dict.fromkeys(one.axis for one in mine):
-        places = sorted(one.crossing.places[0] for one in mine if one.axis == axis)
-        span = three_digits(places[0]) + (f" to {three_digits(places[-1])}" if len(places) > 1 else "")
-        parts.append(f"{axis} near {span}")
+        pairs = dict.fromkeys(one.crossing.between[0] for one in mine if one.axis == axis)
+        spans = (f"{three_digits(low or 0.0)} and {three_digits(high or 0.0)}" for low, high in pairs)
+        parts.append(f"{axis} between {' or '.join(spans)}")
     return f"; the lead changes along {' and along '.join(parts)}, depending on the other axis"
 
 

@@ -70,6 +70,13 @@ def test_an_arm_without_a_run_that_counts_has_dashes(tmp_path: Path) -> None:
     assert [cell.text for cell in layerwise[1:]] == ["-"] * 4
 
 
+def test_a_hit_is_one_also_where_the_round_has_none_but_recompute(tmp_path: Path) -> None:
+    """Of rounds 0 and 1 (runs 0 to 2, 3 to 5) the other arms are void."""
+    grid = hits(summary_of(tmp_path, 10, void=dict.fromkeys((0, 1, 4, 5), "a proof failed")))
+    assert grid is not None
+    assert grid.head[1::2] == ["hits, 14 requests a run: p50 (ms)", "misses, 10 requests a run: p50 (ms)"]
+
+
 def test_the_report_and_the_page_show_it(tmp_path: Path) -> None:
     summary = summary_of(tmp_path, 10)
     assert "## Requests that hit, and requests that miss" in report(summary, [])

@@ -49,8 +49,8 @@ def test_a_known_crossing_is_found_with_an_interval_around_it(tmp_path: Path) ->
     assert float(row["place"]) == pytest.approx(3, rel=0.05)
     assert (float(row["low"]), float(row["high"])) == (2, 4)
     assert "sooner at 2, later at 2 of 4 points" in found.lines[0]
-    assert "the lead changes between concurrency 2 and 4, near " in found.lines[0]
-    assert f"{ARMS[1]} is sooner below and is later above" in found.lines[0]
+    assert "the lead changes along concurrency between 2 and 4, near " in found.lines[0]
+    assert f"{ARMS[1]} is sooner at 1 and later at 8" in found.lines[0]
     assert "## Where the lead changes" in text and "pictures/lines.png" in text
 
 
@@ -58,7 +58,7 @@ def test_between_values_far_apart_it_is_where_the_times_cross(tmp_path: Path) ->
     """The ratio bends between 8 and 32 ms: as a straight line its logarithm would cross at 25."""
     state = made_up(tmp_path, ["store.latency_ms=0,8,32"], crossing_at_20)
     found, _ = outputs(state)
-    assert "the lead changes between store.latency_ms 8 and 32, near " in found.lines[0]
+    assert "the lead changes along store.latency_ms between 8 and 32, near " in found.lines[0]
     place = pd.read_csv(tmp_path / "crossings.csv")["place"][0]
     assert place == pytest.approx(20, rel=0.03)
     line = next(line for line in figures_of(state)["lines"].axes[0].lines if line.get_markevery())
@@ -105,20 +105,38 @@ def test_where_two_arms_are_even_nothing_is_claimed(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("half", "said"),
     [
-        ((0.1, 0.1), "the lead changes between concurrency 1 and 3, near 2 if times run straight there; "
-                     "b is sooner below and is later above"),
-        ((0.6, 0.1), "the lead seems to change below concurrency 3, near 2 if times run straight there; "
-                     "b seems sooner below and is later above"),
-        ((0.1, 0.6), "the lead seems to change above concurrency 1, near 2 if times run straight there; "
-                     "b is sooner below and seems later above"),
+        ((0.1, 0.1), "the lead changes along concurrency between 1 and 3, near 2 if times run straight there; "
+                     "b is sooner at 1 and later at 3"),
+        ((0.6, 0.1), "the lead seems to change along concurrency below 3, near 2 if times run straight there; "
+                     "b seems sooner below and is later above, not told apart at 1"),
+        ((0.1, 0.6), "the lead seems to change along concurrency above 1, near 2 if times run straight there; "
+                     "b is sooner below and seems later above, not told apart at 3"),
         ((0.6, 0.6), "the lead seems to change along concurrency, near 2 if times run straight there; "
-                     "b seems sooner below and seems later above"),
+                     "b seems sooner below and seems later above, not told apart at 1, 3"),
     ],
 )  # fmt: skip
 def test_what_is_not_shown_only_seems(half: tuple[float, float], said: str) -> None:
     leads = [-0.5, 0.5]
     found = crossing([1, 3], leads, *([lead + side * one for lead, one in zip(leads, half, strict=True)] for side in (-1, 1)))
     assert Found("concurrency", {}, "p50", "a", "b", (1.0, 3.0), "times", found).sentence == f"b against a: {said}"
+
+
+def test_several_changes_that_are_shown_are_all_told() -> None:
+    leads = [-0.5, 0.5, -0.5]
+    found = crossing([1, 3, 5], leads, [lead - 0.1 for lead in leads], [lead + 0.1 for lead in leads])
+    assert Found("concurrency", {}, "p50", "a", "b", (1.0, 3.0, 5.0), "times", found).finding == (
+        "the lead changes 2 times: along concurrency between 1 and 3, near 2 if times run straight there, "
+        "between 3 and 5, near 4 if times run straight there; b is sooner at 1 and sooner at 5"
+    )
+
+
+def test_along_what_neither_adds_nor_divides_no_place_is_named(tmp_path: Path) -> None:
+    def by_limit(values: Mapping[str, str], arm: str) -> float:
+        return 0.5 if arm.startswith("layerwise") else 0.3 + 0.1 * float(values["vllm.max_num_seqs"])
+
+    found, _ = outputs(made_up(tmp_path, ["vllm.max_num_seqs=1,4"], by_limit))
+    assert "the lead changes along vllm.max_num_seqs between 1 and 4; layerwise:depth=4 is later at 1" in found.lines[0]
+    assert pd.read_csv(tmp_path / "crossings.csv")["place"].isna().all()
 
 
 def test_points_that_failed_are_in_the_table_the_report_and_the_map(tmp_path: Path) -> None:
