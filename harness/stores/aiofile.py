@@ -16,7 +16,7 @@ from pydantic import Field
 
 from harness.errors import ReadFailures, SetupError, StoreError
 from harness.stores.base import Read, StoreOptions
-from harness.stores.directory import DirectoryStore, named_directory
+from harness.stores.directory import DirectoryStore
 from harness.stores.file_errors import missing, truncated, unavailable
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ class AioFileStore(DirectoryStore):
             import aiofiles
         except ImportError:
             raise SetupError("aiofile stores need the package aiofiles; install it: pip install 'aiofiles>=24'") from None
-        super().__init__(url, options, named_directory(url))
+        super().__init__(url, options)
         self._open_file = aiofiles.open
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="aiofile") if options.threads else None
         self._loop = _LoopThread()

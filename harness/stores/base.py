@@ -71,6 +71,12 @@ class Store(ABC):
         return parse_options(cls.Options, options, f"store '{cls.name}'")
 
     @classmethod
+    def check_address(cls, url: SplitResult) -> None:
+        """Raise UsageError where what stands before ``?`` is no address of such a store; no password may be quoted."""
+        if not cls.wraps and url.scheme != cls.name:
+            raise UsageError(f"there is no store '{url.scheme}'; write {cls.name}://")
+
+    @classmethod
     def open(cls, url: SplitResult, options: Mapping[str, str]) -> "Store":
         """Open from a parsed URL. A wrapper overrides this: it takes its own options and passes on the rest."""
         return cls(url, cls.settings(url, options))
@@ -188,6 +194,8 @@ def redact(url: str) -> str:
     """The URL without its password, and with ``***`` for the value of every option whose name sounds
     like a secret; for results, logs and pictures. Takes any text, so that errors can quote a wrong URL."""
     address, question, query = url.partition("?")
+    if "@" in query and "://" in address and not address.partition("://")[2].startswith("/"):
+        address, question, query = url, "", ""  # the "?" may be a password's
     scheme, colon, rest = address.partition("://") if "://" in address else ("", "", address)
     # Up to the last "@", since a password that was not percent-encoded may hold "/" and "@".
     user, at, place = rest.rpartition("@")
@@ -227,6 +235,7 @@ def _read(url: str) -> tuple[type[Store], SplitResult, dict[str, str]]:
         raise UsageError(f"'{redact(url)}' is not a store URL; write for instance file:///tmp/kv or mem://kv")
     scheme = parts.scheme.partition("+")[0]
     cls = STORES.get(scheme)
+    cls.check_address(parts)  # first: what looks like options may be a password's, and would be quoted
     pairs = parse_qsl(parts.query, keep_blank_values=True)
     values: dict[str, str] = {}
     for key, value in pairs:

@@ -29,10 +29,21 @@ class DirectoryStore(Store):
     descriptor would have to be checked (2 µs) to notice that its object was replaced or deleted.
     """
 
-    def __init__(self, url: SplitResult, options: StoreOptions, root: Path) -> None:
-        """Make ``root`` and prove that it can be written. Raises StoreUnavailable."""
+    @classmethod
+    def directory_of(cls, url: SplitResult) -> Path:
+        """The directory that a URL names. Raises UsageError."""
+        return named_directory(url)
+
+    @classmethod
+    def check_address(cls, url: SplitResult) -> None:
+        """It names a directory."""
+        super().check_address(url)
+        cls.directory_of(url)
+
+    def __init__(self, url: SplitResult, options: StoreOptions) -> None:
+        """Make the directory and prove that it can be written. Raises UsageError, StoreUnavailable."""
         super().__init__(url, options)
-        self.root = root
+        self.root = root = self.directory_of(url)
         try:
             root.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryFile(dir=root):

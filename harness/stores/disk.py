@@ -9,7 +9,7 @@ from pydantic import Field
 
 from harness.stores.base import Buffer, Read, StoreOptions
 from harness.stores.direct_io import DirectReader
-from harness.stores.directory import DirectoryStore, named_directory
+from harness.stores.directory import DirectoryStore
 from harness.stores.file_errors import truncated, unavailable
 from harness.stores.page_cache import drop
 
@@ -29,7 +29,7 @@ class DiskStore(DirectoryStore):
 
     def __init__(self, url: SplitResult, options: DiskOptions) -> None:
         """Open. Raises UsageError for a URL that names no path, StoreUnavailable for a path that won't do."""
-        super().__init__(url, options, named_directory(url))
+        super().__init__(url, options)
         self.options: DiskOptions = options
         self._direct = DirectReader(self.root) if options.direct else None
 

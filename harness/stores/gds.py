@@ -17,7 +17,7 @@ from harness.chunkfile import ALIGNMENT
 from harness.errors import ReadFailures, SetupError, StoreError, StoreUnavailable
 from harness.stores.base import Buffer, Memory, Read, StoreOptions
 from harness.stores.direct_io import DirectReader
-from harness.stores.directory import DirectoryStore, named_directory
+from harness.stores.directory import DirectoryStore
 from harness.stores.file_errors import truncated, unavailable
 from harness.stores.kvikio_process import Compat, KvikioProcess, Settings, one_line
 from harness.stores.page_cache import drop
@@ -66,7 +66,7 @@ class GdsStore(DirectoryStore):
         self._kvikio = _PROCESS.enter(Settings(options.compat, options.threads, options.direct))
         self._closed = False
         try:
-            super().__init__(url, options, named_directory(url))
+            super().__init__(url, options)
             if options.direct:
                 DirectReader(self.root)  # refuses a file system without direct reads, which KvikIO passes over
             self._past_cache = options.direct or not self._kvikio.defaults.is_compat_mode_preferred()

@@ -22,11 +22,16 @@ class MemoryStore(DirectoryStore):
     shared_memory: ClassVar[Path] = Path("/dev/shm")
     """Where Linux keeps files in memory."""
 
-    def __init__(self, url: SplitResult, options: StoreOptions) -> None:
-        """Open. Raises UsageError for a bad name, StoreUnavailable where there is no shared memory."""
+    @classmethod
+    def directory_of(cls, url: SplitResult) -> Path:
+        """Of the name. Raises UsageError."""
         if not _NAME.fullmatch(url.netloc) or url.path.strip("/") or url.fragment:
             shown = redact(unsplit(url))
             raise UsageError(f"'{shown}' names no memory store; write mem://name, of letters, digits, dots and dashes")
+        return cls.shared_memory / f"ttft-{url.netloc}"
+
+    def __init__(self, url: SplitResult, options: StoreOptions) -> None:
+        """Open. Raises UsageError for a bad name, StoreUnavailable where there is no shared memory."""
         if not self.shared_memory.is_dir():
             raise StoreUnavailable(f"mem stores need {self.shared_memory}, which is not here; use file:///path instead")
-        super().__init__(url, options, self.shared_memory / f"ttft-{url.netloc}")
+        super().__init__(url, options)

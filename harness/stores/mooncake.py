@@ -66,6 +66,12 @@ class MooncakeStore(Store):
         self._client = MooncakeClient(connection)
         self._threads = ThreadPoolExecutor(options.parallel, thread_name_prefix="mooncake")
 
+    @classmethod
+    def check_address(cls, url: SplitResult) -> None:
+        """It names a master."""
+        super().check_address(url)
+        _address_of(url)
+
     def exists(self, keys: Sequence[str]) -> int:
         """One question to the master."""
         for position, code in enumerate(self._client.exists([self._name(key) for key in keys])):

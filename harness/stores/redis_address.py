@@ -53,7 +53,7 @@ def address_of(url: SplitResult) -> Address:
         (url.hostname or "").encode("idna")  # what the socket module does, with an error of its own
     except ValueError:
         port = 0
-    if not url.hostname or port == 0 or url.fragment or not re.fullmatch(r"/?|/\d{1,5}", url.path):
+    if not url.hostname or port == 0 or "@" in url.query or url.fragment or not re.fullmatch(r"/?|/\d{1,5}", url.path):
         raise UsageError(
             f"that is no address of a Redis server; write {url.scheme}://user:password@host:port/database, "
             f"and in a password %2F for /, %3F for ?, %23 for # and %40 for @, or put it into {PASSWORD_VARIABLE}"

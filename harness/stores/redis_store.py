@@ -84,12 +84,11 @@ class RedisStore(Store):
         self._loop_wires = LoopWires(self._login, options.connections)
 
     @classmethod
-    def settings(cls, url: SplitResult, options: Mapping[str, str]) -> StoreOptions:
-        """The address is checked first: a password with a ``?`` in it would look like options, and be quoted."""
+    def check_address(cls, url: SplitResult) -> None:
+        """Before the options: a password with a ``?`` in it would look like options, and be quoted."""
         if url.scheme not in (cls.name, f"{cls.name}+cluster"):
             raise UsageError(f"there is no store '{url.scheme}'; write {cls.name}:// or {cls.name}+cluster://")
         address_of(url)
-        return super().settings(url, options)
 
     def exists(self, keys: Sequence[str]) -> int:
         """One round trip to each server that has some of the keys."""

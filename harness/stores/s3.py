@@ -71,7 +71,9 @@ class S3Store(Store):
     def settings(cls, url: SplitResult, options: Mapping[str, str]) -> StoreOptions:
         """As every store, but refuse credentials before anything else can quote them."""
         refuse_secrets(url, options)
-        return super().settings(url, options)
+        settings = S3Options.model_validate(super().settings(url, options))
+        place_of(url, settings.endpoint)
+        return settings
 
     def exists(self, keys: Sequence[str]) -> int:
         """HEAD requests, ``concurrency`` of them at once: one round trip for that many keys.

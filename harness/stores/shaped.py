@@ -63,6 +63,16 @@ class ShapedStore(Store):
         self._log_latency = NormalDist(-variance / 2, math.sqrt(variance)) if variance else None
 
     @classmethod
+    def check_address(cls, url: SplitResult) -> None:
+        """That of the wrapped store."""
+        from harness.stores import STORES
+
+        inner = url.scheme.partition("+")[2]
+        if not inner:
+            raise UsageError(f"'{redact(unsplit(url))}' wraps nothing; write for instance shaped+file:///tmp/kv")
+        STORES.get(inner.partition("+")[0]).check_address(url._replace(scheme=inner))
+
+    @classmethod
     def settings(cls, url: SplitResult, options: Mapping[str, str]) -> ShapedOptions:
         """The options of ``shaped``; those of what is behind ``shaped+`` are checked as well."""
         own, inner = cls._apart(url, options)
@@ -81,8 +91,6 @@ class ShapedStore(Store):
         from harness.stores import STORES
 
         schemes = url.scheme.split("+")
-        if len(schemes) < 2:
-            raise UsageError(f"'{redact(unsplit(url))}' wraps nothing; write for instance shaped+file:///tmp/kv")
         names: list[str] = []
         for scheme in schemes:
             store = STORES.get(scheme)

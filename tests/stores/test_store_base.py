@@ -80,6 +80,46 @@ def test_checking_a_url_opens_and_creates_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("file://", "names no directory"),
+        ("file://host/kv", "names no directory"),
+        ("aiofile:///", "names no directory"),
+        ("gds://here", "names no directory"),
+        ("shaped+file://?latency_ms=1", "names no directory"),
+        ("file+cluster:///tmp/kv", "there is no store 'file.cluster'; write file://"),
+        ("mem://a/b", "names no memory store"),
+        ("shaped+mem://", "names no memory store"),
+        ("s3://", "is no bucket"),
+        ("s3://bucket/p?endpoint=nowhere", "endpoint"),
+        ("redis+sentinel://host", "there is no store 'redis.sentinel'"),
+        ("redis://host:port", "no address of a Redis server"),
+        ("mooncake://", "names no Mooncake master"),
+    ],
+)
+def test_a_wrong_address_is_refused_by_reading_it(url: str, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        check_store(url)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://u:hunter2?x=1&x=2@h",
+        "shaped+redis://u:p?hunter2@h",
+        "shaped+redis://u:x?latency_ms=hunter2@h",
+        "redis://u:x?timeout_s=hunter2@h",
+        "s3://u:x?token=hunter2@h",
+    ],
+)
+def test_a_password_that_looks_like_options_is_quoted_nowhere(url: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        check_store(url)
+    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in redact(url)
+
+
 def test_an_option_given_twice_is_refused() -> None:
     with pytest.raises(UsageError, match="option 'direct' stands twice"):
         open_store("file:///tmp/kv?direct=0&direct=1")
