@@ -1,4 +1,4 @@
-"""Requests that hit apart from those that miss, where a run has both: a miss loads nothing, so all arms do the same there."""
+"""Requests that hit apart from those that miss, where a run has both: a miss loads nothing, so no way of fetching gains there."""
 
 from collections.abc import Mapping
 from typing import Any

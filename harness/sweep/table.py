@@ -70,9 +70,13 @@ def measured_points(state: State) -> tuple[list[Measured], dict[int, str]]:
             continue
         try:
             summary = summarise(gather(load(state.run_folder(point.number), spans=False)))
-            found.append(Measured(point.number, point.values, progress.status, summary))
         except ResultsError as error:
             unreadable[point.number] = str(error)
+            continue
+        if progress.status == "complete" and summary.evidence.rows.empty:
+            unreadable[point.number] = f"{state.run_folder(point.number) / 'requests.csv'} holds no request that counts any more"
+            continue
+        found.append(Measured(point.number, point.values, progress.status, summary))
     return found, unreadable
 
 

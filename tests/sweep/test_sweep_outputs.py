@@ -242,3 +242,12 @@ def test_a_run_that_cannot_be_read_is_a_failed_point(tmp_path: Path) -> None:
     table = long_table(state, points, unreadable)
     assert table.loc[table["point"] == 2, "status"].tolist() == ["failed"]
     assert "cannot be read" in headline(state, table, []) or "cannot be read" in table.loc[table["point"] == 2, "reason"].iloc[0]
+
+
+def test_a_point_whose_rows_are_gone_is_a_failed_point(tmp_path: Path) -> None:
+    state = made_up(tmp_path, ["concurrency=1,2"], even, rounds=3)
+    rows = state.run_folder(2) / "requests.csv"
+    rows.write_text(rows.read_text(encoding="utf-8").partition("\n")[0] + "\n", encoding="utf-8")
+    found, text = outputs(state)
+    assert found.lines[0].startswith("1 OF 2 POINTS FAILED: ")
+    assert "holds no request that counts any more" in text
