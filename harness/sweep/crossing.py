@@ -87,13 +87,14 @@ def _zeros(x: Floats, values: Floats, by_log: bool) -> list[float]:
     """Where straight lines between the values change their sign."""
     line, back = (np.log(x), math.exp) if by_log else (x, float)
     found: list[float] = []
-    last, even = None, []  # place and value of the last one that is not 0; the places since then where it is
-    for place, value in zip(line, values, strict=True):
+    last, even = None, []  # number of the last one that is not 0; the places since then where it is
+    for number, value in enumerate(values):
         if value == 0:
-            even.append(place)
+            even.append(line[number])
             continue
-        if last is not None and (value > 0) != (last[1] > 0):
-            zero = np.mean(even) if even else last[0] + (place - last[0]) * last[1] / (last[1] - value)
-            found.append(min(max(back(zero), back(last[0])), back(place)))  # back and forth, it may miss by a rounding
-        last, even = (place, value), []
+        if last is not None and (value > 0) != (values[last] > 0):
+            share = values[last] / (values[last] - value)
+            zero = np.mean(even) if even else line[last] + (line[number] - line[last]) * share
+            found.append(float(np.clip(back(zero), x[last], x[number])))  # by a logarithm and back, it may miss by a rounding
+        last, even = number, []
     return found

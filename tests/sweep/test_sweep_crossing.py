@@ -60,6 +60,14 @@ def test_where_it_is_asked_for_an_axis_over_more_than_a_factor_of_four_is_taken_
     assert crossing([1, 3], [1.0, -1.0], [0.5, -1.5], [1.5, -0.5], by_log=True).places == pytest.approx((2.0,))
 
 
+@pytest.mark.parametrize("at", [[3.0, 49.0], [0.1, 5.0], [7.0, 1e6]])
+@pytest.mark.parametrize("leads", [[-1.0, 5e-324], [5e-324, -1.0], [-1e-300, 1.0]])
+def test_a_place_at_the_very_value_stays_between_the_two(at: list[float], leads: list[float]) -> None:
+    found = crossing(at, leads, leads, leads, by_log=True)
+    assert found.kind == "one"
+    assert at[0] <= found.places[0] <= at[1]
+
+
 def test_a_value_of_zero_keeps_the_axis_as_it_is() -> None:
     assert crossing([0, 8], [1.0, -1.0], [0.5, -1.5], [1.5, -0.5], by_log=True).places == pytest.approx((4.0,))
 

@@ -130,6 +130,13 @@ def test_several_changes_that_are_shown_are_all_told() -> None:
     )
 
 
+def test_labelled_twins_of_one_value_are_no_two_values(tmp_path: Path) -> None:
+    arms = ["chunkwise:pool=2", "chunkwise:pool=2@again", "layerwise:depth=4"]
+    state = made_up(tmp_path, ["chunkwise.pool=2,8"], lambda values, arm: 0.5 if arm == ARMS[1] else 0.2, arms=arms)
+    found, _ = outputs(state)
+    assert "no crossing from chunkwise.pool 2 to 8" in "".join(found.lines)
+
+
 def test_along_what_neither_adds_nor_divides_no_place_is_named(tmp_path: Path) -> None:
     def by_limit(values: Mapping[str, str], arm: str) -> float:
         return 0.5 if arm.startswith("layerwise") else 0.3 + 0.1 * float(values["vllm.max_num_seqs"])
