@@ -86,9 +86,8 @@ def crossings(grid: Grid, points: Sequence[Measured], metric: str) -> list[Found
             continue
         series = _along_points(axis, grid, points, metric) if axis in grid.point_axes else _along_arms(axis, grid, points, metric)
         for (base, candidate, elsewhere), values in series:
-            values = sorted(
-                {one[0]: one for one in values[::-1] if math.isfinite(one[1])}.values()
-            )  # of labelled twins the first
+            # Of labelled twins the first.
+            values = sorted({one[0]: one for one in values[::-1] if math.isfinite(one[1])}.values())
             if len(values) < 2:
                 continue
             at, leads, lows, highs = zip(*values, strict=True)
