@@ -69,9 +69,9 @@ def crossing(
         right = min((value for value, _ in told if value > changes[-1]), default=None)
         if left is None or right is None:  # else both show the same lead, and what lies between is noise
             kind, between = "seems", [(left, right)]
-    signs = [sign for _, sign in told] or [int(np.sign(lead)) for lead in middle if lead] or [0]
-    if kind == "seems":
-        signs = [int(np.sign(lead)) for lead in middle if lead]
+    signs = [int(np.sign(lead)) for lead in middle if lead] or [0]
+    if told and kind != "seems":
+        signs = [sign for _, sign in told]
     places = tuple(_inside(changes, pair) for pair in between)
     return Crossing(kind, tuple(between), places, tuple(float(value) for value in x[~shown]), signs[0], signs[-1])
 

@@ -51,7 +51,7 @@ def _lines(
         return
     for axis in grid.point_axes:
         note = f"{_fixed(grid, [axis])}\nBars: 95% intervals over the rounds of each point, which was measured by itself."
-        if any(one.crossing.kind == "one" for one in found):
+        if any(one.crossing.kind == "one" and one.base == _base(table) for one in found):  # of others none is drawn
             note += " A thick stretch at 1: between which values the lead changes; the tick: near where."
         yield "lines", draw_lines(table, axis, arms, metric, found, note)
 

@@ -59,11 +59,17 @@ def test_between_values_far_apart_it_is_where_the_times_cross(tmp_path: Path) ->
     state = made_up(tmp_path, ["store.latency_ms=0,8,32"], crossing_at_20)
     found, _ = outputs(state)
     assert "the lead changes along store.latency_ms between 8 and 32, near " in found.lines[0]
+    assert "A thick stretch at 1" in (tmp_path / "pictures" / "lines.svg").read_text(encoding="utf-8")
     place = pd.read_csv(tmp_path / "crossings.csv")["place"][0]
     assert place == pytest.approx(20, rel=0.03)
     line = next(line for line in figures_of(state)["lines"].axes[0].lines if line.get_markevery())
     drawn = np.interp(place, np.asarray(line.get_xdata(), float), np.asarray(line.get_ydata(), float))
     assert drawn == pytest.approx(1.0, abs=0.02)  # the picture shows that very place
+
+
+def test_a_picture_without_a_crossing_explains_none(tmp_path: Path) -> None:
+    outputs(made_up(tmp_path, ["concurrency=1,2"], even))
+    assert "thick stretch" not in (tmp_path / "pictures" / "lines.svg").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("vary", [["chunkwise.pool=2,8"], ["store.stream_mbps=200,800"]])
