@@ -20,7 +20,7 @@ from harness.commands.sweep import sweep
 from harness.commands.trace import trace
 from harness.commands.trend import trend
 from harness.commands.workload import workload
-from harness.errors import TtftError
+from harness.core.errors import TtftError
 
 app = typer.Typer(
     name="ttft",

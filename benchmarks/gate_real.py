@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from harness.calibrate import rate
-from harness.errors import TtftError
+from harness.core.errors import TtftError
 from harness.gate import Outcome, default_looks, judge_by_plan, parse_margins
+from harness.gate.calibration import rate
 from harness.results import Run, load
 from harness.stats import Plan
 

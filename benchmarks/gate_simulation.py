@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from interval_methods import METHODS
 
-from harness.calibrate import rate
+from harness.gate.calibration import rate
 from harness.stats import Plan, hierarchical_interval, lower_bound, metric_of, upper_bound
 
 Floats = npt.NDArray[np.float64]

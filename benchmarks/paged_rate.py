@@ -15,13 +15,12 @@ import numpy as np
 import torch
 from preadv import MIB, Job, Side, alternate, bare_preadv, report, same_bytes
 
-from harness.chunkfile import Layout, checksum, encode_header
 from harness.connector.settings import parse_arm
+from harness.core.chunks import ChunkKey, Layout, LoadRequest, checksum, encode_header
+from harness.core.spans import Recorder
 from harness.engines.base import Engine
 from harness.engines.paged import PagedKV
-from harness.recorder import Recorder
 from harness.stores.base import open_store
-from harness.types import ChunkKey, LoadRequest
 
 LAYERS, BLOCK_TOKENS, CHUNK_BLOCKS = 24, 128, 2
 

@@ -7,10 +7,10 @@ Compute comes from the floor arm of the same run, latency and bandwidth from the
 
 import sys
 
-from harness.errors import ResultsError
-from harness.evidence import gather
-from harness.prediction import predictions
+from harness.core.errors import ResultsError
+from harness.reporting.forecast.prediction import predictions
 from harness.results import load
+from harness.results.evidence import gather
 
 
 def main(path: str) -> None:

@@ -23,9 +23,9 @@ from functools import partial
 import numpy as np
 import redis
 
-from harness.storebench.socket_copy import receive
+from harness.stores._bench.socket_copy import receive
 from harness.stores.base import Read, Store, open_store
-from harness.stores.redis_protocol import command
+from harness.stores.redis.protocol import command
 
 KIB = 1024
 VALUES = (64 * KIB, 512 * KIB, 2048 * KIB, 12288 * KIB)

@@ -19,10 +19,10 @@ from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import parse_settings
 from harness.connector.step import Step
 from harness.connector.worker_side import WorkerSide
+from harness.core.chunks import chain, root
+from harness.core.spans import Trace
 from harness.engines.paged import PagedKV
-from harness.keys import chain, root
 from harness.stores.base import Store, open_store
-from harness.trace_log import Trace
 
 LAYERS, CHUNK, CHUNKS = 24, 256, 100
 ARMS = ["layerwise:depth=4", "chunkwise:pool=8"]

@@ -9,7 +9,7 @@ import argparse
 
 import numpy as np
 
-from harness.trend import change_points
+from harness.gate.history import change_points
 
 NOISES = ("normal", "student", "outliers", "neighbours")
 STEPS = (1.5, 2.0, 3.0)

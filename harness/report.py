@@ -2,8 +2,8 @@
 
 summary.csv          one row an arm, SUMMARY_COLUMNS
 report.md            verdict, tables, warnings, pictures, how to reproduce it
-report.html          the same and more in one interactive file, see harness.page
-pictures/*.png|svg   see harness.plots
+report.html          the same and more in one interactive file, see harness.reporting.page
+pictures/*.png|svg   see harness.reporting.figures
 """
 
 import csv
@@ -13,16 +13,16 @@ from pathlib import Path
 
 from rich.table import Table
 
-from harness import plots
-from harness.errors import ResultsError, UsageError
-from harness.evidence import Arm, gather
-from harness.gate.environments import differences, unknown_parts
-from harness.labels import without_secrets
+from harness.core.errors import ResultsError, UsageError
+from harness.core.text import without_secrets
+from harness.reporting import figures as plots
 from harness.reporting import markdown, markdown_several, verdict
 from harness.reporting.several import Several, alike, labels_of
 from harness.reporting.summary import MEANS, ArmSummary, Summary, finite, summarise
 from harness.reporting.table import arms_table
 from harness.results import Run, load
+from harness.results.conditions import differences, unknown_parts
+from harness.results.evidence import Arm, gather
 from harness.stats import METRICS, Interval
 
 ADVICE = "; measure both arms in one run"
@@ -50,7 +50,7 @@ def render(run_path: Path, out: Path | None = None) -> list[Path]:
 
     Raises ResultsError where the folder is not a run's or cannot be written.
     """
-    from harness.page import story  # Bokeh takes a second to import
+    from harness.reporting.page import story  # Bokeh takes a second to import
 
     summary, folder = summarise(gather(load(run_path))), out or run_path
     pictures = plots.draw_all(summary.evidence, folder / "pictures")
@@ -68,8 +68,8 @@ def render_several(paths: Sequence[Path], out: Path) -> list[Path]:
     Raises UsageError where a run is named twice or ``out`` holds a run, ResultsError where a folder is not a run's or
     cannot be written.
     """
-    from harness.page import several as pages
-    from harness.plots.several import draw_several
+    from harness.reporting.figures.several import draw_several
+    from harness.reporting.page import several as pages
 
     several = gather_several(paths)
     if (out / "run.json").exists():

@@ -48,7 +48,7 @@ class SetupFailed(Exception):
 def flavour() -> str:
     """``cuda`` where there is an NVIDIA driver, else ``cpu``."""
     sys.path.insert(0, str(ROOT))
-    from harness.machine import nvidia_driver  # nothing but the standard library either
+    from harness.core.machine import nvidia_driver  # nothing but the standard library either
 
     return "cpu" if nvidia_driver() is None else "cuda"
 
@@ -175,7 +175,7 @@ def remove_broken(environment: Environment) -> bool:
 
 def check_import(environment: Environment) -> bool:
     """Whether vLLM imports, with its kernels."""
-    code = "import sys; from harness.installation import import_check as c; r = c(); print(r); sys.exit(not r.ok)"
+    code = "import sys; from harness.core.installation import import_check as c; r = c(); print(r); sys.exit(not r.ok)"
     return environment.run(str(environment.python), "-c", code)
 
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import cli
-from harness.config import merge
+from harness.experiment.settings import merge
 from harness.gate import refused
-from harness.history import append, rows_of
+from harness.gate.history import append, rows_of
 from harness.results import load
 from harness.testing.runs import write_synthetic_run
 
@@ -47,7 +47,7 @@ def test_a_command_of_the_docs_works(
         pytest.skip("needs vLLM; tests/e2e/test_comparison.py resumes a run")
     if words[0] == "ab":
         (tmp_path / "my-engine").mkdir()
-        monkeypatch.setattr("harness.ab.sides._commit", lambda folder, ref: 40 * "c")
+        monkeypatch.setattr("harness.experiment.lanes.sides._commit", lambda folder, ref: 40 * "c")
     if words[0] in ("ab", "compare", "calibrate", "serve", "sweep") or "--run" in words:
         words.append("--dry-run")
         if "--model" in words:  # a hub's model needs the hub; the rest of the command is still read
@@ -75,6 +75,6 @@ def test_the_makefile_has_the_two_commands_of_the_readme() -> None:
 
 
 def test_the_default_experiment_has_six_pairs_at_least() -> None:
-    from harness.config import read_experiment
+    from harness.experiment.settings import read_experiment
 
     assert merge(read_experiment("default")).pairs >= 6

@@ -15,12 +15,13 @@ import pytest
 from rich.console import Console
 from scipy.stats.mstats import hdquantiles
 
-from harness import plots, report
-from harness.errors import ResultsError
-from harness.evidence import gather
+from harness import report
+from harness.core.errors import ResultsError
+from harness.reporting import figures as plots
 from harness.reporting.markdown import report as markdown_of
 from harness.reporting.summary import Summary, blocking_arm, summarise
 from harness.results import Run, load
+from harness.results.evidence import gather
 from harness.testing.runs import write_synthetic_run
 
 FIVE = ("chunkwise:pool=0", "chunkwise:pool=8", "layerwise:depth=4", "recompute", "floor")
@@ -108,7 +109,7 @@ def test_what_cannot_be_told_is_an_empty_cell(folder: Path) -> None:
 
 
 def test_the_share_needs_a_blocking_arm_whatever_its_place() -> None:
-    from harness.evidence import Arm
+    from harness.results.evidence import Arm
 
     arms = [Arm("a", "layerwise", {}, 0), Arm("b", "chunkwise", {"pool": 8}, 1), Arm("c", "chunkwise", {"pool": "0"}, 2)]
     assert blocking_arm(arms) == arms[2]

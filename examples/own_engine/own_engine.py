@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from pydantic import Field
 
+from harness.core.chunks import LoadRequest
+from harness.core.spans import Recorder
 from harness.engines.layerwise import Layerwise, LayerwiseOptions
 from harness.engines.paged import PagedKV
-from harness.recorder import Recorder
 from harness.stores.base import Store
-from harness.types import LoadRequest
 
 
 class DelayedOptions(LayerwiseOptions):

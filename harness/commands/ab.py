@@ -10,8 +10,8 @@ from rich.markup import escape
 from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl_c, new_folder, show_if_any
 from harness.commands.terminal import console
 from harness.commands.verdicts import publish
-from harness.errors import TtftError, UsageError
-from harness.labels import slug
+from harness.core.errors import TtftError, UsageError
+from harness.core.text import slug
 
 
 def ab(
@@ -42,12 +42,12 @@ def ab(
     dry_run: Annotated[bool, typer.Option(help="print the plan and stop")] = False,
 ) -> None:
     """Measure two versions of a package in turns and judge: PASS (exit 0), FAIL (1), INCONCLUSIVE (3); 2 or 4: no verdict."""
-    from harness.ab.driver import BASE, HEAD
-    from harness.ab.sides import resolve_side
-    from harness.calibrate import consulted
-    from harness.config import given_settings, read_experiment
     from harness.experiment.dotted import experiment_of
+    from harness.experiment.lanes.driver import BASE, HEAD
+    from harness.experiment.lanes.sides import resolve_side
+    from harness.experiment.settings import given_settings, read_experiment
     from harness.gate import parse_margins
+    from harness.gate.calibration import consulted
     from harness.gate.judge import check_rate
 
     if base is None and base_path is None:
@@ -70,7 +70,7 @@ def ab(
 
 
 def _print_plan(sides: Any, experiment: Any, folder: Path) -> None:
-    from harness.ab.combine import arm_of
+    from harness.experiment.lanes.combine import arm_of
 
     names = [side.name for side in sides]
     first = [arm_of(arm, name) for arm in experiment.arms for name in names]
@@ -86,9 +86,9 @@ def _print_plan(sides: Any, experiment: Any, folder: Path) -> None:
 
 def _measure(sides: Any, experiment: Any, folder: Path, timeout: float) -> None:
     """Prepare both sides and measure them; whatever was measured is shown. Raises TtftError; Ctrl-C exits with 130."""
-    from harness.ab.driver import measure
-    from harness.ab.preparation import prepare
-    from harness.progress_bar import ProgressBar
+    from harness.commands.progress_bar import ProgressBar
+    from harness.experiment.lanes.driver import measure
+    from harness.experiment.lanes.preparation import prepare
 
     end_as_by_ctrl_c()
     terminal = console()
@@ -114,7 +114,7 @@ def _measure(sides: Any, experiment: Any, folder: Path, timeout: float) -> None:
 
 def _judge(folder: Path, arms: list[str], margins: Any, alpha: float, calibration: Any, force: bool) -> None:
     """Publish a verdict an arm, and exit with the gravest one's code."""
-    from harness.ab.judging import gravest, judge
+    from harness.experiment.lanes.judging import gravest, judge
     from harness.results import load
 
     verdicts = judge(load(folder, spans=False), arms, margins, alpha, calibration, force)

@@ -7,12 +7,12 @@ import typer
 
 from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder, peers_that_cannot_run
 from harness.commands.terminal import console
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.calibrate import Calibration
+    from harness.gate.calibration import Calibration
 
 SHOWN = (4, 6, 8, 12, 20, 50)
 """Numbers of pairs whose margins are printed; the file has more."""
@@ -51,7 +51,7 @@ def calibrate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be measured and stop")] = False,
 ) -> None:
     """Measure A against A: how large noise is here, and the smallest margin that a gate can hold."""
-    from harness import calibrate as calibrations
+    from harness.gate import calibration as calibrations
     from harness.gate.alike import calibrate_run, like_arms
     from harness.gate.judge import check_rate
     from harness.results import load
@@ -85,9 +85,9 @@ def _measure(
 ) -> Path:
     """Measure ``arm`` and its double; returns the run's folder. Exits where it was a dry run or interrupted."""
     from harness import gate as gates
-    from harness.config import given_settings, merge, read_experiment
     from harness.experiment.dotted import experiment_of
-    from harness.experiment.setting import settle
+    from harness.experiment.plan import settle
+    from harness.experiment.settings import given_settings, merge, read_experiment
     from harness.gate.alike import BudgetWatch
 
     settings = given_settings(items)
@@ -126,7 +126,7 @@ def _measure(
 
 def _require_enough(folder: Path, budget: str) -> None:
     """Whether the budget held enough pairs; they are kept, and can be added to."""
-    from harness.calibrate import LEAST
+    from harness.gate.calibration import LEAST
     from harness.results import load
 
     done = [int(entry["pair"]) for entry in load(folder).meta["runs"] if entry["done"]]

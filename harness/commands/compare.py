@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 
 from harness.commands.measuring import measured_and_shown, new_folder, peers_that_cannot_run
-from harness.errors import UsageError, VoidRuns
+from harness.core.errors import UsageError, VoidRuns
 
 
 def compare(
@@ -38,9 +38,9 @@ def compare(
     dry_run: Annotated[bool, typer.Option(help="print the plan and stop")] = False,
 ) -> None:
     """Compare engines: prime a store, prove correctness, replay prompts in turns, report TTFT."""
-    from harness.config import given_settings, read_experiment
     from harness.experiment.dotted import experiment_of
-    from harness.experiment.setting import settle
+    from harness.experiment.plan import settle
+    from harness.experiment.settings import given_settings, read_experiment
 
     flags: dict[str, Any] = {
         "arms": arm or None,
@@ -69,9 +69,9 @@ def compare(
 
 
 def _resume(folder: Path, flags: dict[str, Any], out: Path | None) -> None:
-    from harness.config import Experiment, merge
-    from harness.experiment.earlier import earlier_of
-    from harness.experiment.setting import settle
+    from harness.experiment.plan import settle
+    from harness.experiment.record import earlier_of
+    from harness.experiment.settings import Experiment, merge
     from harness.results import load
 
     given = [name for name, value in flags.items() if value is not None and name != "store"]
@@ -97,8 +97,8 @@ def _resume(folder: Path, flags: dict[str, Any], out: Path | None) -> None:
 
 def _plan(settled: Any) -> Any:
     """The runs of an experiment in their order."""
-    from harness.experiment.order import schedule
-    from harness.experiment.setting import RECOMPUTE
+    from harness.experiment.cache_state import schedule
+    from harness.experiment.plan import RECOMPUTE
 
     experiment = settled.experiment
     return schedule(list(settled.arms), experiment.pairs, [RECOMPUTE], experiment.recompute_rounds)

@@ -7,7 +7,7 @@ import typer
 
 from harness.commands.gate_run import PlanFlags, measure_and_judge
 from harness.commands.verdicts import publish
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 
 
 def gate(
@@ -49,8 +49,8 @@ def gate(
 ) -> None:
     """Judge results: PASS (exit 0), FAIL (1), no verdict possible (2), INCONCLUSIVE (3)."""
     from harness import gate as gates
-    from harness import history as histories
-    from harness.config import given_settings
+    from harness.experiment.settings import given_settings
+    from harness.gate import history as histories
     from harness.results import load
 
     margins = gates.parse_margins(margin or [])
@@ -91,7 +91,7 @@ def _stored(
     force: bool,
 ) -> Any:
     from harness import gate as gates
-    from harness.calibrate import consulted
+    from harness.gate.calibration import consulted
     from harness.results import load
 
     if run is None:

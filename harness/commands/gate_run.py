@@ -8,7 +8,7 @@ from typing import Any
 import typer
 
 from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder, peers_that_cannot_run, show_if_any
-from harness.errors import TtftError, UsageError
+from harness.core.errors import TtftError, UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ def measure_and_judge(
     before there is anything to judge. Ctrl-C exits with 130, without a verdict; ``dry_run`` prints the plan and exits.
     """
     from harness import gate as gates
-    from harness.calibrate import consulted
-    from harness.config import read_experiment
     from harness.experiment.dotted import experiment_of
-    from harness.experiment.setting import settle
+    from harness.experiment.plan import settle
+    from harness.experiment.settings import read_experiment
+    from harness.gate.calibration import consulted
     from harness.results import Run, load
 
     for name in ("arms", "pairs", "bounds"):

@@ -12,8 +12,8 @@ from rich.markup import escape
 
 from harness.commands.report import show
 from harness.commands.terminal import console
-from harness.errors import TtftError, UsageError
-from harness.interrupt import interrupt
+from harness.core.budget import interrupt
+from harness.core.errors import TtftError, UsageError
 
 INTERRUPTED = 130
 
@@ -31,11 +31,11 @@ def measured(settled: Any, folder: Path, earlier: Any = None, watch: Any = None)
 
     ``settled`` is a Setting, ``earlier`` an Earlier, ``watch`` a Watch. Raises TtftError, and KeyboardInterrupt.
     """
-    from harness import alongside
+    from harness.commands.progress_bar import ProgressBar
+    from harness.experiment.at_peer import place_of
     from harness.experiment.conduct import measure
-    from harness.experiment.earlier import NOTHING
-    from harness.experiment.peer_place import place_of
-    from harness.progress_bar import ProgressBar
+    from harness.experiment.lanes import peers as alongside
+    from harness.experiment.record import NOTHING
 
     for arm in settled.peers:  # before anything starts; whatever a peer does later is a result
         arm.at(place_of(settled, folder)).check()
@@ -50,7 +50,7 @@ def measured(settled: Any, folder: Path, earlier: Any = None, watch: Any = None)
 
 def peers_that_cannot_run(settled: Any, folder: Path) -> list[str]:
     """For a plan: a sentence for each peer of a Setting that would be refused here. Starts nothing."""
-    from harness.experiment.peer_place import place_of
+    from harness.experiment.at_peer import place_of
 
     found = []
     for arm in settled.peers:
@@ -97,6 +97,6 @@ def has_requests(folder: Path) -> bool:
 
 def command_line() -> str:
     """The command as it was given, without secrets."""
-    from harness.stores.base import redact
+    from harness.core.text import redact
 
     return " ".join(shlex.quote(redact(word) if "://" in word else word) for word in ["ttft", *sys.argv[1:]])

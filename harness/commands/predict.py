@@ -8,10 +8,10 @@ import typer
 
 from harness.commands.predict_given import Given, number, of_options, of_run
 from harness.commands.terminal import console
-from harness.errors import ResultsError, UsageError
+from harness.core.errors import ResultsError, UsageError
 
 if TYPE_CHECKING:
-    from harness.advice import Advice, Basis
+    from harness.reporting.forecast import Advice, Basis
 
 PREFIXES = "1024,2048,4096,8192,16384,32768"
 SHOWN = 8
@@ -50,8 +50,8 @@ def predict(
     out: Annotated[Path | None, typer.Option(help="CSV file for every arm at every length")] = None,
 ) -> None:
     """Say which arm the model recommends for a store and a model, over prefix lengths; measures nothing."""
-    from harness import advice
-    from harness.advice import wording
+    from harness.reporting import forecast as advice
+    from harness.reporting.forecast import wording
 
     given = Given(
         latency_ms,
@@ -102,7 +102,7 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
 
 
 def _write(found: "Sequence[Advice]", file: Path) -> None:
-    from harness.advice import long_table
+    from harness.reporting.forecast import long_table
 
     try:
         long_table(found).to_csv(file, index=False)

@@ -5,11 +5,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.errors import ResultsError, UsageError
+from harness.core.errors import ResultsError, UsageError
 
 if TYPE_CHECKING:
-    from harness.advice import Basis, Check
-    from harness.model import Link
+    from harness.core.recurrence import Link
+    from harness.reporting.forecast import Basis, Check
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +32,10 @@ class Given:
 
 def of_run(folder: Path, given: Given) -> "tuple[Basis, tuple[Check, ...]]":
     """A run's numbers, with those that were given in their place; and how well the model told that run."""
-    from harness import advice
-    from harness.evidence import gather
-    from harness.prediction import link_of
+    from harness.reporting import forecast as advice
+    from harness.reporting.forecast.prediction import link_of
     from harness.results import load
+    from harness.results.evidence import gather
 
     for name in ("model", "layers", "layer_kib", "suffix"):
         if getattr(given, name) is not None:
@@ -60,9 +60,9 @@ def of_run(folder: Path, given: Given) -> "tuple[Basis, tuple[Check, ...]]":
 
 def of_options(given: Given) -> "Basis":
     """From numbers alone. Raises UsageError with what is missing."""
-    from harness import advice
-    from harness.kv_shape import KVShape, kv_shape
-    from harness.prediction import Setup
+    from harness.replay.kv_shape import KVShape, kv_shape
+    from harness.reporting import forecast as advice
+    from harness.reporting.forecast.prediction import Setup
 
     if given.compute_ms is None:
         raise UsageError("--compute-ms is needed, the forward over the suffix with nothing to load; or give --from RUN")
@@ -86,7 +86,7 @@ def of_options(given: Given) -> "Basis":
 
 def _timed(basis: "Basis", given: Given) -> "Basis":
     """With the times that were given."""
-    from harness import advice
+    from harness.reporting import forecast as advice
 
     if given.compute_ms is not None:
         basis = replace(basis, compute=advice.Curve.parse("--compute-ms", given.compute_ms))
@@ -99,7 +99,7 @@ def _timed(basis: "Basis", given: Given) -> "Basis":
 
 def _link(given: Given, own: "Link | None") -> "Link | None":
     """The store: ``own`` with what was given; None where that isn't enough."""
-    from harness.model import Link
+    from harness.core.recurrence import Link
 
     latency_ms = own.latency_s * 1e3 if own and given.latency_ms is None else given.latency_ms
     stream_mbps = own.stream_bytes_per_s / 1e6 if own and given.stream_mbps is None else given.stream_mbps

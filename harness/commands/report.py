@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from harness.commands.terminal import console
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 
 
 def report(
@@ -47,7 +47,7 @@ def show(folder: Path, out: Path | None = None) -> None:
 def show_several(folders: list[Path], out: Path) -> None:
     """Print each run's table and headline and what their environments do not share, and write the report."""
     from harness import report as reports
-    from harness.labels import printable
+    from harness.core.text import printable
     from harness.results import load
 
     terminal = console()

@@ -11,7 +11,7 @@ from rich.markup import escape
 
 from harness.commands.measuring import end_as_by_ctrl_c
 from harness.commands.terminal import console
-from harness.errors import RunError, SetupError, UsageError
+from harness.core.errors import RunError, SetupError, UsageError
 
 LOG = "server.log"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -38,12 +38,12 @@ def serve(
     dry_run: Annotated[bool, typer.Option(help="print the command line and stop")] = False,
 ) -> None:
     """Serve all arms of an experiment until Ctrl-C or SIGTERM (exit 0); 2 where the server does not start, or dies."""
-    from harness.config import given_settings, read_experiment
     from harness.experiment.dotted import experiment_of
     from harness.experiment.engine_settings import engine_settings
-    from harness.experiment.setting import settle
-    from harness.replay.api_server import api_server_command
-    from harness.serving.about import TRACE
+    from harness.experiment.plan import settle
+    from harness.experiment.settings import given_settings, read_experiment
+    from harness.replay.server.about import TRACE
+    from harness.replay.server.arguments import api_server_command
 
     flags: dict[str, Any] = {"arms": arm or None, "store": store, "workload": workload, "model": model, "dtype": dtype}
     settled = settle(experiment_of(read_experiment(experiment), flags, given_settings(setting or [])))
@@ -65,7 +65,7 @@ def served(settings: Any) -> Any:
     """The settings as a server needs them: saves that a failed load cannot spoil, and no secret on the command line."""
     from dataclasses import replace
 
-    from harness.stores.base import redact
+    from harness.core.text import redact
 
     # With asynchronous scheduling a step under way when a load fails may save what it computed on blocks never filled.
     settings = replace(settings, extra={"async_scheduling": False, **settings.extra})
@@ -75,8 +75,8 @@ def served(settings: Any) -> Any:
 
 
 def _serve(settled: Any, folder: Path, command: list[str], host: str, port: int) -> None:
+    from harness.replay.server.process import check_free, running
     from harness.replay.start_failure import last_cause
-    from harness.serving.process import check_free, running
 
     check_free(host, port)
     environment = _prepared(settled, folder)
@@ -102,11 +102,11 @@ def _serve(settled: Any, folder: Path, command: list[str], host: str, port: int)
 
 def _prepared(settled: Any, folder: Path) -> dict[str, str]:
     """The folder with what the server will tell, and the server's environment."""
-    from harness.experiment import environment
-    from harness.machine import boot_id
+    from harness.core.machine import boot_id
+    from harness.core.text import redact
+    from harness.experiment import record as environment
+    from harness.replay.server.about import TRACE, VARIABLE, About
     from harness.replay.target_url import KEYS
-    from harness.serving.about import TRACE, VARIABLE, About
-    from harness.stores.base import redact
 
     experiment = settled.experiment
     about = About(

@@ -8,7 +8,7 @@ import typer
 from harness.commands.measuring import INTERRUPTED, end_as_by_ctrl_c
 from harness.commands.store_bench import bench
 from harness.commands.terminal import console
-from harness.errors import StoreError
+from harness.core.errors import StoreError
 
 HELP = "Check and measure a store of your own."
 WORDS = (("ok", "ok"), ("NO", "NO"), ("-", "not applicable"))
@@ -27,7 +27,7 @@ def check(url: Annotated[str, typer.Argument(help="store URL, e.g. redis://127.0
 
     Exit 0 where it does, 2 where it does not, or cannot be used.
     """
-    from harness.storecheck import CHECKS, examine, fresh_prefix
+    from harness.stores._checks import CHECKS, examine, fresh_prefix
     from harness.stores.base import open_store
 
     end_as_by_ctrl_c()

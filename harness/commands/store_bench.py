@@ -10,7 +10,7 @@ import typer
 
 from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl_c, new_folder
 from harness.commands.terminal import console
-from harness.errors import ResultsError, UsageError
+from harness.core.errors import ResultsError, UsageError
 
 
 def bench(
@@ -32,7 +32,8 @@ def bench(
 
     Reads what it wrote itself, and deletes it again.
     """
-    from harness import gate, storebench
+    from harness import gate
+    from harness.stores import _bench as storebench
     from harness.stores.base import open_store
 
     settings = (storebench.QUICK if quick else storebench.USUAL).with_given(
@@ -78,10 +79,10 @@ def _nothing_measured(interrupted: bool, budget: str) -> None:
 
 def _publish(shown: str, settings: Any, table: Any, terminal: Any) -> None:
     """The tables into the terminal; bench.json and the picture beside bench.csv."""
-    from harness import storebench
-    from harness.experiment.environment import machine, versions
-    from harness.plots.store_bench import draw_bench
-    from harness.storebench import tables
+    from harness.experiment.record import machine, versions
+    from harness.reporting.figures.store_bench import draw_bench
+    from harness.stores import _bench as storebench
+    from harness.stores._bench import tables
 
     summary = storebench.Summary(table.rounds)
     fit = storebench.fit_link({size: summary.seconds_a_key(storebench.Cell("read", size)) for size in settings.sizes})

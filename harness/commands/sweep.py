@@ -7,7 +7,7 @@ import typer
 
 from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl_c
 from harness.commands.terminal import console
-from harness.errors import RunError, UsageError, VoidRuns
+from harness.core.errors import RunError, UsageError, VoidRuns
 
 
 def sweep(
@@ -32,12 +32,12 @@ def sweep(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan with an estimate of its time, and stop")] = False,
 ) -> None:
     """Measure an experiment over a grid of settings: one table, maps, and where the lead changes."""
-    from harness.config import given_settings, read_experiment
     from harness.experiment.dotted import experiment_of
-    from harness.sweep.axes import parse_axes
-    from harness.sweep.grid import grid_of
-    from harness.sweep.planning import plan_of
-    from harness.sweep.state import State, read_state
+    from harness.experiment.settings import given_settings, read_experiment
+    from harness.experiment.sweep.axes import parse_axes
+    from harness.experiment.sweep.grid import grid_of
+    from harness.experiment.sweep.planning import plan_of
+    from harness.experiment.sweep.state import State, read_state
 
     flags: dict[str, Any] = {"arms": arm or None, "workload": workload, "pairs": pairs, "model": model}
     flags |= given_settings(setting or [])
@@ -87,8 +87,8 @@ def _new_folder(out: Path | None, name: str) -> Path:
 
 def _measure(plan: Any, state: Any) -> None:
     """Measure what is left, and write the outputs of whatever there is then."""
-    from harness.sweep.driver import check_earlier, measure_left
-    from harness.sweep.state import left_of
+    from harness.experiment.sweep.driver import check_earlier, measure_left
+    from harness.experiment.sweep.state import left_of
 
     if not left_of(state):
         raise UsageError(f"{state.folder} has all of its points, so nothing is left to measure; "
@@ -109,7 +109,7 @@ def _measure(plan: Any, state: Any) -> None:
 
 
 def _watched(title: str) -> Any:
-    from harness.progress_bar import ProgressBar
+    from harness.commands.progress_bar import ProgressBar
 
     terminal = console()
     terminal.print(title, markup=False, soft_wrap=True)
@@ -127,7 +127,7 @@ def _end(state: Any) -> None:
 
 
 def _show(state: Any) -> None:
-    from harness.sweep.outputs import write_outputs
+    from harness.reporting.sweep.outputs import write_outputs
 
     outputs = write_outputs(state)
     terminal = console()
@@ -139,9 +139,9 @@ def _show(state: Any) -> None:
 
 
 def _print_plan(plan: Any, state: Any) -> None:
-    from harness.sweep.estimate import estimate
-    from harness.sweep.planning import by_store
-    from harness.sweep.state import left_of
+    from harness.experiment.sweep.estimate import estimate
+    from harness.experiment.sweep.planning import by_store
+    from harness.experiment.sweep.state import left_of
 
     left = left_of(state)
     lines = [

@@ -11,9 +11,9 @@ def trace(
     out: Annotated[Path | None, typer.Option(help="file to write [default: trace.json in the run's folder]")] = None,
 ) -> None:
     """Export the spans of a run as a Chrome/Perfetto trace: engine, store and vLLM's steps on one clock."""
-    from harness.evidence import gather
     from harness.results import load
-    from harness.trace_export import write
+    from harness.results.evidence import gather
+    from harness.results.export import write
 
     file = out or run / "trace.json"
     spans = write(gather(load(run)), file)

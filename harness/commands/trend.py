@@ -10,7 +10,7 @@ from harness.commands.terminal import console
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from harness.trend import Series
+    from harness.gate.history import Series
 
 
 def trend(
@@ -22,9 +22,9 @@ def trend(
     ] = None,
 ) -> None:
     """Show how ratios moved over time, and since which commit they are at their present level."""
-    from harness import trend as trends
-    from harness.history import read
-    from harness.trend.picture import check_kind
+    from harness.gate import history as trends
+    from harness.gate.history import read
+    from harness.reporting.figures.trend import check_kind, draw, save
 
     picture = out or history.absolute().parent / "trend.png"
     check_kind(picture)
@@ -42,7 +42,7 @@ def trend(
             f"Too few verdicts to look for change points in {short} of {len(series)} series; {trends.LEAST} are needed.",
             soft_wrap=True,
         )
-    trends.save(trends.draw(series), picture)
+    save(draw(series), picture)
     terminal.print(f"Wrote {picture}", markup=False, soft_wrap=True)
 
 
@@ -68,7 +68,7 @@ def _latest(series: "list[Series]") -> "Table":
 def _changes(series: "list[Series]") -> "Table":
     from rich.markup import escape
 
-    from harness.trend import changes
+    from harness.gate.history import changes
 
     table = _table("metric", "since", "commit", "before", "after", "change", title="Change points")
     for one in series:

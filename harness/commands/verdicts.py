@@ -7,7 +7,7 @@ from typing import Any
 
 import typer
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 
 
 def publish(verdict: Any, out: Path | None, suffix: str = "") -> None:

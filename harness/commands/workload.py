@@ -29,9 +29,9 @@ def show(
     chunk_tokens: Annotated[int, typer.Option(min=1, help="tokens of a chunk in the store; hits are whole chunks")] = 256,
 ) -> None:
     """Show lengths, reuse, ideal hit rate and arrivals of a workload; needs no vLLM."""
-    from harness.specs import parse_options, split_spec
-    from harness.workload_summary import summarise
+    from harness.core.options import parse_options, split_spec
     from harness.workloads import WORKLOADS
+    from harness.workloads.summary import summarise
 
     name, options = split_spec(spec)
     cls = WORKLOADS.get(name)
@@ -45,7 +45,7 @@ def show(
     for note in summary.notes:
         terminal.print(f"- {note}", markup=False, soft_wrap=True)
     if out is not None:
-        from harness.plots.workload import draw_workload
+        from harness.reporting.figures.workload import draw_workload
 
         files = draw_workload(outline, chunk_tokens, spec, out)
         names = ", ".join(file.name for file in files)
@@ -53,7 +53,7 @@ def show(
 
 
 def _limits(model: str | None, max_tokens: int | None, chunk_tokens: int) -> Any:
-    from harness import models
+    from harness.replay import models
     from harness.workloads.base import Limits
 
     if model is None:

@@ -2,9 +2,8 @@
 
 from typing import TYPE_CHECKING
 
-from harness.chunkfile import VERSION
-from harness.models import fingerprint, instruction_set
-from harness.types import KVGeometry
+from harness.core.chunks import VERSION, KVGeometry
+from harness.replay.models import fingerprint, instruction_set
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING
 from harness.connector.settings import Arm, ConnectorSettings, RequestParams, parse_params
 from harness.connector.step import Load, Note, Step
 from harness.connector.tracked import Tracked
-from harness.errors import StoreError, UsageError
-from harness.keys import chain, for_rank, root
+from harness.core.chunks import ChunkKey, chain, for_rank, hit_limit, root
+from harness.core.errors import StoreError, UsageError
 from harness.stores.base import Store
-from harness.types import ChunkKey, hit_limit
 
 if TYPE_CHECKING:
     from vllm.v1.core.sched.output import SchedulerOutput

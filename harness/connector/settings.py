@@ -7,10 +7,10 @@ from typing import Any, Literal
 
 from pydantic import Field
 
+from harness.core.errors import UsageError, known
+from harness.core.options import Options, parse_options, split_spec
 from harness.engines import ENGINES
 from harness.engines.base import Engine, EngineOptions
-from harness.errors import UsageError, known
-from harness.specs import Options, parse_options, split_spec
 
 
 class ConnectorSettings(Options):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from harness.types import ChunkKey, LoadRequest
+from harness.core.chunks import ChunkKey, LoadRequest
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from harness.connector.settings import RequestParams
 from harness.connector.step import Save
-from harness.types import SKIP, ChunkKey, LoadRequest
+from harness.core.chunks import SKIP, ChunkKey, LoadRequest
 
 
 @dataclass(slots=True)

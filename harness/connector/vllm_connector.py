@@ -13,12 +13,12 @@ from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import SPLIT_OTHERWISE, check_chunk, check_ranks, parse_settings
 from harness.connector.step import Step
 from harness.connector.worker_side import WorkerSide
+from harness.core.chunks import KVGeometry
+from harness.core.errors import SetupError
+from harness.core.spans import Trace
 from harness.engines.paged import PagedKV
-from harness.errors import SetupError
-from harness.layered import in_layout
 from harness.stores import open_store
-from harness.trace_log import Trace
-from harness.types import KVGeometry
+from harness.stores.layered import in_layout
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig

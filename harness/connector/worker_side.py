@@ -5,17 +5,14 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from harness.chunkfile import Layout, checksum_parts, encode_header
 from harness.connector.settings import Arm
 from harness.connector.step import Load, Save, Step
+from harness.core.chunks import SKIP, Layout, LoadRequest, checksum_parts, encode_header, for_rank
+from harness.core.errors import StoreError
+from harness.core.spans import Recorder, Span, Trace
 from harness.engines.base import Engine
 from harness.engines.paged import PagedKV
-from harness.errors import StoreError
-from harness.keys import for_rank
-from harness.recorder import Recorder
 from harness.stores.base import Buffer, Store
-from harness.trace_log import Trace
-from harness.types import SKIP, LoadRequest, Span
 
 logger = logging.getLogger("vllm.ttft")
 

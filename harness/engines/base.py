@@ -8,11 +8,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+from harness.core.chunks import LoadRequest
+from harness.core.options import Options
+from harness.core.spans import Recorder
 from harness.engines.paged import PagedKV
-from harness.recorder import Recorder
-from harness.specs import Options
 from harness.stores.base import Store
-from harness.types import LoadRequest
 
 
 class EngineOptions(Options):

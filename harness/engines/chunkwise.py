@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 
+from harness.core.chunks import SKIP, LoadRequest
+from harness.core.spans import Recorder, Span
 from harness.engines.base import Engine, EngineOptions
 from harness.engines.fetch import Fetcher, Piece
 from harness.engines.paged import PagedKV
-from harness.recorder import Recorder
 from harness.stores.base import Store
-from harness.types import SKIP, LoadRequest, Span
 
 PoolSize = Annotated[int, Field(ge=0, le=1024)] | Literal["default"]
 

@@ -12,12 +12,11 @@ from typing import Any
 
 import torch
 
-from harness.chunkfile import Layout, check_header, check_layer
+from harness.core.chunks import SKIP, ChunkKey, Layout, LoadRequest, check_header, check_layer
+from harness.core.errors import ReadFailures, StoreError
+from harness.core.spans import Recorder, Span
 from harness.engines.paged import PagedKV, staging
-from harness.errors import ReadFailures, StoreError
-from harness.recorder import Recorder
 from harness.stores.base import Read, Store
-from harness.types import SKIP, ChunkKey, LoadRequest, Span
 
 
 @dataclass(frozen=True, slots=True)

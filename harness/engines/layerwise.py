@@ -1,7 +1,7 @@
 """Asynchronous fetches layer by layer, ahead of the compute: load of layer i + 1 hides behind layer i.
 
 The fetches of the first ``depth`` layers start before the forward; each time the forward reaches a
-layer, those of one more may start (harness/model.py has the recurrence that this realises).
+layer, those of one more may start (harness/core/recurrence.py has the recurrence that this realises).
 """
 
 import threading
@@ -11,13 +11,13 @@ from collections.abc import Sequence
 import torch
 from pydantic import Field, model_validator
 
+from harness.core.chunks import SKIP, LoadRequest
+from harness.core.spans import Recorder, Span
 from harness.engines.base import Engine, EngineOptions
 from harness.engines.fetch import Fetcher, Piece
 from harness.engines.paged import PagedKV
 from harness.engines.readers import CallNumbers, LoopReaders, ThreadReaders
-from harness.recorder import Recorder
 from harness.stores.base import Store
-from harness.types import SKIP, LoadRequest, Span
 
 
 class LayerwiseOptions(EngineOptions):

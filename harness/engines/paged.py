@@ -9,9 +9,9 @@ from typing import Any
 
 import torch
 
-from harness.errors import RunError
+from harness.core.chunks import SKIP, KVGeometry
+from harness.core.errors import RunError
 from harness.stores.base import Memory
-from harness.types import SKIP, KVGeometry
 
 
 class PagedKV:

@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 
+from harness.core.chunks import LoadRequest
 from harness.engines.base import Engine
-from harness.types import LoadRequest
 
 
 class Recompute(Engine):

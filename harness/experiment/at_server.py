@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness.errors import SetupError, UsageError
+from harness.core.errors import SetupError, UsageError
+from harness.core.machine import boot_id
+from harness.core.text import redact
+from harness.experiment.plan import RECOMPUTE, Setting
 from harness.experiment.session import PRIMER, Session
-from harness.experiment.setting import RECOMPUTE, Setting
-from harness.experiment.trace_reader import TraceReader
-from harness.layered import in_layout
-from harness.machine import boot_id
-from harness.models import fingerprint
+from harness.experiment.trace import TraceReader
+from harness.replay.models import fingerprint
 from harness.replay.outcome import Outcome
 from harness.replay.over_http import HttpEngine, connected
 from harness.replay.target import Target
-from harness.stores.base import Store, redact
+from harness.stores.base import Store
+from harness.stores.layered import in_layout
 from harness.workloads.base import token_block
 
 UNTRACED = (

@@ -8,27 +8,22 @@ from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any
 
-from harness.errors import RunError, TtftError, UsageError
-from harness.experiment import correctness, peer_correctness
+from harness.connector.peers.arm import PeerArm
+from harness.core.errors import RunError, TtftError, UsageError
+from harness.experiment import correctness
+from harness.experiment.at_peer import PeerSession, place_of, session_with_peer, told
 from harness.experiment.at_server import AtServer, session_at_server
-from harness.experiment.declared import declared
-from harness.experiment.earlier import NOTHING, Earlier
+from harness.experiment.cache_state import PlannedRun, schedule
 from harness.experiment.engine_settings import engine_settings, peer_settings
-from harness.experiment.order import PlannedRun, schedule
-from harness.experiment.peer_place import place_of
-from harness.experiment.peer_session import PeerSession, session_with_peer, told
-from harness.experiment.progress import Progress
-from harness.experiment.proofs import TokenWitness
-from harness.experiment.recorded import now, recorded
+from harness.experiment.hooks import AtOnce, NoWatch, Progress, Turns, Watch
+from harness.experiment.plan import RECOMPUTE, Setting
+from harness.experiment.record import NOTHING, Earlier, declared, now, recorded
+from harness.experiment.rows import TokenWitness
 from harness.experiment.session import Session, loading_arms
-from harness.experiment.setting import RECOMPUTE, Setting
 from harness.experiment.timed import TimedRuns
-from harness.experiment.turns import AtOnce, Turns
-from harness.experiment.watch import NoWatch, Watch
-from harness.metrics_log import append_metrics
-from harness.peers.arm import PeerArm
 from harness.replay.prometheus import Scraper
 from harness.results import RunWriter
+from harness.results.side_tables import append_metrics
 from harness.stores import Store, open_store
 
 
@@ -130,7 +125,7 @@ class Conductor:
         async with session_with_peer(peer_settings(self._setting, peer), peer, self._store, self._folder) as session:
             if chosen and self._setting.dtype == "float32":
                 self._progress.stage(f"correctness pass: {len(chosen)} prompts, computed and then loaded")
-                self.meta["correctness"] = await peer_correctness.check(session, arm.name, chosen, self._setting.model.vocabulary)
+                self.meta["correctness"] = await correctness.check_peer(session, arm.name, chosen, self._setting.model.vocabulary)
             await self._stages(session, [])
 
     async def _stages(self, session: Session, chosen: list[Any]) -> None:

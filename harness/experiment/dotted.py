@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
-from harness.builtin_model import BuiltinOptions
-from harness.config import Experiment, as_toml, merge
 from harness.connector.settings import parse_arm
-from harness.errors import UsageError, known
+from harness.core.errors import UsageError, known
+from harness.core.options import parse_options, split_spec
+from harness.experiment.settings import Experiment, as_toml, merge
 from harness.replay.arrivals import KINDS, parse_arrivals
-from harness.specs import parse_options, split_spec
+from harness.replay.builtin_model import BuiltinOptions
 from harness.stores import STORES
 from harness.stores.base import Store
 from harness.workloads import WORKLOADS

@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from harness.experiment.setting import Setting
-from harness.peers.base import Peer
+from harness.connector.peers.base import Peer
+from harness.experiment.plan import Setting
 from harness.replay.in_process import EngineSettings
 
-TRACED = "harness.peers.adapters.traced"
+TRACED = "harness.connector.peers.adapters.traced"
 
 
 def peer_settings(setting: Setting, peer: Peer) -> EngineSettings:

@@ -6,16 +6,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from harness.connector.peers.arm import PeerArm
 from harness.connector.settings import Arm
-from harness.errors import RunError, StoreUnavailable
-from harness.experiment.trace_reader import TraceReader
-from harness.keys import chain, for_rank, root
-from harness.layered import in_layout
-from harness.peers.arm import PeerArm
+from harness.core.chunks import ChunkKey, chain, for_rank, hit_limit, root
+from harness.core.errors import RunError, StoreUnavailable
+from harness.experiment.trace import TraceReader
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
 from harness.stores.base import Store
-from harness.types import ChunkKey, hit_limit
+from harness.stores.layered import in_layout
 
 PRIMER = "chunkwise"
 """The arm that primes: it hits what is stored already and saves the rest."""

@@ -4,22 +4,22 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 
-from harness.cachestate import CacheState
+from harness.connector.peers.arm import PeerArm
 from harness.connector.settings import Arm
-from harness.experiment import proofs, rows
-from harness.experiment.crowd import Crowd
-from harness.experiment.order import PlannedRun
-from harness.experiment.progress import Progress
+from harness.experiment import rows
+from harness.experiment import rows as proofs
+from harness.experiment.cache_state import CacheState, PlannedRun
+from harness.experiment.hooks import Progress
+from harness.experiment.plan import Crowd
 from harness.experiment.session import Session
-from harness.neighbour_log import append_neighbours
-from harness.peers.arm import PeerArm
 from harness.replay.closed_loop import closed_loop
 from harness.replay.lag import lag_reason
 from harness.replay.neighbours import Neighbours
 from harness.replay.open_loop import open_loop
 from harness.replay.outcome import Outcome
 from harness.results import RunWriter
-from harness.types import Prompt
+from harness.results.side_tables import append_neighbours
+from harness.workloads.base import Prompt
 
 
 class TimedRuns:

@@ -9,8 +9,7 @@ judge(comparisons, margins)                        -> Verdict   the decision alo
 Verdict.to_json(), .exit_code, .sentence; markdown(v), junit(v), annotations(v)
 """
 
-from harness.gate.budget import Budget, parse_duration
-from harness.gate.environments import differences
+from harness.core.budget import Budget, parse_duration
 from harness.gate.judge import judge, refused
 from harness.gate.margins import check_margins, parse_margins
 from harness.gate.outputs import annotations, junit, markdown, schema
@@ -18,6 +17,7 @@ from harness.gate.planned import PlanWatch, default_looks, judge_by_plan, plan_o
 from harness.gate.ratios import load_ratios, ratios_json
 from harness.gate.stored import judge_against_ratio, judge_run, judge_runs
 from harness.gate.verdict import MetricVerdict, Outcome, Verdict
+from harness.results.conditions import differences
 
 __all__ = [
     "Budget",

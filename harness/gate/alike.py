@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from harness.calibrate import Alarms, Calibration, calibrate, false_alarms
-from harness.errors import UsageError, VoidRuns, known
+from harness.core.errors import UsageError, VoidRuns, known
+from harness.gate.calibration import Alarms, Calibration, calibrate, false_alarms
 from harness.gate.checks import refusals, usable
 from harness.results import Run
 from harness.stats import requests_least

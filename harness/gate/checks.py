@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.evidence import BOUNDS
 from harness.replay.lag import lag_reason
 from harness.results import Run
+from harness.results.evidence import BOUNDS
 
 
 def usable(run: Run) -> tuple[pd.DataFrame, list[str]]:

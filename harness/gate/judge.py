@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from harness.calibrate import Calibration
-from harness.errors import UsageError
+from harness.core.errors import UsageError
+from harness.gate.calibration import Calibration
 from harness.gate.margins import check_margins
 from harness.gate.verdict import MetricVerdict, Outcome, Verdict
 from harness.stats import Comparison, Plan, requests_least

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.stats import parse_metric
 
 

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from harness.core.text import markdown as plain
+from harness.core.text import printable
 from harness.gate.verdict import MetricVerdict, Outcome, Verdict
-from harness.labels import markdown as plain
-from harness.labels import printable
 
 SIGNS = {Outcome.PASS: "✅", Outcome.FAIL: "❌", Outcome.INCONCLUSIVE: "❔", Outcome.REFUSED: "⛔"}
 """Beside the words, never in their place."""

@@ -10,9 +10,9 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from harness.calibrate import Calibration
-from harness.errors import ResultsError, TtftError
-from harness.gate.budget import Budget
+from harness.core.budget import Budget
+from harness.core.errors import ResultsError, TtftError
+from harness.gate.calibration import Calibration
 from harness.gate.checks import usable
 from harness.gate.stored import judge_run, rounds_in_common
 from harness.gate.verdict import Outcome, Verdict

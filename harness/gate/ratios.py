@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from harness.errors import ResultsError, SchemaMismatch
+from harness.core.errors import ResultsError, SchemaMismatch
 from harness.stats import Comparison
 
 RATIOS_SCHEMA = "1.0"

@@ -4,14 +4,14 @@ from collections.abc import Mapping
 
 import pandas as pd
 
-from harness.calibrate import Calibration
-from harness.errors import UsageError, known
+from harness.core.errors import UsageError, known
+from harness.gate.calibration import Calibration
 from harness.gate.checks import no_candidate, refusals, usable, without_real_kv
-from harness.gate.environments import differences, misfit, unknown_parts
 from harness.gate.judge import check_rate, judge, refused
 from harness.gate.margins import check_margins
 from harness.gate.verdict import Verdict
 from harness.results import Run
+from harness.results.conditions import differences, misfit, unknown_parts
 from harness.stats import Comparison, Plan, compare, compare_unpaired, ratio_of_ratios
 
 
@@ -130,7 +130,9 @@ def _fitting(calibration: Calibration | None, *runs: Run) -> tuple[Calibration |
         why = "so a margin below the noise floor would not be noticed; make one with `ttft calibrate`"
         return None, [f"no calibration of this machine was consulted, {why}"]
     for run in runs:
-        reason = misfit(calibration, run.meta)
+        reason = misfit(
+            {"machine": calibration.machine, "versions": calibration.versions, "config": calibration.config}, run.meta
+        )
         if reason:
             return None, [f"the calibration is not consulted, since {reason}; make one for this with `ttft calibrate`"]
     return calibration, []

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from harness.errors import UsageError, known
-from harness.specs import Options, parse_options, split_spec
+from harness.core.errors import UsageError, known
+from harness.core.options import Options, parse_options, split_spec
 
 Times = NDArray[np.float64]
 Rate = Field(1.0, gt=0, allow_inf_nan=False, description="requests a second, on average")

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from harness.errors import SetupError
+from harness.core.errors import SetupError
 from harness.replay.outcome import Outcome
 from harness.replay.sockets import own_sockets
 from harness.replay.start_failure import end_cause, start_failure

@@ -7,9 +7,9 @@ from typing import Any
 
 import aiohttp
 
-from harness.errors import RunError, SetupError
+from harness.core.errors import RunError, SetupError
+from harness.replay.server.about import PATH, About, parse
 from harness.replay.target_url import KEYS
-from harness.serving.about import PATH, About, parse
 
 LOOKUP_S = 20.0
 

@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 
 KEYS = ("TTFT_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the server's key; the first that is set counts."""

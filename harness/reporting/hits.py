@@ -5,7 +5,7 @@ from typing import Any
 
 import pandas as pd
 
-from harness.errors import ResultsError
+from harness.core.errors import ResultsError
 from harness.reporting.grids import Cell, Grid, bounds_of, name_of, ratio_cell
 from harness.reporting.summary import ArmSummary, Summary
 from harness.reporting.table import time_unit

@@ -3,15 +3,15 @@
 from collections.abc import Mapping
 from typing import Any
 
-from harness.errors import ResultsError
-from harness.evidence import Arm
+from harness.core.chunks import KVGeometry
+from harness.core.errors import ResultsError
 from harness.reporting.grids import Cell, Grid
 from harness.reporting.summary import Summary
 from harness.reporting.wording import bounds, ratio, seconds
+from harness.results.evidence import Arm
 from harness.stats import share_hidden
 from harness.stats.location import interval
 from harness.stats.runs import run_table
-from harness.types import KVGeometry
 
 
 def loads(summary: Summary) -> Grid | None:

@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from harness.evidence import Evidence
-from harness.labels import markdown
+from harness.core.text import markdown
 from harness.reporting import grids, hits, loads, serving
 from harness.reporting.grids import Cell
 from harness.reporting.reproduce import command, facts
 from harness.reporting.summary import Summary
 from harness.reporting.table import SHOWN, footnotes
 from harness.reporting.verdict import headline
+from harness.results.evidence import Evidence
 
 CAPTIONS = {
     "ecdf": "How soon the first token came",

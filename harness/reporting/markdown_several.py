@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.labels import markdown
+from harness.core.text import markdown
 from harness.reporting.markdown import arms, pictures_of, reproduce
 from harness.reporting.several import UNPOOLED, Several
 from harness.reporting.table import footnotes

@@ -3,8 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from harness.evidence import Evidence
-from harness.labels import printable, without_secrets
+from harness.core.text import printable, without_secrets
+from harness.results.evidence import Evidence
 
 
 def command(evidence: Evidence) -> str:

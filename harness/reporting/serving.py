@@ -4,11 +4,11 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.evidence import Arm
-from harness.neighbour_log import load_neighbours
 from harness.reporting.grids import Cell, Grid
 from harness.reporting.summary import Summary
 from harness.reporting.wording import seconds
+from harness.results.evidence import Arm
+from harness.results.side_tables import load_neighbours
 from harness.stats.harm import harm
 from harness.stats.serving import parse_slo, serving
 

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from harness.errors import UsageError
-from harness.evidence import Arm, Evidence
+from harness.core.errors import UsageError
 from harness.reporting.summary import Summary
 from harness.reporting.verdict import headline
+from harness.results.evidence import Arm, Evidence
 
 UNPOOLED = (
     "Every interval comes from the rounds of one run; nothing is pooled over the runs. Ratios within a run cancel the "

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from harness.errors import ResultsError
-from harness.evidence import Arm, Evidence
+from harness.core.errors import ResultsError
+from harness.results.evidence import Arm, Evidence
 from harness.stats import METRICS, Comparison, Interval, Share, compare, requests_needed, share_hidden, summary
 from harness.stats.compare import few_requests
 from harness.stats.quantiles import requests_least

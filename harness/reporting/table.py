@@ -4,10 +4,10 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 from rich.text import Text
 
-from harness.evidence import BOUNDS
-from harness.labels import printable, shortened
+from harness.core.text import printable, shortened
 from harness.reporting.summary import ArmSummary, Summary
 from harness.reporting.wording import compared, share, time_cell
+from harness.results.evidence import BOUNDS
 
 LONGEST_NAME = 60
 """Characters of an arm's name in the terminal; the report has all of them."""

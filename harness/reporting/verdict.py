@@ -1,10 +1,10 @@
 """The verdict in one sentence: who is faster, by how much, how sure, where; or why nothing can be said."""
 
-from harness.errors import ResultsError
-from harness.evidence import Evidence
-from harness.labels import printable, without_secrets
+from harness.core.errors import ResultsError
+from harness.core.text import printable, without_secrets
 from harness.reporting.summary import WORDS, ArmSummary, Summary
 from harness.reporting.wording import bounds, counted, ratio, seconds
+from harness.results.evidence import Evidence
 from harness.stats import Comparison, compare
 
 

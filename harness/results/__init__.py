@@ -9,9 +9,8 @@
 Seconds and bytes are plain numbers; a cell is empty where a thing does not apply.
 """
 
-from harness.results.complete import complete_lines, complete_rows
-from harness.results.parquet import write_parquet
-from harness.results.reading import load
+from harness.results.export import write_parquet
+from harness.results.reading import complete_lines, complete_rows, load
 from harness.results.run import Run
 from harness.results.schema import REQUEST_COLUMNS, RUN_COLUMNS, SCHEMA, SPAN_COLUMNS
 from harness.results.writing import RunWriter

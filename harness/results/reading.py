@@ -9,10 +9,23 @@ from typing import Any
 
 import pandas as pd
 
-from harness.errors import ResultsError, SchemaMismatch
-from harness.results.complete import complete_lines, complete_rows
+from harness.core.errors import ResultsError, SchemaMismatch
 from harness.results.run import Run
 from harness.results.schema import REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS
+
+
+def complete_lines(data: bytes) -> int:
+    """Length of ``data`` up to and with its last line end."""
+    return data.rfind(b"\n") + 1
+
+
+def complete_rows(data: bytes) -> int:
+    """Length of CSV ``data`` without a row that was cut off. Between two rows the number of quotes is even."""
+    end = complete_lines(data)
+    while data.count(b'"', 0, end) % 2:
+        end = data.rfind(b"\n", 0, end - 1) + 1
+    return end
+
 
 _OBJECTS = ("config", "correctness", "data", "machine", "versions", "binding", "geometry")
 _LISTS = ("arms", "runs", "void_runs", "warnings")

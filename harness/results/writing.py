@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from harness.errors import ResultsError
-from harness.results.complete import complete_lines, complete_rows
+from harness.core.errors import ResultsError
+from harness.results.reading import complete_lines, complete_rows
 from harness.results.schema import REQUEST_COLUMNS, SCHEMA
 
 

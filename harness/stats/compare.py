@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.stats.bootstrap import hierarchical_bootstrap
 from harness.stats.location import Interval, distribution_free, interval, lower_bound, upper_bound
 from harness.stats.quality import drift, neighbours_alike, outliers

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import kendalltau, theilslopes
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.stats.quantiles import Floats
 from harness.stats.runs import run_table
 

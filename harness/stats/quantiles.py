@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import betainc
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 
 Floats = npt.NDArray[np.float64]
 

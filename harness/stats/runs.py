@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.errors import ResultsError, UsageError, known
+from harness.core.errors import ResultsError, UsageError, known
 from harness.stats.quantiles import Floats, metric_of, parse_metric
 
 

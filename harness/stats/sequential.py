@@ -8,7 +8,7 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.stats import norm
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.stats.quantiles import Floats
 
 Spending = Literal["obrien-fleming", "pocock"]

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.stats.quantiles import harrell_davis
 
 SLO_COLUMNS: Mapping[str, str] = {"ttft": "ttft_s", "tpot": "tpot_s", "itl": "itl_max_s", "e2e": "e2e_s"}

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import bisect
 
-from harness.errors import ResultsError
+from harness.core.errors import ResultsError
 from harness.stats.compare import check_alpha
 from harness.stats.location import Interval, interval
 from harness.stats.quantiles import Floats

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.stats.compare import check_alpha, few_requests
 from harness.stats.quantiles import Floats
 from harness.stats.runs import paired

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy.stats import mannwhitneyu
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.stats.compare import Comparison, check_alpha, few_requests
 from harness.stats.quantiles import METRICS, Floats
 from harness.stats.runs import require_arms, run_table

@@ -1,8 +1,8 @@
 """Where chunks are kept. One file a store; ``base.py`` is the contract."""
 
-from harness.registry import Registry
-from harness.stores.base import Store, open_store, redact
+from harness.core.registry import Registry
+from harness.stores.base import Store, open_store
 
 STORES: Registry[Store] = Registry("store", "harness.stores", Store)  # type: ignore[type-abstract]
 
-__all__ = ["STORES", "Store", "open_store", "redact"]
+__all__ = ["STORES", "Store", "open_store"]

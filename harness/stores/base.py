@@ -10,17 +10,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
-from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from harness.errors import ReadFailures, StoreError, UsageError
-from harness.specs import Options, parse_options
+from harness.core.errors import ReadFailures, StoreError, UsageError
+from harness.core.options import Options, parse_options
+from harness.core.text import redact
 
 Buffer = memoryview | bytes | bytearray
 Memory = Literal["host", "device"]
 """Where the buffers of a read lie: host memory, or that of a GPU."""
 
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,200}")
-_SECRET_NAMES = ("auth", "credential", "key", "passwd", "password", "pwd", "secret", "signature", "token")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,26 +188,6 @@ def unsplit(parts: SplitResult) -> str:
     query = f"?{parts.query}" if parts.query else ""
     fragment = f"#{parts.fragment}" if parts.fragment else ""
     return f"{parts.scheme}://{parts.netloc}{parts.path}{query}{fragment}"
-
-
-def redact(url: str) -> str:
-    """The URL without its password, and with ``***`` for the value of every option whose name sounds
-    like a secret; for results, logs and pictures. Takes any text, so that errors can quote a wrong URL."""
-    address, question, query = url.partition("?")
-    if "@" in query and "://" in address and not address.partition("://")[2].startswith("/"):
-        address, question, query = url, "", ""  # the "?" may be a password's
-    scheme, colon, rest = address.partition("://") if "://" in address else ("", "", address)
-    # Up to the last "@", since a password that was not percent-encoded may hold "/" and "@".
-    user, at, place = rest.rpartition("@")
-    if ":" in user and not rest.startswith("/"):
-        user = user.partition(":")[0] + ":***"
-    return scheme + colon + user + at + place + question + "&".join(map(_redact_option, query.split("&")))
-
-
-def _redact_option(pair: str) -> str:
-    name, equals, _ = pair.partition("=")
-    secret = any(word in unquote(name).lower() for word in _SECRET_NAMES)
-    return f"{name}=***" if equals and secret else pair
 
 
 def open_store(url: str) -> Store:

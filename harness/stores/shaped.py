@@ -19,11 +19,12 @@ from urllib.parse import SplitResult, urlencode
 
 from pydantic import Field
 
-from harness.errors import UsageError, known
-from harness.specs import parse_options
-from harness.stores.base import Buffer, Read, Store, StoreOptions, check_store, open_store, redact, unsplit
+from harness.core.chunks import total_bytes
+from harness.core.errors import UsageError, known
+from harness.core.options import parse_options
+from harness.core.text import redact
+from harness.stores.base import Buffer, Read, Store, StoreOptions, check_store, open_store, unsplit
 from harness.stores.link import Link, Transfer
-from harness.types import total_bytes
 
 _MEGA = 1e6
 

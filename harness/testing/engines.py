@@ -23,16 +23,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.chunkfile import Layout
+from harness.core.chunks import SKIP, Layout, LoadRequest
+from harness.core.options import describe_options, parse_options
+from harness.core.spans import Recorder
 from harness.engines.base import Engine
-from harness.layered import Layered
-from harness.recorder import Recorder
-from harness.specs import describe_options, parse_options
 from harness.stores.base import open_store
+from harness.stores.layered import Layered
 from harness.testing.faults import FAULTS, flip_a_bit, spoil
 from harness.testing.small_kv import PADDED, WHOLE_PAGES, Shape, SmallKV, chunk_key
 from harness.testing.watched_store import Call, WatchedStore
-from harness.types import SKIP, LoadRequest
 
 T = TypeVar("T")
 

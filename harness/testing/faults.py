@@ -3,9 +3,8 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from harness.chunkfile import Layout
+from harness.core.chunks import ChunkKey, KVGeometry, Layout
 from harness.testing.small_kv import SmallKV, chunk_key, chunk_object
-from harness.types import ChunkKey, KVGeometry
 
 Damage = Callable[[KVGeometry, ChunkKey], bytes]
 

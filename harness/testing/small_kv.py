@@ -7,11 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from harness.chunkfile import Layout, checksum, encode_header
+from harness.core.chunks import SKIP, ChunkKey, KVGeometry, Layout, LoadRequest, checksum, encode_header
 from harness.engines.base import Engine
 from harness.engines.paged import PagedKV
 from harness.stores.base import Store
-from harness.types import SKIP, ChunkKey, KVGeometry, LoadRequest
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,7 @@ def layer_data(geometry: KVGeometry, key: ChunkKey, layer: int) -> bytes:
 
 
 def chunk_object(geometry: KVGeometry, key: ChunkKey) -> bytes:
-    """The whole stored object of chunk ``key`` (harness/chunkfile.py)."""
+    """The whole stored object of chunk ``key`` (harness/core/chunks.py)."""
     layout = Layout(geometry)
     layers = [layer_data(geometry, key, layer) for layer in range(geometry.layers)]
     header = encode_header(layout, key, [checksum(data) for data in layers])

@@ -6,7 +6,7 @@
             return f"mine://{tmp_path}/kv"
 
 The URL has to name an empty store. Each test opens it, and some open it again in another process. The checks are those of
-``ttft store check`` (harness/storecheck); here they use bare keys, and must leave nothing behind.
+``ttft store check`` (harness/stores/_checks); here they use bare keys, and must leave nothing behind.
 """
 
 from collections.abc import Iterator
@@ -16,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UsageError
-from harness.storecheck import CHECKS, Check, NotApplicable, Scoped, fetch, pattern
+from harness.core.errors import UsageError
+from harness.stores._checks import CHECKS, Check, NotApplicable, Scoped, fetch, pattern
 from harness.stores.base import Store, check_store, open_store
 
 __all__ = ["StoreTests", "fetch", "pattern"]

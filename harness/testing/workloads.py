@@ -20,10 +20,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from harness.errors import UsageError
-from harness.specs import describe_options, parse_options
-from harness.types import DataSet
-from harness.workloads.base import Limits, Workload
+from harness.core.errors import UsageError
+from harness.core.options import describe_options, parse_options
+from harness.workloads.base import DataSet, Limits, Workload
 
 _IN_ANOTHER_PROCESS = """
 import importlib, json, sys

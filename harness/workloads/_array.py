@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TextIO
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.workloads._lines import bad_line, cannot_read
 
 _PIECE = 1 << 20

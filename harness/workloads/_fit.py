@@ -6,9 +6,9 @@ from typing import Literal
 
 from pydantic import Field
 
-from harness.errors import UsageError
-from harness.types import DataSet, Prompt, whole_chunks
-from harness.workloads.base import Limits, WorkloadOptions
+from harness.core.chunks import whole_chunks
+from harness.core.errors import UsageError
+from harness.workloads.base import DataSet, Limits, Prompt, WorkloadOptions
 
 OverLong = Literal["skip", "truncate"]
 

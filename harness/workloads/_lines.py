@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 
 LineT = TypeVar("LineT", bound=BaseModel)
 

@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Iterator
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.workloads._lines import LineT, bad_line, raw_lines, validated
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from harness.errors import SetupError, UsageError
+from harness.core.errors import SetupError, UsageError
 from harness.workloads._lines import bad_line
 
 BYTES = "bytes"

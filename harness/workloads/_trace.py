@@ -12,11 +12,10 @@ from dataclasses import dataclass, field
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from harness.errors import UsageError
-from harness.types import DataSet, Prompt
+from harness.core.errors import UsageError
 from harness.workloads._fit import FittedOptions, Fitter
 from harness.workloads._lines import bad_line
-from harness.workloads.base import Limits, Workload
+from harness.workloads.base import DataSet, Limits, Prompt, Workload
 from harness.workloads.outline import Outline, columns
 
 MOST_TOKENS = 10**9

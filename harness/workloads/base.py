@@ -1,15 +1,57 @@
 """The contract of a workload: options in, prompts out, the same on every machine and in every process."""
 
 import hashlib
+import json
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import numpy as np
 
-from harness.specs import Options
-from harness.types import DataSet
-from harness.workloads.outline import Outline, outline_of
+from harness.core.options import Options
+from harness.workloads.outline import Outline, columns
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """One request of a workload.
+
+    ``prefix_tokens`` is the number of leading tokens that the store should already hold when
+    this request comes, as the workload means it; the harness rounds down to whole chunks.
+    ``arrival_s`` counts from the start of the trace and is 0 for workloads without a clock.
+    """
+
+    id: str
+    tokens: tuple[int, ...]
+    prefix_tokens: int
+    output_tokens: int
+    arrival_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """The prompts of a workload, in the order in which they are sent.
+
+    ``notes`` says in plain sentences what was cut or left out, with counts.
+    """
+
+    prompts: tuple[Prompt, ...]
+    notes: tuple[str, ...] = field(default=())
+
+    def fingerprint(self) -> str:
+        """16 hexadecimal digits over ids, tokens, hits, outputs and arrivals: equal data, equal text."""
+        digest = hashlib.sha256()
+        for prompt in self.prompts:
+            head = [prompt.id, prompt.prefix_tokens, prompt.output_tokens, prompt.arrival_s, len(prompt.tokens)]
+            digest.update(json.dumps(head).encode())
+            digest.update(np.asarray(prompt.tokens, dtype="<u4").tobytes())
+        return digest.hexdigest()[:16]
+
+
+def outline_of(data: DataSet) -> Outline:
+    """The outline of prompts that have been made."""
+    rows = ((len(p.tokens), p.prefix_tokens, p.output_tokens, -1, p.arrival_s) for p in data.prompts)
+    return Outline(*columns(rows), notes=data.notes)
 
 
 @dataclass(frozen=True, slots=True)

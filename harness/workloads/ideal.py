@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from harness.keys import chain
-from harness.types import ChunkKey
+from harness.core.chunks import ChunkKey, chain
 
 _ROOT = bytes(16)
 """Keys made here are compared with one another only, so they need no identity."""

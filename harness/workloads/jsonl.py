@@ -5,12 +5,11 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.errors import UsageError
-from harness.types import DataSet, Prompt
+from harness.core.errors import UsageError
 from harness.workloads._fit import FittedOptions, fit_prompts
 from harness.workloads._lines import bad_line, read_lines
 from harness.workloads._text import TOKENIZER, Tokenizer, checked, load_tokenizer
-from harness.workloads.base import Limits, Workload, WorkloadOptions
+from harness.workloads.base import DataSet, Limits, Prompt, Workload, WorkloadOptions
 from harness.workloads.ideal import SeenChunks
 
 

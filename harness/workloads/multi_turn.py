@@ -5,9 +5,8 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from harness.types import DataSet, Prompt
 from harness.workloads._fit import FittedOptions, fit_prompts
-from harness.workloads.base import Limits, Workload, WorkloadOptions, token_block
+from harness.workloads.base import DataSet, Limits, Prompt, Workload, WorkloadOptions, token_block
 
 
 class MultiTurnOptions(FittedOptions):

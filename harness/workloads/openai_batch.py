@@ -11,12 +11,11 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from harness.errors import UsageError
-from harness.types import DataSet, Prompt
+from harness.core.errors import UsageError
 from harness.workloads._fit import FittedOptions, fit_prompts, with_notes
 from harness.workloads._lines import bad_line, read_lines
 from harness.workloads._text import TOKENIZER, Message, Tokenizer, chat_tokens, checked, load_tokenizer, plain_note
-from harness.workloads.base import Limits, Workload, WorkloadOptions
+from harness.workloads.base import DataSet, Limits, Prompt, Workload, WorkloadOptions
 from harness.workloads.ideal import SeenChunks
 
 CHAT, COMPLETION = "/v1/chat/completions", "/v1/completions"

@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from harness.types import DataSet
-
 Columns = NDArray[np.int64]
 """One number a request."""
 
@@ -33,12 +31,6 @@ class Outline:
     arrival_s: NDArray[np.float64]
     block_tokens: int = 0
     notes: tuple[str, ...] = ()
-
-
-def outline_of(data: DataSet) -> Outline:
-    """The outline of prompts that have been made."""
-    rows = ((len(p.tokens), p.prefix_tokens, p.output_tokens, -1, p.arrival_s) for p in data.prompts)
-    return Outline(*columns(rows), notes=data.notes)
 
 
 def columns(rows: Iterable[Row]) -> tuple[Columns, Columns, Columns, Columns, NDArray[np.float64]]:

@@ -13,13 +13,12 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from harness.errors import UsageError
-from harness.types import DataSet, Prompt
+from harness.core.errors import UsageError
 from harness.workloads._array import read_items
 from harness.workloads._fit import FittedOptions, fit_prompts, with_notes
 from harness.workloads._lines import bad_line, validated
 from harness.workloads._text import TOKENIZER, Message, Tokenizer, chat_tokens, checked, load_tokenizer, plain_note
-from harness.workloads.base import Limits, Workload, WorkloadOptions
+from harness.workloads.base import DataSet, Limits, Prompt, Workload, WorkloadOptions
 from harness.workloads.ideal import SeenChunks
 
 ROLES = {

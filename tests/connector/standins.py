@@ -9,10 +9,9 @@ from typing import Any
 from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import Arm, ConnectorSettings, parse_settings
 from harness.connector.step import Step
-from harness.errors import StoreError
-from harness.keys import chain, for_rank, root
+from harness.core.chunks import ChunkKey, chain, for_rank, root
+from harness.core.errors import StoreError
 from harness.stores.base import Buffer, Read, Store, StoreOptions
-from harness.types import ChunkKey
 
 BLOCK = 4
 PER = 2

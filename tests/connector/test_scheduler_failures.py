@@ -4,7 +4,7 @@ import pytest
 from standins import ARMS, CHUNK, DictStore, Scheduler, keys_of, make_output, make_request, make_side, put
 
 from harness.connector.step import Save
-from harness.types import LoadRequest
+from harness.core.chunks import LoadRequest
 
 PROMPT = list(range(100, 100 + 4 * CHUNK + 3))
 

@@ -10,8 +10,8 @@ import pytest
 from standins import ARMS, CHUNK, PER, DictStore, Scheduler, keys_of, make_output, make_request, make_side, put
 
 from harness.connector.step import Save
-from harness.errors import StoreUnavailable
-from harness.types import SKIP, LoadRequest
+from harness.core.chunks import SKIP, LoadRequest
+from harness.core.errors import StoreUnavailable
 
 PROMPT = list(range(100, 100 + 4 * CHUNK + 3))
 CHUNKWISE, LAYERWISE = ARMS[:2]

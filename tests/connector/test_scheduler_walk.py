@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from standins import BLOCK, CHUNK, PER, DictStore, Scheduler, keys_of, make_request, make_side
 
 from harness.connector.step import Step
-from harness.types import SKIP
+from harness.core.chunks import SKIP
 
 Tokens = tuple[int, ...]
 GARBAGE = None

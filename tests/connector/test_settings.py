@@ -11,8 +11,8 @@ from harness.connector.settings import (
     parse_params,
     parse_settings,
 )
+from harness.core.errors import UsageError
 from harness.engines.chunkwise import ChunkwiseOptions
-from harness.errors import UsageError
 
 ARMS = {text: parse_arm(text) for text in ("layerwise:depth=2", "chunkwise:pool=8", "recompute")}
 

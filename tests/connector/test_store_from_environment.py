@@ -3,7 +3,7 @@
 import pytest
 
 from harness.connector.settings import parse_settings
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 
 
 def test_a_name_with_a_dollar_is_the_variable_s_value(monkeypatch: pytest.MonkeyPatch) -> None:

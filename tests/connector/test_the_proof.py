@@ -7,11 +7,11 @@ import pytest
 from working import LOADING, Bench, Wrapped, bench, load
 
 from harness.connector.settings import Arm
+from harness.core.chunks import ChunkKey, LoadRequest
 from harness.engines.chunkwise import Chunkwise, ChunkwiseOptions
-from harness.experiment.proofs import load_reason
+from harness.experiment.rows import load_reason
 from harness.stores.base import Read, Store, open_store
 from harness.testing.small_kv import chunk_key
-from harness.types import ChunkKey, LoadRequest
 
 KEYS = [chunk_key(name) for name in "abc"]
 OTHERS = [chunk_key(name) for name in "xyz"]

@@ -8,10 +8,10 @@ import pytest
 from working import LOADING, A, B, C, Maker, Wrapped, lines, load, make, store  # noqa: F401  fixtures among them
 
 from harness.connector.step import Save
-from harness.errors import StoreUnavailable
+from harness.core.chunks import SKIP, LoadRequest
+from harness.core.errors import StoreUnavailable
 from harness.stores.base import Buffer, Store
 from harness.testing.small_kv import PADDED, WHOLE_PAGES, Shape, chunk_key
-from harness.types import SKIP, LoadRequest
 
 # -- bytes ---------------------------------------------------------------------------------------
 

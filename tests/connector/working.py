@@ -8,16 +8,15 @@ from typing import Any
 
 import pytest
 
-from harness.chunkfile import Layout
 from harness.connector.settings import Arm, parse_arm
 from harness.connector.step import Load, Save, Step
 from harness.connector.worker_side import WorkerSide
+from harness.core.chunks import ChunkKey, Layout, LoadRequest
+from harness.core.spans import Trace
 from harness.engines.paged import PagedKV
-from harness.experiment.trace_reader import TraceReader
+from harness.experiment.trace import TraceReader
 from harness.stores.base import Buffer, Read, Store, StoreOptions, open_store
 from harness.testing.small_kv import WHOLE_PAGES, Shape, chunk_key
-from harness.trace_log import Trace
-from harness.types import ChunkKey, LoadRequest
 
 LOADING = (
     "chunkwise:pool=0",

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from harness import models
 from harness.experiment.session import PRIMER, Session
+from harness.replay import models
 from harness.replay.in_process import EngineSettings
 from harness.replay.outcome import Outcome
 from harness.stores import Store, open_store

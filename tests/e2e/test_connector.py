@@ -6,10 +6,9 @@ from pathlib import Path
 import pytest
 from running import CHUNK, Running, start, tokens
 
-from harness.chunkfile import Layout, check_header, checksum, encode_header
 from harness.connector.settings import parse_arm
-from harness.experiment.proofs import load_reason
-from harness.types import ChunkKey, KVGeometry
+from harness.core.chunks import ChunkKey, KVGeometry, Layout, check_header, checksum, encode_header
+from harness.experiment.rows import load_reason
 
 ARMS = [
     "chunkwise:pool=0",

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from running import CHUNK, SMALL_MODEL, tokens
 
-from harness import models
+from harness.replay import models
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 

@@ -15,8 +15,8 @@ import pytest
 from running import SMALL_MODEL
 from servers import free_port
 
-from harness.metrics_log import load_metrics
 from harness.results import Run, load
+from harness.results.side_tables import load_metrics
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
 

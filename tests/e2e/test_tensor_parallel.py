@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 from running import SMALL_MODEL, two_ranks
 
-from harness.chunkfile import Layout
+from harness.core.chunks import KVGeometry, Layout
 from harness.results import Run, load
-from harness.types import KVGeometry
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 

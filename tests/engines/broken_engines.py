@@ -8,14 +8,13 @@ from typing import ClassVar
 
 import torch
 
-from harness.chunkfile import Layout, check_header
+from harness.core.chunks import SKIP, ChunkKey, Layout, LoadRequest, check_header
+from harness.core.errors import ReadFailures, StoreError
+from harness.core.spans import Recorder, Span
 from harness.engines.base import Engine, EngineOptions
 from harness.engines.paged import PagedKV
-from harness.errors import ReadFailures, StoreError
-from harness.recorder import Recorder
 from harness.stores.base import Read, Store
 from harness.testing.engines import EngineTests
-from harness.types import SKIP, ChunkKey, LoadRequest, Span
 
 
 class Plain(Engine):

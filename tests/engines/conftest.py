@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from harness.connector.settings import parse_arm
+from harness.core.spans import Recorder
 from harness.engines.base import Engine
-from harness.recorder import Recorder
 from harness.stores import open_store
 from harness.stores.base import Store
 from harness.testing.small_kv import WHOLE_PAGES, SmallKV

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Callable
 
-from harness.chunkfile import Layout
+from harness.core.chunks import Layout
 from harness.engines.base import Engine
 from harness.testing.small_kv import SmallKV
 from harness.testing.watched_store import Call

@@ -3,15 +3,15 @@
 import pytest
 
 from harness.connector.settings import parse_arm
+from harness.core.errors import UsageError
+from harness.core.options import describe_options
+from harness.core.spans import Recorder
 from harness.engines import ENGINES
 from harness.engines.base import Engine
 from harness.engines.chunkwise import Chunkwise
 from harness.engines.floor import Floor
 from harness.engines.layerwise import Layerwise
 from harness.engines.recompute import Recompute
-from harness.errors import UsageError
-from harness.recorder import Recorder
-from harness.specs import describe_options
 from harness.testing.small_kv import SmallKV
 from harness.testing.watched_store import WatchedStore
 

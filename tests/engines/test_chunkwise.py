@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import pytest
 
-from harness.chunkfile import Layout
 from harness.connector.settings import parse_arm
+from harness.core.chunks import Layout
+from harness.core.errors import StoreUnavailable, UsageError
+from harness.core.spans import Recorder
 from harness.engines.base import Engine
-from harness.errors import StoreUnavailable, UsageError
-from harness.recorder import Recorder
 from harness.testing.engines import within
 from harness.testing.small_kv import SmallKV
 from harness.testing.watched_store import Call, WatchedStore

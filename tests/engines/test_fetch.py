@@ -5,14 +5,13 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from harness.chunkfile import Layout
+from harness.core.chunks import SKIP, Layout
+from harness.core.errors import ChunkMissing, ReadFailures, StoreUnavailable
+from harness.core.spans import Recorder
 from harness.engines.fetch import Fetcher, Piece
-from harness.errors import ChunkMissing, ReadFailures, StoreUnavailable
-from harness.recorder import Recorder
 from harness.testing.faults import flip_a_bit, spoil
 from harness.testing.small_kv import SmallKV, layer_data
 from harness.testing.watched_store import Call, WatchedStore
-from harness.types import SKIP
 
 Fetch = Callable[[Fetcher, Sequence[Piece]], list[Piece]]
 

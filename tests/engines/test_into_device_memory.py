@@ -9,19 +9,18 @@ import pytest
 import torch
 from kvikio_running import needs_kvikio, needs_kvikio_and_cuda
 
-from harness.chunkfile import Layout
+from harness.core.chunks import SKIP, Layout
+from harness.core.spans import Recorder
 from harness.engines.chunkwise import Chunkwise
 from harness.engines.fetch import Fetcher, Piece
 from harness.engines.layerwise import Layerwise
 from harness.engines.paged import PagedKV
-from harness.layered import Layered
-from harness.recorder import Recorder
 from harness.stores import open_store
 from harness.stores.base import Memory, Read, Store
+from harness.stores.layered import Layered
 from harness.testing.engines import EngineTests
 from harness.testing.small_kv import PADDED, WHOLE_PAGES, Shape, SmallKV
 from harness.testing.watched_store import WatchedStore
-from harness.types import SKIP
 
 PLACES = {"whole pages": (WHOLE_PAGES, False), "padded layers": (PADDED, False), "a layer an object": (PADDED, True)}
 

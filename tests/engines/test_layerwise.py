@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from gates import LAYERS, READERS, Gates, MakeEngine, first_layer
 
-from harness.chunkfile import Layout
-from harness.recorder import Recorder
+from harness.core.chunks import Layout
+from harness.core.spans import Recorder
 from harness.stores.base import Store
 from harness.testing.engines import within
 from harness.testing.small_kv import SmallKV

@@ -10,12 +10,11 @@ import pytest
 from gates import LAYERS, READERS, Gates, MakeEngine, first_layer
 
 from harness.connector.settings import parse_arm
-from harness.errors import StoreUnavailable, UsageError
-from harness.recorder import Recorder
+from harness.core.errors import StoreUnavailable, UsageError
+from harness.core.spans import Recorder, Span
 from harness.testing.engines import within
 from harness.testing.small_kv import SmallKV
 from harness.testing.watched_store import Call, WatchedStore
-from harness.types import Span
 
 # -- what went wrong ----------------------------------------------------------------------------------
 

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from harness.core.chunks import SKIP, KVGeometry
+from harness.core.errors import RunError
 from harness.engines.paged import PagedKV, staging
-from harness.errors import RunError
 from harness.testing.small_kv import PADDED, WHOLE_PAGES, Shape
-from harness.types import SKIP, KVGeometry
 
 SHAPES = [WHOLE_PAGES, PADDED, Shape(layers=1, blocks=3, heads=1, block_tokens=4, width=1, dtype=torch.float16)]
 

@@ -9,15 +9,15 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from harness.core.chunks import SKIP, ChunkKey, LoadRequest
+from harness.core.options import parse_options
+from harness.core.spans import Recorder
 from harness.engines.base import Engine
 from harness.engines.chunkwise import Chunkwise
 from harness.engines.layerwise import Layerwise
-from harness.recorder import Recorder
-from harness.specs import parse_options
 from harness.stores import open_store
 from harness.stores.base import Store
 from harness.testing.small_kv import Shape, SmallKV
-from harness.types import SKIP, ChunkKey, LoadRequest
 
 SHAPES = st.builds(
     Shape,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from own_engine import Delayed
 
-from harness.specs import parse_options
+from harness.core.options import parse_options
 from harness.testing.engines import EngineTests
 
 PACKAGE = Path(__file__).resolve().parents[2] / "examples" / "own_engine"

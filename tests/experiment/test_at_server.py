@@ -15,12 +15,12 @@ import pytest
 from fake_engine import CHUNK, CHUNKWISE, LAYERWISE, FakeEngine, Lab, Served, lab
 from stub_vllm import StubVllm, serving
 
-from harness.errors import RunError, SetupError, UsageError
+from harness.core.errors import RunError, SetupError, UsageError
+from harness.core.machine import boot_id
 from harness.experiment.engine_settings import engine_settings
-from harness.machine import boot_id
-from harness.metrics_log import load_metrics
+from harness.replay.server.about import About
 from harness.results import Run
-from harness.serving.about import About
+from harness.results.side_tables import load_metrics
 
 __all__ = ["lab"]
 

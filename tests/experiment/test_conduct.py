@@ -7,7 +7,7 @@ import signal
 import pytest
 from fake_engine import CHUNKWISE, LAYERWISE, Lab, Served, lab
 
-from harness.errors import RunError, SetupError, StoreUnavailable
+from harness.core.errors import RunError, SetupError, StoreUnavailable
 
 __all__ = ["lab"]
 

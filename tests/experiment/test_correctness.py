@@ -5,9 +5,9 @@ from collections.abc import Callable
 import pytest
 from fake_engine import CHUNKWISE, LAYERWISE, Lab, Served, lab
 
-from harness.errors import RunError, VoidRuns
+from harness.core.errors import RunError, VoidRuns
 from harness.experiment.correctness import OUTPUT_TOKENS, choose
-from harness.types import Prompt
+from harness.workloads.base import Prompt
 
 __all__ = ["lab"]
 

@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.config import Experiment, given_settings, merge
-from harness.errors import UsageError
+from harness.core.errors import UsageError
+from harness.core.options import split_spec
 from harness.experiment.dotted import experiment_of, with_arm_option, with_option, with_store_option, with_value
-from harness.specs import split_spec
+from harness.experiment.settings import Experiment, given_settings, merge
 
 SHAPED = merge({"store": "shaped+file:///tmp/kv?latency_ms=2", "arrivals": "poisson:rate=2"})
 

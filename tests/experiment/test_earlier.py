@@ -9,10 +9,10 @@ from fake_engine import CHUNKWISE, LAYERWISE, SHORT, Lab, Served, lab
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UsageError
-from harness.experiment import environment
-from harness.experiment.earlier import NOTHING, Earlier, earlier_of
-from harness.experiment.order import schedule
+from harness.core.errors import UsageError
+from harness.experiment import record as environment
+from harness.experiment.cache_state import schedule
+from harness.experiment.record import NOTHING, Earlier, earlier_of
 from harness.results import Run
 
 __all__ = ["lab"]

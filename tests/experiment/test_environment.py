@@ -5,7 +5,7 @@ import platform
 
 import pytest
 
-from harness.experiment import environment
+from harness.experiment import record as environment
 
 
 def test_versions_are_of_what_changes_times() -> None:

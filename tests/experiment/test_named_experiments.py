@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.config import experiment_folders, merge, read_experiment
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.experiment.dotted import experiment_of
-from harness.experiment.setting import settle
+from harness.experiment.plan import settle
+from harness.experiment.settings import experiment_folders, merge, read_experiment
 
 NAMES = sorted(path.stem for path in experiment_folders()[1].glob("*.toml"))
 NEEDS_A_FILE = {"mooncake"}

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.experiment.order import PlannedRun, rounds_of, schedule
+from harness.experiment.cache_state import PlannedRun, rounds_of, schedule
 
 ARMS = st.lists(st.text("abcdef:=1", min_size=1, max_size=6), min_size=1, max_size=6, unique=True)
 ROUNDS = st.integers(1, 30)

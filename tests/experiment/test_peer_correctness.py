@@ -7,10 +7,9 @@ import pytest
 from fake_engine import CHUNK
 from peer_engine import Asked, PeerLab, peer_lab
 
-from harness.errors import RunError, VoidRuns
-from harness.experiment.correctness import OUTPUT_TOKENS
-from harness.experiment.peer_correctness import check
-from harness.types import Prompt
+from harness.core.errors import RunError, VoidRuns
+from harness.experiment.correctness import OUTPUT_TOKENS, check_peer
+from harness.workloads.base import Prompt
 
 __all__ = ["peer_lab"]
 
@@ -20,7 +19,7 @@ CHOSEN = [(Prompt("p0", tuple(range(2 * CHUNK + 5)), 0, 2), 2 * CHUNK), (Prompt(
 @pytest.mark.parametrize("spec", ["lmcache", "example"])
 async def test_every_chosen_length_is_computed_and_then_loaded(peer_lab: PeerLab, spec: str) -> None:
     peer_lab.engine.whole = spec == "example"
-    told = await check(peer_lab.session(spec), spec, CHOSEN, vocabulary=256)
+    told = await check_peer(peer_lab.session(spec), spec, CHOSEN, vocabulary=256)
     assert told == {"status": "passed", "prompts": 2, "output_tokens": OUTPUT_TOKENS, "arms": [spec]}
     measured = [asked for asked in peer_lab.engine.asked if len(asked.output) == OUTPUT_TOKENS]
     assert [asked.hit > 0 for asked in measured] == [False, True] * 2
@@ -54,7 +53,7 @@ def wrong_kv(asked: Asked) -> None:
 async def test_a_wrong_peer_is_named_with_what_is_wrong(peer_lab: PeerLab, change: Callable[[Asked], None], reason: str) -> None:
     peer_lab.engine.tamper = change
     with pytest.raises(VoidRuns, match=f"arm lmcache is not correct, so nothing was timed: {reason}"):
-        await check(peer_lab.session(), "lmcache", CHOSEN, vocabulary=256)
+        await check_peer(peer_lab.session(), "lmcache", CHOSEN, vocabulary=256)
 
 
 @pytest.mark.parametrize("loading", [False, True])
@@ -65,7 +64,7 @@ async def test_a_request_that_fails_ends_the_pass(peer_lab: PeerLab, loading: bo
 
     peer_lab.engine.tamper = fail
     with pytest.raises(RunError, match="the correctness pass failed in arm lmcache: it broke"):
-        await check(peer_lab.session(), "lmcache", CHOSEN, vocabulary=256)
+        await check_peer(peer_lab.session(), "lmcache", CHOSEN, vocabulary=256)
 
 
 def test_nothing_is_timed_with_a_wrong_peer(peer_lab: PeerLab, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,12 +9,12 @@ import pytest
 from fake_engine import CHUNK
 from peer_engine import SAVES_NOT, Asked, PeerLab, peer_lab
 
-from harness.errors import RunError, SetupError
-from harness.experiment import peer_session
-from harness.experiment.peer_session import session_with_peer, told
+from harness.core.errors import RunError, SetupError
+from harness.experiment import at_peer as peer_session
+from harness.experiment.at_peer import session_with_peer, told
 from harness.replay.in_process import EngineSettings
 from harness.stores.base import open_store
-from harness.stores.page_cache import drop, resident_pages
+from harness.stores.files.page_cache import drop, resident_pages
 
 __all__ = ["peer_lab"]
 

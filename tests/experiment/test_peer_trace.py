@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from harness.experiment.peer_trace import PeerTrace
+from harness.core.spans import Trace
 from harness.experiment.rows import counters, span_rows, timings
+from harness.experiment.trace import PeerTrace
 from harness.replay.outcome import Outcome
-from harness.trace_log import Trace
 
 
 def outcome(sent_s: float = 0.0, first_s: float | None = 25.0, *, queue_s: float = 0.5, prefill_s: float = 24.0) -> Outcome:

@@ -8,12 +8,12 @@ import pytest
 
 import cli
 from harness.commands.measuring import peers_that_cannot_run
-from harness.config import merge
-from harness.errors import UsageError
+from harness.connector.peers import offloading
+from harness.core.errors import UsageError
+from harness.experiment.at_peer import place_of
 from harness.experiment.engine_settings import TRACED, engine_settings, peer_settings
-from harness.experiment.peer_place import place_of
-from harness.experiment.setting import Setting, settle
-from harness.peers import offloading
+from harness.experiment.plan import Setting, settle
+from harness.experiment.settings import merge
 from harness.replay.in_process import transfer_arguments
 
 MODEL = "builtin:layers=2,hidden=64,intermediate=64,vocabulary=256"

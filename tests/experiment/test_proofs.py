@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.experiment.proofs import TokenWitness, hit_reason, kv_digest, load_reason, tokens_digest
+from harness.experiment.rows import TokenWitness, hit_reason, kv_digest, load_reason, tokens_digest
 
 SAVED = {"a": [10, 11], "b": [20, 21]}
 PROOF = [["a", 0, 10], ["b", 1, 21]]

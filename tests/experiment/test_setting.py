@@ -8,11 +8,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness import models
-from harness.config import merge
-from harness.errors import UsageError
-from harness.experiment.setting import Setting, settle
-from harness.types import hit_limit
+from harness.core.chunks import hit_limit
+from harness.core.errors import UsageError
+from harness.experiment.plan import Setting, settle
+from harness.experiment.settings import merge
+from harness.replay import models
 
 MODEL = "builtin:layers=2,hidden=64,intermediate=64,vocabulary=256"
 SHORT = "shared_prefix:groups=2,prefix=32,suffix=5,prompts=2,output=3"

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from fake_engine import CHUNKWISE, LAYERWISE, Lab, Served, lab
 
-from harness.neighbour_log import load_neighbours
-from harness.stores.disk import DiskStore
+from harness.results.side_tables import load_neighbours
+from harness.stores.files.disk import DiskStore
 
 __all__ = ["lab"]
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.experiment.trace_reader import TraceReader
-from harness.trace_log import Trace
+from harness.core.spans import Trace
+from harness.experiment.trace import TraceReader
 
 
 def record(kind: str, **more: Any) -> bytes:

@@ -8,10 +8,10 @@ import pytest
 from fake_engine import CHUNKWISE, LAYERWISE, Lab, lab
 from keeping_engine import KeepingVllm, keeping, keeping_lab
 
-from harness.chunkfile import ALIGNMENT
-from harness.errors import ChunkMissing, StoreUnavailable, VoidRuns
+from harness.core.chunks import ALIGNMENT
+from harness.core.errors import ChunkMissing, StoreUnavailable, VoidRuns
 from harness.stores.base import Read
-from harness.stores.disk import DiskStore
+from harness.stores.files.disk import DiskStore
 
 __all__ = ["keeping", "keeping_lab", "lab"]
 

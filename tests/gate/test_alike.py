@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UsageError, VoidRuns
+from harness.core.errors import UsageError, VoidRuns
 from harness.gate import Outcome, judge_run, judge_runs
 from harness.gate.alike import BudgetWatch, calibrate_run, like_arms
 from harness.results import Run, load

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.calibrate import Calibration, NoiseFloor
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.gate import Outcome, judge, parse_margins
+from harness.gate.calibration import Calibration, NoiseFloor
 from harness.gate.judge import further_pairs
 from harness.stats import Comparison, Plan, compare
 from harness.testing.frames import make_frame

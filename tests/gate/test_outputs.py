@@ -6,7 +6,7 @@ import xml.etree.ElementTree as ET
 import jsonschema
 import pytest
 
-from harness.errors import ResultsError, SchemaMismatch
+from harness.core.errors import ResultsError, SchemaMismatch
 from harness.gate import Outcome, Verdict, annotations, judge, junit, load_ratios, markdown, ratios_json, refused, schema
 from harness.stats import compare
 from harness.testing.frames import make_frame

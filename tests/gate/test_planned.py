@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import ResultsError
+from harness.core.budget import CLEANING_UP_S, Budget
+from harness.core.errors import ResultsError
 from harness.gate import Outcome, PlanWatch, Verdict, default_looks, judge_by_plan, judge_run, plan_of
-from harness.gate.budget import CLEANING_UP_S, Budget
 from harness.results import Run, load
 from harness.stats import Plan
 from harness.testing.runs import write_synthetic_run

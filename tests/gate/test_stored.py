@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.gate import Outcome, judge_against_ratio, judge_run, judge_runs, load_ratios, ratios_json
 from harness.results import Run, load
 from harness.stats import compare

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.replay.arrivals import KINDS, parse_arrivals, times
 
 OPEN = ["constant:rate=4", "poisson:rate=4", "gamma:rate=4,burstiness=0.5", "gamma:rate=4,burstiness=3", "ramp:first=2,last=8"]

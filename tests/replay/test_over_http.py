@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from stub_vllm import StubVllm, serving
 
-from harness.errors import SetupError
+from harness.core.errors import SetupError
 from harness.replay.outcome import Outcome
 from harness.replay.over_http import connected
 

@@ -65,7 +65,7 @@ def test_what_it_cannot_get_is_noted(answer: tuple[int, str], error: str) -> Non
 
 
 def test_a_row_is_what_the_log_takes(tmp_path: Any) -> None:
-    from harness.metrics_log import append_metrics, load_metrics
+    from harness.results.side_tables import append_metrics, load_metrics
 
     rows: list[Row] = samples(METRICS % 512, 12.5)
     append_metrics(tmp_path, rows)

@@ -6,12 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.evidence import gather
-from harness.page.story import page
 from harness.reporting.hits import hits
 from harness.reporting.markdown import report
+from harness.reporting.page.story import page
 from harness.reporting.summary import Summary, summarise
 from harness.results import load
+from harness.results.evidence import gather
 from harness.testing.runs import write_synthetic_run
 
 ARMS = ["chunkwise:pool=0", "layerwise:depth=4", "recompute"]

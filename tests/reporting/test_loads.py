@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.evidence import gather
 from harness.reporting.loads import loads
 from harness.reporting.markdown import report
 from harness.reporting.summary import Summary, summarise
 from harness.results import load
+from harness.results.evidence import gather
 from harness.testing.runs import write_synthetic_run
 
 PEER = "lmcache"

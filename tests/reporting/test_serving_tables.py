@@ -6,13 +6,13 @@ from typing import Any
 import pytest
 
 from harness import report
-from harness.evidence import gather
-from harness.neighbour_log import append_neighbours
-from harness.plots import neighbours as picture
-from harness.plots.style import paper
 from harness.reporting import serving
+from harness.reporting.figures import neighbours as picture
+from harness.reporting.figures.style import paper
 from harness.reporting.summary import Summary, summarise
 from harness.results import load
+from harness.results.evidence import gather
+from harness.results.side_tables import append_neighbours
 from harness.testing.runs import write_synthetic_run
 
 ARMS = ["chunkwise:pool=0", "layerwise:depth=4", "floor"]
@@ -72,7 +72,7 @@ def test_gain_and_harm_stand_side_by_side(tmp_path: Path) -> None:
 
 
 def test_the_report_shows_both_tables_and_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("harness.plots.PICTURES", {})
+    monkeypatch.setattr("harness.reporting.figures.PICTURES", {})
     summary_of(tmp_path, dict.fromkeys(ARMS, 0.02), neighbours=1)
     written = report.render(tmp_path / "run")
     assert {file.name for file in written} >= {"neighbours.png", "neighbours.svg"}

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from harness.errors import ResultsError, UsageError
+from harness.core.errors import ResultsError, UsageError
 from harness.stats import compare, run_table, sign_flip, summary
 from harness.testing.frames import make_frame
 

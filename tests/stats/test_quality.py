@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.stats import drift, outlier_runs, outliers, steady_rounds
 from harness.stats.quality import neighbours_alike
 from harness.testing.frames import make_frame

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats.mstats import hdquantiles
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.stats import harrell_davis, metric_of, parse_metric, requests_needed
 
 samples = st.lists(st.floats(-1e3, 1e3, allow_nan=False), min_size=2, max_size=60)

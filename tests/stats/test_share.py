@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.stats import Plan, compare, compare_unpaired, ratio_of_ratios, share_hidden, shift_function
 from harness.stats.twosample import _rank_sum_cdf, shift_interval, shift_lower
 from harness.testing.frames import make_frame

@@ -6,8 +6,8 @@ import pytest
 from redis_running import cluster, server, tls_url
 from s3_running import login, s3
 
-from harness.errors import StoreUnavailable
-from harness.stores.direct_io import DirectReader
+from harness.core.errors import StoreUnavailable
+from harness.stores.files.direct_io import DirectReader
 
 __all__ = ["cluster", "login", "s3", "server", "tls_url"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import ChunkMissing, ChunkTruncated, ReadFailures, SetupError, StoreUnavailable, UsageError
+from harness.core.errors import ChunkMissing, ChunkTruncated, ReadFailures, SetupError, StoreUnavailable, UsageError
 from harness.stores import open_store
 from harness.stores.base import Read
 from harness.testing.stores import StoreTests, fetch, pattern

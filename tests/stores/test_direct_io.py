@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from harness.errors import ReadFailures, StoreUnavailable
+from harness.core.errors import ReadFailures, StoreUnavailable
 from harness.stores import open_store
 from harness.stores.base import Read, Store
-from harness.stores.direct_io import PIECE, DirectReader
+from harness.stores.files.direct_io import PIECE, DirectReader
 from harness.testing.stores import StoreTests, fetch, pattern
 
 

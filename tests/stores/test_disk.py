@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from harness.errors import ChunkTruncated, ReadFailures, StoreUnavailable, UsageError
+from harness.core.errors import ChunkTruncated, ReadFailures, StoreUnavailable, UsageError
 from harness.stores import open_store
 from harness.stores.base import Read
-from harness.stores.disk import DiskStore
+from harness.stores.files.disk import DiskStore
 from harness.testing.stores import StoreTests, fetch, pattern
 
 

@@ -7,16 +7,16 @@ from pathlib import Path
 import pytest
 from kvikio_running import needs_kvikio
 
-from harness import machine
-from harness.errors import ChunkMissing, ChunkTruncated, ReadFailures, SetupError, StoreUnavailable, UsageError
+from harness.core import machine
+from harness.core.errors import ChunkMissing, ChunkTruncated, ReadFailures, SetupError, StoreUnavailable, UsageError
 from harness.stores import STORES, open_store
 from harness.stores.base import Read
-from harness.stores.gds import GdsStore
+from harness.stores.gds.store import GdsStore
 from harness.testing.stores import StoreTests, fetch, pattern
 
 _FORKED = """
 import os, sys
-from harness.errors import SetupError
+from harness.core.errors import SetupError
 from harness.stores.base import Read, open_store
 url = sys.argv[1]
 store = open_store(url)
@@ -40,7 +40,7 @@ def driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     version = tmp_path / "version"
     version.write_text("NVRM version: a stand-in")
     monkeypatch.setattr(machine, "NVIDIA_DRIVER", version)
-    monkeypatch.setattr("harness.stores.kvikio_process._LIBRARY", "libc.so.6")
+    monkeypatch.setattr("harness.stores.gds.kvikio_process._LIBRARY", "libc.so.6")
 
 
 class TestRefusals:
@@ -56,7 +56,7 @@ class TestRefusals:
     @pytest.mark.usefixtures("driver")
     def test_without_the_drivers_library(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """As in a container that sees the host's /proc."""
-        monkeypatch.setattr("harness.stores.kvikio_process._LIBRARY", "libttft-absent.so.1")
+        monkeypatch.setattr("harness.stores.gds.kvikio_process._LIBRARY", "libttft-absent.so.1")
         with pytest.raises(SetupError, match=r"libttft-absent\.so\.1 of the NVIDIA driver, which does not load: .*; install it"):
             open_store(f"gds://{tmp_path}/kv")
 

@@ -6,9 +6,9 @@ from uuid import uuid4
 
 import pytest
 
-from harness.errors import StoreUnavailable, UsageError
+from harness.core.errors import StoreUnavailable, UsageError
 from harness.stores import open_store
-from harness.stores.memory import MemoryStore
+from harness.stores.files.memory import MemoryStore
 from harness.testing.stores import StoreTests, pattern
 
 pytestmark = pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="this machine has no /dev/shm")

@@ -13,10 +13,10 @@ import pytest
 from mooncake_running import Cluster, cluster, mooncake_cluster
 from servers import free_port
 
-from harness.errors import ChunkMissing, ReadFailures, SetupError, StoreError, StoreUnavailable, UsageError
+from harness.core.errors import ChunkMissing, ReadFailures, SetupError, StoreError, StoreUnavailable, UsageError
 from harness.stores import open_store
 from harness.stores.base import Read, Store
-from harness.stores.mooncake_admin import names_at
+from harness.stores.mooncake.client import names_at
 from harness.testing.stores import fetch, pattern
 
 __all__ = ["cluster"]
@@ -28,7 +28,7 @@ PATIENCE_S = 20.0
 
 _READ_FROM_SILENCE = """
 import sys
-from harness.errors import ReadFailures
+from harness.core.errors import ReadFailures
 from harness.stores.base import Read, open_store
 keys = [f"key-{number}" for number in range(32)]
 with open_store(sys.argv[1]) as store:

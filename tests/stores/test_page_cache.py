@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.stores import page_cache
-from harness.stores.page_cache import PAGE, drop, resident_pages
+from harness.stores.files import page_cache
+from harness.stores.files.page_cache import PAGE, drop, resident_pages
 
 
 @pytest.fixture(params=["cachestat", "mincore"])

@@ -7,8 +7,8 @@ import pytest
 from redis_running import Server, redis_server
 
 from harness.connector.settings import parse_arm
+from harness.core.spans import Recorder
 from harness.engines.base import Engine
-from harness.recorder import Recorder
 from harness.stores import open_store
 from harness.testing.small_kv import WHOLE_PAGES, SmallKV
 

@@ -15,7 +15,7 @@ from cutting_proxy import CuttingProxy
 from redis_running import PASSWORD, Server, redis_server, self_signed
 from servers import free_port
 
-from harness.errors import ChunkMissing, ReadFailures, SetupError, StoreUnavailable, UsageError
+from harness.core.errors import ChunkMissing, ReadFailures, SetupError, StoreUnavailable, UsageError
 from harness.stores import open_store
 from harness.stores.base import Read, Store
 from harness.testing.stores import fetch, pattern

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.stores.redis_protocol import Exchange, ProtocolViolation, Refusal, Reply, Request, command, window_bytes
+from harness.stores.redis.protocol import Exchange, ProtocolViolation, Refusal, Reply, Request, command, window_bytes
 
 
 def test_commands_are_arrays_of_bulk_strings() -> None:

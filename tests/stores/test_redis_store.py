@@ -10,10 +10,10 @@ import pytest
 import redis
 from redis_running import PASSWORD, PASSWORD_QUOTED, Server
 
-from harness.errors import ChunkMissing, ChunkTruncated, ReadFailures, UsageError
+from harness.core.errors import ChunkMissing, ChunkTruncated, ReadFailures, UsageError
 from harness.stores import open_store
 from harness.stores.base import Read, Store
-from harness.stores.redis_protocol import MOST_WINDOW
+from harness.stores.redis.protocol import MOST_WINDOW
 from harness.testing.stores import StoreTests, fetch, pattern
 
 

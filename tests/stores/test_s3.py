@@ -12,10 +12,10 @@ import pytest
 from cutting_proxy import CuttingProxy
 from s3_running import BUCKET, IDENTITY, LOGIN, SECRET, Server, told
 
-from harness.errors import ReadFailures, SetupError, UsageError
+from harness.core.errors import ReadFailures, SetupError, UsageError
 from harness.stores import open_store
 from harness.stores.base import Read
-from harness.stores.s3 import S3Store
+from harness.stores.s3.store import S3Store
 from harness.testing.stores import StoreTests, fetch, pattern
 
 pytestmark = pytest.mark.usefixtures("login")

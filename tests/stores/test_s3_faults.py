@@ -17,11 +17,11 @@ from cutting_proxy import CuttingProxy
 from s3_running import BUCKET, Server, s3_server, told
 from servers import free_port
 
-from harness.errors import ChunkMissing, ChunkTruncated, ReadFailures, StoreError, StoreUnavailable, UsageError
+from harness.core.errors import ChunkMissing, ChunkTruncated, ReadFailures, StoreError, StoreUnavailable, UsageError
 from harness.stores import open_store
 from harness.stores.base import Read, Store
-from harness.stores.s3_address import Place
-from harness.stores.s3_errors import explain
+from harness.stores.s3.address import Place
+from harness.stores.s3.errors import explain
 from harness.testing.stores import fetch, pattern
 
 pytestmark = pytest.mark.usefixtures("login")
@@ -230,7 +230,7 @@ def test_certificate_of_an_own_authority(tmp_path: Path) -> None:
 
 _FORKED = """
 import os, sys
-from harness.errors import SetupError
+from harness.core.errors import SetupError
 from harness.stores import open_store
 url = sys.argv[1]
 store = open_store(url)

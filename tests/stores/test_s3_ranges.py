@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.stores.base import Read
-from harness.stores.s3_ranges import coalesce, scatter
+from harness.stores.s3.ranges import coalesce, scatter
 
 
 def read(key: str, offset: int, *sizes: int) -> Read:

@@ -13,11 +13,11 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from harness.errors import ChunkMissing, ReadFailures, UsageError
+from harness.core.errors import ChunkMissing, ReadFailures, UsageError
 from harness.stores import open_store
 from harness.stores.base import Buffer, Read
-from harness.stores.disk import DiskStore
-from harness.stores.memory import MemoryStore
+from harness.stores.files.disk import DiskStore
+from harness.stores.files.memory import MemoryStore
 from harness.stores.shaped import ShapedOptions, ShapedStore
 from harness.testing.stores import StoreTests, fetch
 

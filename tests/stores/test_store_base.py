@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.errors import ReadFailures, StoreUnavailable, UsageError
-from harness.stores import STORES, open_store, redact
+from harness.core.errors import ReadFailures, StoreUnavailable, UsageError
+from harness.core.text import redact
+from harness.stores import STORES, open_store
 from harness.stores.base import Read, check_store, each_read, unsplit
 
 

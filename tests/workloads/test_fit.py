@@ -1,9 +1,8 @@
 import pytest
 
-from harness.errors import UsageError
-from harness.types import Prompt
+from harness.core.errors import UsageError
 from harness.workloads._fit import Fitter, fit_prompts
-from harness.workloads.base import Limits
+from harness.workloads.base import Limits, Prompt
 
 LIMITS = Limits(vocabulary=100, max_tokens=10, chunk_tokens=2)
 

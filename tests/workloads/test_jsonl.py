@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.testing.workloads import WorkloadTests, build
 from harness.workloads.base import Limits
 from harness.workloads.jsonl import Jsonl

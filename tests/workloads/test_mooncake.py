@@ -6,12 +6,11 @@ from typing import Any
 
 import pytest
 
-from harness.cachestate import expected_hits
-from harness.errors import UsageError
+from harness.core.errors import UsageError
+from harness.experiment.cache_state import expected_hits
 from harness.testing.workloads import WorkloadTests, build
-from harness.types import DataSet
 from harness.workloads._blocks import read_trace
-from harness.workloads.base import Limits
+from harness.workloads.base import DataSet, Limits
 from harness.workloads.mooncake import MOONCAKE, Mooncake
 
 LIMITS = Limits(vocabulary=2**31, max_tokens=100_000, chunk_tokens=1)

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from harness.cachestate import expected_hits
-from harness.errors import UsageError
+from harness.core.errors import UsageError
+from harness.experiment.cache_state import expected_hits
 from harness.testing.workloads import WorkloadTests, build
 from harness.workloads.base import Limits
 from harness.workloads.multi_turn import MultiTurn

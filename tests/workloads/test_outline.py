@@ -6,12 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from harness.errors import UsageError
-from harness.specs import parse_options
-from harness.types import DataSet, Prompt
+from harness.core.errors import UsageError
+from harness.core.options import parse_options
 from harness.workloads import WORKLOADS
-from harness.workloads.base import Limits
-from harness.workloads.outline import outline_of
+from harness.workloads.base import DataSet, Limits, Prompt, outline_of
 
 TRACES = Path(__file__).parents[1] / "data" / "traces"
 LIMITS = Limits(vocabulary=2**31, max_tokens=1400, chunk_tokens=16)

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.errors import UsageError
+from harness.core.errors import UsageError
 from harness.testing.workloads import build
-from harness.types import DataSet
 from harness.workloads import WORKLOADS
-from harness.workloads.base import Limits
+from harness.workloads.base import DataSet, Limits
 
 LIMITS = Limits(vocabulary=1000, max_tokens=5000, chunk_tokens=16)
 

@@ -2,9 +2,9 @@ from typing import Any
 
 import pytest
 
-from harness.errors import UsageError
+from harness.core.chunks import hit_limit, whole_chunks
+from harness.core.errors import UsageError
 from harness.testing.workloads import WorkloadTests, build
-from harness.types import hit_limit, whole_chunks
 from harness.workloads.base import Limits
 from harness.workloads.shared_prefix import SharedPrefix
 

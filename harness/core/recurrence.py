@@ -1,0 +1,134 @@
+"""The TTFT that the design predicts, to print beside the measured one. Pure; seconds and bytes.
+
+The recurrence: layer i takes l_i to load and c_i to compute; the loads run ``depth`` layers ahead.
+
+    R_i = max(R_{i-1}, D_{i-depth}) + l_i      layer i is in place
+    D_i = max(D_{i-1}, R_i) + c_i              layer i is computed
+
+Layerwise TTFT is D of the last layer; chunkwise TTFT is all loads, then all compute.
+"""
+
+import heapq
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from harness.core.errors import UsageError
+
+
+def layerwise_ttft(load: Sequence[float], compute: Sequence[float], depth: int) -> float:
+    """TTFT of the recurrence above; ``load`` and ``compute`` hold one entry a layer.
+
+    ``depth`` 1 overlaps nothing (a layer is fetched when the one before it is done); at ``depth`` >= layers
+    no load ever waits for compute. Raises UsageError for unequal lengths or a depth below 1.
+    """
+    if len(load) != len(compute):
+        raise UsageError(f"{len(load)} layers to load but {len(compute)} to compute; give one time a layer for both")
+    _at_least_one("depth", depth)
+    loaded = 0.0
+    done: list[float] = []
+    for layer, (fetch, work) in enumerate(zip(load, compute, strict=True)):
+        freed = done[layer - depth] if layer >= depth else 0.0
+        loaded = max(loaded, freed) + fetch
+        done.append(max(done[-1] if done else 0.0, loaded) + work)
+    return done[-1] if done else 0.0
+
+
+def chunkwise_ttft(load_total: float, compute_total: float) -> float:
+    """TTFT when the forward begins after the last byte: the sum."""
+    return load_total + compute_total
+
+
+def speed_up(load_over_compute: float, penalty: float = 1.0) -> float:
+    """Chunkwise TTFT over layerwise TTFT in the limit of many layers: (1 + a) / max(1, b a).
+
+    a is chunkwise's load over compute; b (``penalty``) is layerwise's load time over chunkwise's for the
+    same bytes. At most 2 while b >= 1; above 1, so that layerwise wins, only while b < 1 + 1/a.
+    """
+    return (1 + load_over_compute) / max(1.0, penalty * load_over_compute)
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """What a store gives: ``latency_s`` a call, a rate a stream, and a rate for all streams together (None: no limit)."""
+
+    latency_s: float
+    stream_bytes_per_s: float
+    total_bytes_per_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One forward step that needs stored KV: ``chunks`` of ``layers`` layers of ``layer_bytes`` each.
+
+    ``compute_s`` is the whole forward without any load, spread evenly over the layers; ``overhead_s`` is
+    what comes before and after it in any case (scheduling, sampling, the way to the client), and hides nothing.
+    """
+
+    chunks: int
+    layers: int
+    layer_bytes: int
+    compute_s: float
+    overhead_s: float = 0.0
+
+
+def predict_chunkwise(link: Link, step: Step, pool: int = 0, batch: int = 1) -> float:
+    """TTFT of the chunkwise engine: ``pool`` threads (0: the calling one alone), ``batch`` chunks a call."""
+    _at_least_one("batch", batch)
+    size = step.layers * step.layer_bytes
+    streams = _Streams(link, max(pool, 1))
+    load = streams.fetch(0.0, [size * count for count in _batches(step.chunks, batch)])
+    return step.overhead_s + chunkwise_ttft(load, step.compute_s)
+
+
+def predict_layerwise(link: Link, step: Step, readers: int, depth: int, layers_per_fetch: int = 1, batch: int = 1) -> float:
+    """TTFT of the layerwise engine: the recurrence, with each layer's loads as calls on ``readers`` streams.
+
+    Calls start in order as soon as a stream is free and the layers that ``depth`` demands are computed, so
+    the next layer's calls fill the streams while the last ones of a layer still run. ``layers_per_fetch``
+    neighbouring layers of a chunk come in one call, which may start once the first of them may.
+    """
+    for name, value in (("readers", readers), ("depth", depth), ("layers_per_fetch", layers_per_fetch), ("batch", batch)):
+        _at_least_one(name, value)
+    streams = _Streams(link, readers)
+    work = step.compute_s / step.layers if step.layers else 0.0
+    done: list[float] = []
+    for first in range(0, step.layers, layers_per_fetch):
+        group = range(first, min(first + layers_per_fetch, step.layers))
+        freed = done[first - depth] if first >= depth else 0.0
+        sizes = [len(group) * step.layer_bytes * count for count in _batches(step.chunks, batch)]
+        loaded = streams.fetch(freed, sizes)
+        for _ in group:
+            done.append(max(done[-1] if done else 0.0, loaded) + work)
+    return step.overhead_s + (done[-1] if done else 0.0)
+
+
+class _Streams:
+    """Equal streams that take calls in order (list scheduling), behind one shared pipe."""
+
+    def __init__(self, link: Link, count: int) -> None:
+        self._link = link
+        self._free = [0.0] * count
+        self._pipe = 0.0
+        self._last = 0.0
+
+    def fetch(self, not_before: float, sizes: Sequence[int]) -> float:
+        """Run one call a size; the time at which all calls so far have ended."""
+        link = self._link
+        for size in sizes:
+            begin = max(heapq.heappop(self._free), not_before) + link.latency_s
+            end = begin + size / link.stream_bytes_per_s
+            if link.total_bytes_per_s is not None:
+                self._pipe = max(self._pipe, begin) + size / link.total_bytes_per_s
+                end = max(end, self._pipe)
+            heapq.heappush(self._free, end)
+            self._last = max(self._last, end)
+        return self._last
+
+
+def _batches(items: int, size: int) -> list[int]:
+    return [min(size, items - start) for start in range(0, items, size)]
+
+
+def _at_least_one(name: str, value: int) -> None:
+    if value < 1:
+        raise UsageError(f"{name} is {value}; it must be at least 1")

@@ -1,0 +1,206 @@
+"""A session with a peer: as ours, but what was stored and hit shows in counts of cached tokens and in tokens alone."""
+
+import asyncio
+import contextlib
+import os
+import shutil
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import xxhash
+
+from harness.connector.peers.base import Peer, Place
+from harness.core.errors import RunError
+from harness.core.spans import PEER_FOLDER
+from harness.experiment.plan import Setting
+from harness.experiment.session import Engine, Session
+from harness.experiment.trace import PeerTrace
+from harness.replay.in_process import EngineSettings, InProcessEngine
+from harness.replay.outcome import Outcome
+from harness.stores.base import Store
+from harness.stores.files.page_cache import PAGE, drop, fill, resident_pages
+
+
+def place_of(setting: Setting, folder: Path) -> Place:
+    """For the run in ``folder``; two runs never share one."""
+    store = Path(unquote(urlsplit(setting.experiment.store).path))
+    name = xxhash.xxh3_64_hexdigest(str(folder.resolve()).encode())
+    return Place(store.resolve() / "peers" / name, setting.experiment.chunk_tokens)
+
+
+SETTLE_S = 20.0
+"""So long a peer may take to have in its store what it was given: some save behind the request."""
+ASK_AGAIN_S = 0.25
+
+
+class PeerSession(Session):
+    """Sends requests to a vLLM that runs a peer's connector. ``namespace`` and ``hit`` mean nothing to a peer."""
+
+    def __init__(self, engine: Engine, store: Store, peer: Peer, chunk_tokens: int, traces: Path) -> None:
+        self._times = PeerTrace(traces)
+        super().__init__(engine, store, self._times, chunk_tokens, traced=False)
+        self.peer = peer
+        self._sent = self._under_way = 0
+
+    async def send(
+        self,
+        arm: str,
+        tokens: Sequence[int],
+        output_tokens: int,
+        namespace: str,
+        *,
+        hit: int,
+        save: bool,
+        label: str = "",
+        heard: Callable[[float], None] | None = None,
+    ) -> Outcome:
+        """As the base class; the peer's own parameters go with it."""
+        told = {"heard": heard} if heard is not None else {}
+        self._sent += 1
+        number, others = self._sent, self._under_way
+        self._under_way += 1
+        try:
+            outcome = await self.engine.generate(
+                f"ttft-{next(self._numbers)}", tokens, output_tokens, self.peer.request(save=save), **told
+            )
+        finally:
+            self._under_way -= 1
+        alone = not others and number == self._sent
+        if label and alone:
+            self._times.settle(label, outcome)
+        return outcome
+
+    def head(self, tokens: Sequence[int], hit: int) -> Sequence[int]:
+        """What has to be computed once so that ``tokens`` hit ``hit``."""
+        return tokens if self.peer.primes_prompts else tokens[:hit]
+
+    async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
+        """Compute all heads, then read each back until it hits. Raises RunError where one never does."""
+        for tokens in heads:
+            outcome = await self.send("", tokens, 1, namespace, hit=0, save=True)
+            if outcome.error:
+                raise RunError(f"priming failed: {outcome.error}")
+        for tokens in heads:
+            await self._until_hit(tokens, namespace)
+
+    async def _until_hit(self, tokens: Sequence[int], namespace: str) -> None:
+        """One token more makes the whole head a hit: the last token of a prompt is always computed."""
+        whole = self.peer.primes_prompts
+        asked = tokens if whole else [*tokens, tokens[0]]
+        end = time.monotonic() + SETTLE_S
+        while True:
+            again = await self.send("", asked, 1, namespace, hit=0, save=False)
+            if again.error:
+                raise RunError(f"priming failed: {again.error}")
+            if (again.cached_tokens or 0) > 0 if whole else again.cached_tokens == len(tokens):
+                return
+            if time.monotonic() > end:
+                raise RunError(
+                    f"it does not give back what it stored: of {len(tokens)} tokens that were computed {SETTLE_S:.0f} s ago "
+                    f"or earlier, {again.cached_tokens or 0} hit; vllm.log of this arm says more"
+                )
+            await asyncio.sleep(ASK_AGAIN_S)
+
+    def files(self) -> list[Path]:
+        """What the peer keeps on the disk, which may change under our hands."""
+        return [path for path in self.peer.place.folder.rglob("*") if path.is_file()]
+
+    def sizes(self) -> list[int]:
+        """Bytes of each."""
+        return [size for path in self.files() if (size := _size(path)) is not None]
+
+    async def drop_page_cache(self, keys: Sequence[str]) -> bool:
+        """Of all the peer's files, since nothing tells which it will read."""
+        return await asyncio.to_thread(self._drop)
+
+    def _drop(self) -> bool:
+        left = [_uncached(path) for path in self.files()]
+        return bool(left) and all(left)
+
+    def keep_cached(self, keys: Sequence[str]) -> bool:
+        """Have all of the peer's files in the page cache; whether they are. True of a peer without files, never of one that
+        reads past it."""
+        if self.peer.reads_past_cache:
+            return False
+        cached = [_cached(path) for path in self.files()]  # each, also after one that is not
+        return all(cached)
+
+    def close(self, *, keep_store: bool = False) -> None:
+        """Stop vLLM; what the peer stored is of no use to anybody else, so it goes in any case."""
+        try:
+            self.engine.close()
+        finally:
+            shutil.rmtree(self.peer.place.folder, ignore_errors=True)
+
+
+def _cached(path: Path) -> bool:
+    """Have all of a file in the page cache, and whether it is; a file that is gone hides nothing."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        fill(file.fileno())
+        size = os.fstat(file.fileno()).st_size
+        return resident_pages(file.fileno(), size) == -(-size // PAGE)
+    return True
+
+
+def _uncached(path: Path) -> bool:
+    """Have a file leave the page cache; whether all of it has."""
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        drop(file.fileno())
+        return resident_pages(file.fileno(), os.fstat(file.fileno()).st_size) == 0
+    return True
+
+
+def _size(path: Path) -> int | None:
+    """Bytes; None where it is gone."""
+    with contextlib.suppress(FileNotFoundError):
+        return path.stat().st_size
+    return None
+
+
+@contextlib.asynccontextmanager
+async def session_with_peer(settings: EngineSettings, peer: Peer, store: Store, folder: Path) -> AsyncIterator[PeerSession]:
+    """Start the peer's servers and vLLM with its connector. Raises SetupError.
+
+    This process's environment is changed for good: it must be the peer's own.
+    """
+    peer.check()
+    _adopt(peer)
+    traces = folder / "trace"
+    traces.mkdir(parents=True, exist_ok=True)
+    os.environ[PEER_FOLDER] = str(traces.resolve())
+    with _emptied(peer.place.folder), peer.servers():
+        engine = InProcessEngine.start(settings, folder / "vllm.log")
+        session = PeerSession(engine, store, peer, peer.place.chunk_tokens, traces)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+@contextlib.contextmanager
+def _emptied(folder: Path) -> Iterator[None]:
+    """A new folder, whatever a run of the same name left there, which would give hits; gone afterwards, servers included."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _adopt(peer: Peer) -> None:
+    """The environment that follows from the options, and no other settings of the peer's but what these name by ``$NAME``."""
+    options, wanted = peer.options.model_dump_json(), peer.environment()
+    for name in list(os.environ):
+        if peer.variables and name.startswith(peer.variables) and f"${name}" not in options:
+            del os.environ[name]
+    os.environ.update(wanted)
+
+
+def told(session: PeerSession) -> dict[str, Any]:
+    """For run.json: whose code it is, and what it has stored."""
+    sizes = session.sizes()
+    return {"package": session.peer.package or "vllm", "files": len(sizes), "stored_bytes": sum(sizes)}

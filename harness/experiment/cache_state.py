@@ -1,0 +1,95 @@
+"""The cache state of each run, and the order of runs. Pure.
+
+What the store holds when a request comes decides its hit: the hits that follow, and what to run to get there.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal, get_args
+
+from harness.core.chunks import ChunkKey, chain, hit_limit, whole_chunks
+from harness.core.errors import UsageError, known
+from harness.workloads.base import DataSet
+from harness.workloads.ideal import SeenChunks
+
+CacheState = Literal["primed", "natural"]
+
+
+def expected_hits(data: DataSet, state: CacheState, chunk_tokens: int) -> list[int]:
+    """Tokens that each prompt must hit, in the data's order: whole chunks, one token at least left to compute.
+
+    In ``primed`` other prompts may need more of a prompt's chunks stored than it is to hit (a later turn
+    stores the earlier turn's whole prompt): whoever grants hits must also cap them at this number.
+    Raises UsageError for an unknown state.
+    """
+    if state not in get_args(CacheState):
+        raise known("cache state", state, list(get_args(CacheState)))
+    limits = [hit_limit(len(prompt.tokens), chunk_tokens) for prompt in data.prompts]
+    if state == "primed":
+        stored = [whole_chunks(prompt.prefix_tokens, chunk_tokens) for prompt in data.prompts]
+    else:
+        seen = SeenChunks(chunk_tokens)
+        stored = [seen.visit(prompt.tokens) for prompt in data.prompts]
+    return [min(pair) for pair in zip(limits, stored, strict=True)]
+
+
+def priming_plan(data: DataSet, hits: Sequence[int], chunk_tokens: int) -> list[tuple[int, ...]]:
+    """The fewest prompts whose chunks are all chunks of each prompt's first ``hits[i]`` tokens, and no others.
+
+    Each is a whole number of chunks and none is the head of another. They are sorted, so that those with a
+    common head follow one another: the head is computed once, and the next ones can hit it.
+    Raises UsageError where a hit is not whole chunks of its prompt.
+    """
+    heads = []
+    for prompt, hit in zip(data.prompts, hits, strict=True):
+        if hit % chunk_tokens or not 0 <= hit <= len(prompt.tokens):
+            raise UsageError(
+                f"prompt {prompt.id} of {len(prompt.tokens)} tokens cannot hit {hit}: not whole chunks of {chunk_tokens} in it"
+            )
+        if hit:
+            heads.append(prompt.tokens[:hit])
+    heads.sort()
+    # Sorted, whatever lies between a head and a longer one that begins with it begins with it as well:
+    # looking at the next is enough.
+    return [head for head, after in pairwise([*heads, ()]) if after[: len(head)] != head]
+
+
+def distinct_chunks(token_lists: Iterable[Sequence[int]], chunk_tokens: int) -> int:
+    """Chunks that a store holds once all whole chunks of all ``token_lists`` are in it; shared ones count once.
+
+    Of ``priming_plan`` it is what priming writes; of all prompts, what a ``natural`` run writes.
+    """
+    keys: set[ChunkKey] = set()
+    for tokens in token_lists:
+        keys.update(chain(bytes(16), tokens, chunk_tokens))
+    return len(keys)
+
+
+@dataclass(frozen=True, slots=True)
+class PlannedRun:
+    """One replay of the workload by one arm. ``pair`` is the round."""
+
+    run: int
+    pair: int
+    arm: str
+
+
+def rounds_of(count: int, rounds: int) -> frozenset[int]:
+    """``count`` of ``rounds`` rounds, evenly spread, the first and the last among them where count > 1."""
+    if count >= rounds:
+        return frozenset(range(rounds))
+    if count == 1:
+        return frozenset({0})
+    return frozenset(round(i * (rounds - 1) / (count - 1)) for i in range(count))
+
+
+def schedule(arms: Sequence[str], rounds: int, sparse: Sequence[str] = (), sparse_rounds: int = 2) -> list[PlannedRun]:
+    """All runs in time order; the ``sparse`` arms take part in ``sparse_rounds`` rounds only."""
+    chosen = rounds_of(sparse_rounds, rounds)
+    runs: list[PlannedRun] = []
+    for pair in range(rounds):
+        taking_part = [arm for arm in arms if arm not in sparse or pair in chosen]
+        for arm in taking_part if pair % 2 == 0 else reversed(taking_part):
+            runs.append(PlannedRun(len(runs), pair, arm))
+    return runs

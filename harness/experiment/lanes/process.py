@@ -1,0 +1,190 @@
+"""The driver's hold on one side's worker process: start it, give it its turns, keep it still meanwhile, end it."""
+
+import contextlib
+import queue
+import signal
+import subprocess
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from harness.core.errors import RunError, VoidRuns
+from harness.experiment.lanes.process_group import ProcessGroup
+from harness.experiment.lanes.protocol import PROTOCOL, decode, encode
+
+ENDING_S = 60.0
+"""For stopping vLLM and emptying the store; then the processes are killed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The run that a side will carry out next, in its own numbers."""
+
+    run: int
+    pair: int
+    arm: str
+    loaded: int
+
+
+class Listener(Protocol):
+    """What a worker tells beside its turns."""
+
+    def stage(self, text: str) -> None:
+        """A new stage begins."""
+
+    def expect(self, requests: int) -> None:
+        """That many timed requests will follow."""
+
+
+class Worker:
+    """One worker, in a process group of its own, so that Ctrl-C reaches the driver only and the group can be stopped.
+
+    Every call that waits raises RunError where the worker fails, dies, or says nothing for ``patience_s``, and VoidRuns
+    where it failed a proof.
+    """
+
+    def __init__(
+        self, side: str, folder: Path, listener: Listener, patience_s: float, ending_s: float = ENDING_S, *, if_slow: str
+    ) -> None:
+        """``side``: for messages. ``folder``: where the worker leaves its results and logs. ``if_slow``: the fix for one."""
+        self.side = side
+        self.folder = folder
+        self.hello: dict[str, Any] = {}
+        self.idle_cpu_s = 0.0
+        self._listener = listener
+        self._patience_s = patience_s
+        self._ending_s = ending_s
+        self._if_slow = if_slow
+        self._log = folder / "worker.log"
+        self._said: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._group: ProcessGroup | None = None
+        self._cpu_at_stop: float | None = None
+
+    def start(self, command: Sequence[str], environment: Mapping[str, str], experiment: Mapping[str, Any], told: str) -> None:
+        """Start it and wait for its greeting. ``told``: the user's command, for its run.json."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            # Same session, other group: were the driver killed, the kernel would end a stopped group by SIGHUP.
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=dict(environment), process_group=0
+            )
+        self._group = ProcessGroup(self._process.pid)
+        threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
+        folder = str(self.folder.resolve())
+        self._say("start", protocol=PROTOCOL, experiment=dict(experiment), folder=folder, command=told)
+        self.hello = self._next("starting", "hello")
+
+    def turn(self, doing: str) -> Turn | None:
+        """Wait for the next turn, or None when all its runs are on disk. ``doing``: what it does meanwhile, for messages."""
+        message = self._next(doing, "turn", "over")
+        if message["kind"] == "over":
+            return None
+        return Turn(message["run"], message["pair"], message["arm"], message["loaded"])
+
+    def go(self) -> None:
+        """Let it carry out the run that it announced."""
+        self._resume()
+        self._say("go")
+
+    def keep_still(self) -> None:
+        """Stop its processes until its next turn, so that they take nothing from the side that is measured."""
+        if self._group is not None:
+            self._group.stop()
+            self._cpu_at_stop = self._group.cpu_s()
+
+    def finish(self) -> None:
+        """All is measured: let it stop vLLM and clean the store, and wait for that."""
+        self._resume()
+        self._say("stop")
+        self._next("stopping", "ended")
+        self._wait(self._ending_s)
+
+    def end(self) -> bool:
+        """End it, however it stands; whether it ended by itself and so has cleaned the store. Safe to call at any time."""
+        if self._process is None or self._group is None:
+            return True
+        try:
+            if self._process.poll() is None:
+                self._group.go_on()
+                self._process.send_signal(signal.SIGINT)
+            clean = self._wait(self._ending_s)
+        finally:  # also where the user has no patience: whatever is left of vLLM
+            self._group.kill()
+            self._process.wait()
+        for pipe in (self._process.stdin, self._process.stdout):
+            with contextlib.suppress(OSError):
+                if pipe is not None:
+                    pipe.close()
+        return clean
+
+    def _resume(self) -> None:
+        if self._group is not None and self._cpu_at_stop is not None:
+            self.idle_cpu_s += max(0.0, self._group.cpu_s() - self._cpu_at_stop)
+            self._cpu_at_stop = None
+            self._group.go_on()
+
+    def _wait(self, seconds: float) -> bool:
+        """Whether the process has ended by itself within that time."""
+        if self._process is None:
+            return True
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return self._process.wait(seconds) >= 0
+        return False
+
+    def _listen(self, pipe: Any) -> None:
+        """In a thread, since reading a pipe has no time limit."""
+        with contextlib.suppress(OSError, ValueError):  # closed by end()
+            for line in pipe:
+                self._said.put(line)
+        self._said.put(b"")
+
+    def _say(self, kind: str, **fields: object) -> None:
+        if self._process is None or self._process.stdin is None:
+            raise RunError(f"the {self.side} was not started")
+        try:
+            self._process.stdin.write(encode(kind, **fields))
+            self._process.stdin.flush()
+        except OSError:
+            raise self._gone("taking an order") from None
+
+    def _next(self, doing: str, *kinds: str) -> dict[str, Any]:
+        """The next message of one of these kinds; stages on the way go to the listener."""
+        while True:
+            try:
+                line = self._said.get(timeout=self._patience_s)
+            except queue.Empty:
+                reason = f"has said nothing for {self._patience_s:.0f} s while {doing}; see {self._log} and vllm.log beside it, "
+                reason += f"and {self._if_slow} if it only is slow"
+                raise RunError(f"the {self.side} {reason}") from None
+            if not line:
+                raise self._gone(doing)
+            message = decode(line)
+            if message["kind"] in kinds:
+                return message
+            self._heed(message, doing)
+
+    def _heed(self, message: Mapping[str, Any], doing: str) -> None:
+        if message["kind"] == "failed":
+            kind = VoidRuns if message.get("exit_code") == VoidRuns.exit_code else RunError
+            raise kind(f"the {self.side} failed while {doing}: {message['error']}")
+        if message["kind"] == "stage":
+            self._listener.stage(message["text"])
+        elif message["kind"] == "expect":
+            self._listener.expect(message["requests"])
+        else:
+            raise RunError(f"the {self.side} said '{message['kind']}' while {doing}, which does not belong there")
+
+    def _gone(self, doing: str) -> RunError:
+        self._wait(5.0)
+        code = self._process.returncode if self._process is not None else None
+        how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
+        lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it printed nothing"]
+        return RunError(f"the {self.side} {how} while {doing}: {lines[-1]}; see {self._log}")
+
+
+def command_of(python: Path) -> list[str]:
+    """How a worker is started with this interpreter; -P keeps the current folder from being imported from."""
+    return [str(python), "-P", "-m", "harness.experiment.lanes.worker"]

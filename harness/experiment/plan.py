@@ -1,0 +1,249 @@
+"""From an experiment as written to one that can be carried out: auto values filled in, prompts built."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from harness.connector.peers import PEERS
+from harness.connector.peers.arm import PeerArm, parse_peer
+from harness.connector.settings import Arm, check_ranks, parse_arm
+from harness.core.chunks import hit_limit
+from harness.core.errors import UsageError, known
+from harness.core.options import parse_options, split_spec
+from harness.core.text import redact
+from harness.engines import ENGINES
+from harness.experiment.cache_state import distinct_chunks, expected_hits, priming_plan
+from harness.experiment.session import PRIMER, Session
+from harness.experiment.settings import Experiment
+from harness.replay import models
+from harness.replay.arrivals import parse_arrivals, times
+from harness.replay.neighbours import Kind, Neighbours
+from harness.replay.outcome import Outcome
+from harness.replay.target_url import check_url
+from harness.stats.serving import parse_slo
+from harness.stores.base import check_store
+from harness.workloads import WORKLOADS
+from harness.workloads.base import DataSet, Limits, token_block
+
+
+def parse_any(text: str) -> Arm | PeerArm:
+    """An engine of ours by preference. Raises UsageError."""
+    name = text.partition("@")[0].partition(":")[0].strip()
+    try:
+        ENGINES.get(name)
+    except UsageError:
+        peers = PEERS.all()
+        if name in peers:
+            return parse_peer(text)
+        raise known("engine", name, [*ENGINES.all(), *peers]) from None
+    return parse_arm(text)
+
+
+PROMPT_TOKENS = 16
+"""Too short to hit a chunk of any usual size: neighbours ask nothing of the store."""
+DECODE_TOKENS = 512
+"""A decoding neighbour begins anew after so many; its short prefill is no gap of its own."""
+ARM = "recompute"
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """``decodes`` requests at once, a probe every ``probe_every_s`` seconds (0: none)."""
+
+    decodes: int
+    probe_every_s: float
+    vocabulary: int
+    max_model_len: int
+
+    @property
+    def empty(self) -> bool:
+        """Whether nobody else is served."""
+        return not self.decodes and not self.probe_every_s
+
+    def gather(self, session: Session) -> Neighbours:
+        """Neighbours that are served through ``session``."""
+        longest = min(DECODE_TOKENS, self.max_model_len - PROMPT_TOKENS)
+
+        async def send(kind: Kind, number: int, heard: Callable[[float], None]) -> Outcome:
+            tokens = token_block(f"neighbour/{kind}/{number}", PROMPT_TOKENS, self.vocabulary).tolist()
+            wanted = longest if kind == "decode" else 1
+            return await session.send(ARM, tokens, wanted, "neighbours", hit=0, save=False, heard=heard)
+
+        return Neighbours(send, self.decodes, self.probe_every_s)
+
+
+FLOOR, RECOMPUTE = "floor", "recompute"
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """Everything that is known before vLLM starts.
+
+    ``arms`` are the measured ones in their order, bounds last; ``hits`` the tokens that each prompt
+    has to hit; ``heads`` what has to be primed; ``schedule`` seconds from a run's start at which each
+    prompt is sent, None in a closed loop; ``crowd`` who else is served.
+    """
+
+    experiment: Experiment
+    model: models.Model
+    dtype: str
+    max_model_len: int
+    arms: dict[str, Arm | PeerArm]
+    data: DataSet
+    hits: list[int]
+    heads: list[tuple[int, ...]]
+    warmup: tuple[tuple[int, ...], int]
+    schedule: list[float] | None
+    crowd: Crowd
+    notes: tuple[str, ...]
+
+    @property
+    def peers(self) -> list[PeerArm]:
+        """The arms that are not ours; each needs a vLLM of its own."""
+        return [arm for arm in self.arms.values() if isinstance(arm, PeerArm)]
+
+    def without_peers(self, command: str) -> None:
+        """Raises UsageError where ``command``, which has one vLLM for all, is given a peer."""
+        if self.peers:
+            raise UsageError(
+                f"the arm {self.peers[0].name} needs a vLLM of its own, which {command} cannot give it; use ttft compare"
+            )
+
+    @property
+    def served_arms(self) -> list[str]:
+        """Arms that the connector has to know: the measured ones, the primer and the reference of the correctness pass."""
+        return list(dict.fromkeys([*self.arms, PRIMER, RECOMPUTE]))
+
+    @property
+    def primed_chunks(self) -> int:
+        """Chunks that priming stores."""
+        return distinct_chunks(self.heads, self.experiment.chunk_tokens)
+
+
+def settle(experiment: Experiment) -> Setting:
+    """Resolve everything. Raises UsageError or SetupError; starts nothing."""
+    notes: list[str] = []
+    if experiment.target:
+        experiment = experiment.model_copy(update={"target": check_url(experiment.target)})
+    arms = {text: parse_any(text) for text in experiment.arms}
+    if experiment.bounds:
+        arms.setdefault(RECOMPUTE, parse_arm(RECOMPUTE))
+        if experiment.cache_state == "primed":
+            arms.setdefault(FLOOR, parse_arm(FLOOR))
+    if experiment.cache_state == "natural":
+        if any(arm.engine.grants_hits and not arm.engine.loads_kv for arm in arms.values()):
+            raise UsageError(
+                "the floor arm cannot run in the natural state: its KV is not real, so it saves nothing and hits nothing"
+            )
+        if experiment.concurrency > 1:
+            raise UsageError(
+                "natural with concurrency above 1 has no certain hits to verify; use concurrency=1 or cache_state=primed"
+            )
+    _check_peers([arm for arm in arms.values() if isinstance(arm, PeerArm)], experiment)
+    check_ranks(experiment.vllm)
+    check_store(experiment.store)
+    dtype = models.default_dtype() if experiment.dtype == "auto" else experiment.dtype
+    model = models.resolve(experiment.model, dtype)
+    if experiment.max_model_len > model.max_positions:
+        raise UsageError(
+            f"max_model_len={experiment.max_model_len} is more than the {model.max_positions} of model {model.name}; lower it"
+        )
+    limits = Limits(model.vocabulary, experiment.max_model_len or model.max_positions, experiment.chunk_tokens)
+    data = _provable(_build(experiment.workload, limits), limits)
+    hits = expected_hits(data, experiment.cache_state, experiment.chunk_tokens)
+    if not any(hits):
+        raise UsageError(
+            "no prompt of the workload hits a whole chunk, so there is nothing to load; lengthen prefixes or lower chunk_tokens"
+        )
+    notes += _idle(hits, experiment)
+    if experiment.vary:
+        varied = " and ".join(experiment.vary)
+        notes.append(f"This is one point of the experiment: it varies {varied}, which only ttft sweep does.")
+    heads = priming_plan(data, hits, experiment.chunk_tokens) if experiment.cache_state == "primed" else []
+    parse_slo(experiment.slo)
+    schedule = _schedule(experiment, data)
+    warmup = _warmup(data, hits, model.vocabulary, experiment)
+    longest = max(len(prompt.tokens) + prompt.output_tokens for prompt in data.prompts)
+    max_model_len = min(-(-(longest + 16) // 256) * 256, model.max_positions)
+    crowd = Crowd(experiment.neighbours, experiment.probe_every_s, model.vocabulary, max_model_len)
+    return Setting(
+        experiment, model, dtype, max_model_len, arms, data, hits, heads, warmup, schedule, crowd, tuple(notes) + data.notes
+    )
+
+
+def _check_peers(peers: list[PeerArm], experiment: Experiment) -> None:
+    """What peers cannot do, and what would make them incomparable. Raises UsageError."""
+    if not peers:
+        return
+    name, scheme = peers[0].name, experiment.store.partition("://")[0]
+    if experiment.target:
+        raise UsageError(f"the arm {name} needs a vLLM of its own, which a target is not; leave out target")
+    if experiment.cache_state == "natural":
+        raise UsageError(f"the arm {name} cannot be emptied between two runs, so only cache_state=primed can be measured with it")
+    if scheme not in ("file", "aiofile"):
+        raise UsageError(
+            f"the arm {name} reads its own files, which must lie where ours do, so store={redact(experiment.store)} will not do; "
+            "use file:///FOLDER"
+        )
+
+
+def _schedule(experiment: Experiment, data: DataSet) -> list[float] | None:
+    schedule = times(parse_arrivals(experiment.arrivals), [prompt.arrival_s for prompt in data.prompts])
+    if schedule is None:
+        return None
+    for name, value, only in (
+        ("concurrency", experiment.concurrency, 1),
+        ("cache_state", experiment.cache_state, "primed"),
+        ("page_cache", experiment.page_cache, "warm"),
+    ):
+        if value != only:
+            raise UsageError(
+                f"arrivals={experiment.arrivals} sends whatever is under way, so {name}={value} cannot hold; use {name}={only}"
+            )
+    return schedule
+
+
+def _build(spec: str, limits: Limits) -> DataSet:
+    name, options = split_spec(spec)
+    cls = WORKLOADS.get(name)
+    for option, info in cls.Options.model_fields.items():
+        if info.is_required() and option not in options:
+            raise UsageError(
+                f"workload '{name}' needs the option '{option}' ({info.description}); write {name}:{option}=..., "
+                f"or give --set workload.{option}=..."
+            )
+    return cls(parse_options(cls.Options, options, f"workload '{name}'")).build(limits)
+
+
+def _idle(hits: list[int], experiment: Experiment) -> list[str]:
+    """A sentence where some prompts load nothing: no arm can be faster there, and quantiles may lie among them."""
+    none = hits.count(0)
+    if not none:
+        return []
+    among = ", and the p50 lies among them" if 2 * none > len(hits) else ""
+    fix = "; choose longer prompts or lower chunk_tokens" if experiment.cache_state == "primed" else ""
+    return [
+        f"{none} of {len(hits)} prompts hit no whole chunk of {experiment.chunk_tokens} tokens, so no arm loads anything "
+        f"for them{among}; the report tells hits and misses apart{fix}."
+    ]
+
+
+def _provable(data: DataSet, limits: Limits) -> DataSet:
+    """``data`` with at least two output tokens a prompt: the KV proof is taken after the first. Traces have prompts with one."""
+    short = [prompt for prompt in data.prompts if prompt.output_tokens < 2]
+    if not short:
+        return data
+    if any(len(prompt.tokens) + 2 > limits.max_tokens for prompt in short):
+        raise UsageError(
+            f"each request needs 2 output tokens at least, and a prompt of the workload leaves room for one in the "
+            f"{limits.max_tokens} tokens that the model allows; set output=2 or more"
+        )
+    prompts = tuple(replace(prompt, output_tokens=max(prompt.output_tokens, 2)) for prompt in data.prompts)
+    note = f"{len(short)} of {len(prompts)} prompts ask for one output token and get two: the KV proof is taken after the first."
+    return replace(data, prompts=prompts, notes=(*data.notes, note))
+
+
+def _warmup(data: DataSet, hits: list[int], vocabulary: int, experiment: Experiment) -> tuple[tuple[int, ...], int]:
+    """A prompt outside the measured set, as long as the one with the longest hit, and its hit."""
+    hit, length = max((hit, len(prompt.tokens)) for prompt, hit in zip(data.prompts, hits, strict=True))
+    tokens = tuple(int(token) for token in token_block(f"warm-up/{experiment.seed}", length, vocabulary))
+    return tokens, min(hit, hit_limit(length, experiment.chunk_tokens))

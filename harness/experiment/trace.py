@@ -1,0 +1,176 @@
+"""The connector's log as it grows, ours (harness/core/spans.py) and a peer's (harness/connector/peers/adapters/traced.py)."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from harness.replay.outcome import Outcome
+
+
+class TraceReader:
+    """Follows every ``worker-*.jsonl`` of a folder. ``saved`` maps a chunk key to its layers' checksums.
+
+    ``prefix``: only requests whose label begins with it are kept, under what follows: others may use the same server.
+    """
+
+    def __init__(self, folder: Path | None, prefix: str = "") -> None:
+        """``folder``: None where it cannot be read, so that there is never anything new."""
+        self._folder = folder
+        self._prefix = prefix
+        self._offsets: dict[Path, int] = {}
+        self.start: dict[str, Any] = {}
+        self.saved: dict[str, list[int]] = {}
+        self.save_errors: list[str] = []
+        self._lookups: dict[str, dict[str, Any]] = {}
+        self._loads: dict[str, list[dict[str, Any]]] = {}
+
+    def poll(self) -> None:
+        """Take in what is new; a line that is still being written waits for the next call."""
+        for path in self._files():
+            with path.open("rb") as file:
+                file.seek(self._offsets.get(path, 0))
+                data = file.read()
+            end = data.rfind(b"\n") + 1
+            self._offsets[path] = self._offsets.get(path, 0) + end
+            for line in data[:end].splitlines():
+                self._take(json.loads(line))
+
+    def _files(self) -> list[Path]:
+        return sorted(self._folder.glob("worker-*.jsonl")) if self._folder is not None else []
+
+    def skip(self) -> None:
+        """Begin behind what is there, but for how each process named itself: a server may have served others for days."""
+        for path in self._files():
+            with path.open("rb") as file:
+                first = file.readline()
+                self._offsets[path] = _last_line_end(file)
+            if first.endswith(b"\n"):
+                self._take(json.loads(first))
+
+    def _take(self, record: dict[str, Any]) -> None:
+        kind = record["kind"]
+        label = record.get("label", "")
+        if kind in ("lookup", "load") and not label.startswith(self._prefix):
+            return
+        if kind == "lookup":
+            self._lookups[label.removeprefix(self._prefix)] = record
+        elif kind == "load":
+            self._loads.setdefault(label.removeprefix(self._prefix), []).append(record)
+        elif kind == "save":
+            self.saved[record["key"]] = record["checksums"]
+        elif kind == "save_error":
+            self.save_errors.append(record["error"])
+        elif kind == "start":
+            self.start = record
+
+    def lookup(self, label: str) -> dict[str, Any] | None:
+        """The lookup of a request, once."""
+        return self._lookups.pop(label, None)
+
+    def loads(self, label: str) -> list[dict[str, Any]]:
+        """The loads of a request, one a rank (more after a preemption), once."""
+        return self._loads.pop(label, [])
+
+    def forget(self, keys: Iterable[str]) -> None:
+        """These chunks were deleted."""
+        for key in keys:
+            self.saved.pop(key, None)
+
+    def begin_anew(self) -> None:
+        """Forget all that was read but how each process named itself: another experiment begins."""
+        self.saved.clear()
+        self.save_errors.clear()
+        self._lookups.clear()
+        self._loads.clear()
+
+
+def _last_line_end(file: BinaryIO) -> int:
+    """Behind the last whole line: somebody may be writing the next one."""
+    end = file.seek(0, 2)
+    while end:
+        begin = max(0, end - 65536)
+        file.seek(begin)
+        newline = file.read(end - begin).rfind(b"\n")
+        if newline >= 0:
+            return begin + newline + 1
+        end = begin
+    return 0
+
+
+class PeerTrace(TraceReader):
+    """Peers know nothing of labels, so a request gets what lies in its time; it must have been alone then."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self._asked: list[dict[str, Any]] = []
+        self._forwards: list[dict[str, Any]] = []
+
+    def _take(self, record: dict[str, Any]) -> None:
+        if record["kind"] == "lookup":
+            self._asked.append(record)
+        elif record["kind"] == "forward":
+            self._forwards.append(record)
+        else:
+            super()._take(record)
+
+    def settle(self, label: str, outcome: Outcome) -> None:
+        """File what happened from sending a request to its first token under ``label``, and forget what was before."""
+        self.poll()
+        asked, forwards = self._asked, self._forwards
+        self._asked, self._forwards = [], []
+        if outcome.first_s is None:
+            return
+        begin, end = outcome.sent_s, outcome.first_s
+        asked = [one for one in asked if begin <= one["start_s"] <= end]
+        prefills = _prefills([one for one in forwards if begin <= one["start_s"] and one["end_s"] <= end])
+        if not asked or not prefills:
+            return
+        lookup = _lookup(asked, min(one["start_s"] for own in prefills.values() for one in own), outcome.queue_s)
+        self._lookups[label] = lookup
+        if lookup["hit_tokens"]:
+            self._loads[label] = [_load(label, rank, own, lookup) for rank, own in prefills.items()]
+
+
+def _prefills(forwards: Sequence[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    """By rank: the first forward and those of further parts of the prompt. The next step, of one token, may have ended
+    before the client had the first token in its hands."""
+    ranks: dict[int, list[dict[str, Any]]] = {}
+    for one in forwards:
+        own = ranks.setdefault(one["rank"], [])
+        if not own or one["tokens"] != 1:
+            own.append(one)
+    return dict(sorted(ranks.items()))
+
+
+def _lookup(asked: Sequence[dict[str, Any]], forward_s: float, queue_s: float | None) -> dict[str, Any]:
+    """As our connector records it, and what ours has not.
+
+    ``outside``: it lay before the step that computes, where vLLM counts it as queue: the connector had to be asked again,
+    or loads between two steps. ``waited_s``: from the first answer to that step: such a connector was loading then.
+    """
+    first, last = asked[0], asked[-1]
+    outside = len(asked) > 1 or last["between_steps"]
+    found = {"start_s": first["start_s"], "end_s": first["end_s"], "hit_tokens": last["hit_tokens"], "outside": outside}
+    if not outside or not last["hit_tokens"]:
+        return {**found, "end_s": last["end_s"], "waited_s": 0.0}
+    waited_s = forward_s - first["end_s"]
+    if queue_s is not None:  # vLLM's queue ends where the step is planned, a little before the worker has it
+        waited_s = min(waited_s, queue_s - (first["end_s"] - first["start_s"]))
+    return {**found, "waited_s": max(waited_s, 0.0)}
+
+
+def _load(label: str, rank: int, forwards: Sequence[dict[str, Any]], lookup: dict[str, Any]) -> dict[str, Any]:
+    """As our connector records a load, as far as it shows from outside: when the forward waited, not what was fetched."""
+    spans = [span for one in forwards for span in one["spans"]]
+    if lookup["waited_s"]:
+        spans.insert(0, ["wait", -1, lookup["end_s"], lookup["end_s"] + lookup["waited_s"]])
+    return {
+        "label": label,
+        "rank": rank,
+        "start_s": None,
+        "end_s": None,
+        "stall_s": sum(end - start for kind, _, start, end in spans if kind == "wait"),
+        "spans": [[*span, None, None] for span in spans],
+        "proof": None,
+    }

@@ -1,7 +1,0 @@
-"""Other KV connectors of vLLM as arms: each runs in a vLLM of its own, beside ours in one job. One file a peer."""
-
-from harness.peers.base import Peer
-from harness.registry import Registry
-
-PEERS: Registry[Peer] = Registry("peer", "harness.peers", Peer)  # type: ignore[type-abstract]
-"""By name; a package adds its own by the entry point group ``ttft.peers``."""

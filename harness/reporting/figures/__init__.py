@@ -1,0 +1,63 @@
+"""Pictures of a run. One file a picture, each with ``draw(evidence) -> Figure | None``.
+
+Add one: write a file like ``ecdf.py`` and name it in PICTURES.
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from harness.core.errors import ResultsError
+from harness.reporting.figures import (
+    breakeven,
+    drift,
+    ecdf,
+    lengths,
+    neighbours,
+    pairs,
+    parts,
+    prediction,
+    shift,
+    slowest,
+    spread,
+    timeline,
+)
+from harness.reporting.figures.save import save
+from harness.reporting.figures.style import paper
+from harness.results.evidence import Evidence
+
+PICTURES: Mapping[str, Callable[[Evidence], Figure | None]] = {
+    "ecdf": ecdf.draw,
+    "spread": spread.draw,
+    "shift": shift.draw,
+    "pairs": pairs.draw,
+    "lengths": lengths.draw,
+    "parts": parts.draw,
+    "timeline": timeline.draw,
+    "slowest": slowest.draw,
+    "prediction": prediction.draw,
+    "breakeven": breakeven.draw,
+    "drift": drift.draw,
+}
+"""File name without suffix -> how to draw it, in the order in which the report shows them."""
+
+OCCASIONAL: Mapping[str, Callable[[Evidence], Figure | None]] = {"neighbours": neighbours.draw}
+"""The same, of what only some experiments measure."""
+
+
+def draw_all(evidence: Evidence, folder: Path) -> list[Path]:
+    """Write every picture that the evidence allows as PNG and SVG into ``folder``; returns the files.
+
+    Pictures of an earlier rendering that can't be drawn now are removed, so that none contradicts the
+    report. Raises ResultsError where the folder cannot be written.
+    """
+    written: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with paper():
+            for name, draw in {**PICTURES, **OCCASIONAL}.items():
+                written += save(draw(evidence), folder / name)
+    except OSError as error:
+        raise ResultsError(f"the pictures cannot be written to {folder}: {error.strerror}; make room or give rights") from error
+    return written

@@ -1,0 +1,81 @@
+"""The break-even map: by the model, which engine wins at which load and which penalty; the run's arms on it."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.reporting.figures.style import INK, SKY, arm_label, drawable, figure, looks, plain_number
+from harness.reporting.figures.timeline import model_layers
+from harness.reporting.forecast.breakeven import Point, closed_form, depths, points, recurrence
+from harness.results.evidence import Evidence
+
+STEPS = 48
+_LINES = ("--", ":", "-.")
+
+
+def draw(evidence: Evidence) -> Figure | None:
+    """The map with a point for each layerwise arm beside each chunkwise one. None where there are no two to compare."""
+    found = points(evidence)
+    if not found:
+        return None
+    note = (
+        "a: chunkwise's load / compute. b: layerwise's load / chunkwise's. Filled: layerwise was measured sooner. "
+        "Medians over the prompts that load."
+    )
+    picture = figure(evidence, "Break-even map: which engine gives the first token sooner", 9, 5.0, note)
+    axes = picture.subplots()
+    (left, right), (bottom, top) = limits(found)
+    _regions(axes, evidence, np.geomspace(left, right, STEPS, dtype=np.float64), bottom, top)
+    look = looks(evidence.arms)
+    for point in found:
+        colour = look[point.layerwise.name].colour
+        axes.plot(
+            [point.a],
+            [point.b],
+            look[point.chunkwise.name].marker,
+            color=colour,
+            markerfacecolor=colour if point.ratio < 1 else "white",
+            markersize=9,
+            markeredgewidth=1.6,
+            linestyle="none",
+            label=f"{arm_label(point.layerwise, 28)}\nagainst {arm_label(point.chunkwise, 28)}:\nmeasured {point.ratio:.2f}",
+        )
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlim(left, right)
+    axes.set_ylim(bottom, top)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(plain_number)
+        axis.set_minor_formatter(lambda *_: "")
+    axes.set_xlabel("a: load over compute, chunkwise")
+    axes.set_ylabel("b: layerwise's load over chunkwise's")
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    picture.legend(loc="outside right upper", fontsize=8, labelspacing=0.9)
+    return picture
+
+
+def limits(found: list[Point]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """The ranges of a and b that hold the points and what is worth seeing of the line."""
+    a, b = [point.a for point in found], [point.b for point in found]
+    return (min(0.1, min(a) / 2), max(30.0, max(a) * 2)), (min(0.3, min(b) / 2), max(10.0, max(b) * 2))
+
+
+def line_name(depth: int, width: int) -> str:
+    """What a line of the recurrence is called."""
+    return f"recurrence, depth {depth}" + (f", {width} layers a fetch" if width > 1 else "")
+
+
+def _regions(
+    axes: Axes, evidence: Evidence, a: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]", bottom: float, top: float
+) -> None:
+    line = closed_form(a)
+    axes.fill_between(a, bottom, np.clip(line, bottom, top), color=SKY, alpha=0.18, linewidth=0)
+    axes.plot(a, line, color=INK, linewidth=1.4, label="closed form: b = 1 + 1/a")
+    layers = model_layers(evidence)
+    for (depth, width), style in zip(depths(evidence), _LINES, strict=False):
+        if layers:
+            edge = [recurrence(float(one), layers, depth, width) for one in a]
+            axes.plot(a, edge, color=INK, linewidth=1.2, linestyle=style, label=drawable(line_name(depth, width)))
+    axes.text(0.03, 0.04, "layerwise sooner", transform=axes.transAxes, fontsize=9, style="italic")
+    axes.text(0.97, 0.96, "chunkwise sooner", transform=axes.transAxes, fontsize=9, style="italic", ha="right", va="top")

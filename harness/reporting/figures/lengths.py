@@ -1,0 +1,127 @@
+"""TTFT over the length of the prefix that the store holds."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from harness.reporting.figures.spread import RASTER_FROM
+from harness.reporting.figures.style import arm_label, candidates, figure, looks, plain_number, scale_axis, unit_of
+from harness.results.evidence import Arm, Evidence
+from harness.stats import interval
+from harness.stats.quantiles import metric_of
+
+GROUPS = 8
+"""More distinct lengths than this are put into so many groups of neighbours with equally many prompts."""
+
+LEAST_RUNS = 3
+"""From fewer runs an interval is so wide that it would only stretch the picture."""
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One arm. ``groups``: ``tokens``, ``ttft_s``, ``low_s``, ``high_s``, ``runs``, ``requests`` of each group of lengths
+    (a bound that the runs leave open is NaN); ``prompts``: ``tokens`` and median ``ttft_s`` of each prompt."""
+
+    groups: pd.DataFrame
+    prompts: pd.DataFrame
+
+
+def prefix_of(evidence: Evidence) -> "pd.Series[float]":
+    """Tokens of each prompt's stored prefix, by prompt: what the workload implies for the arms that may hit."""
+    rows = evidence.rows
+    return rows.groupby("prompt")["expected_hit_tokens"].max().dropna().astype(float)
+
+
+def curves(evidence: Evidence) -> dict[Arm, Curve]:
+    """Each arm's curve; empty where all prompts have a prefix of one length. The centre of a group is the
+    Hodges-Lehmann centre of the runs' medians, since the run is the unit."""
+    prefix = prefix_of(evidence)
+    if prefix.nunique() < 2:
+        return {}
+    groups = _groups(prefix)
+    found = {}
+    for arm in evidence.arms:
+        rows = evidence.of(arm)
+        rows = rows[rows["prompt"].isin(prefix.index)]
+        if rows.empty:
+            continue
+        rows = pd.DataFrame(
+            {
+                "run": rows["run"],
+                "prompt": rows["prompt"],
+                "ttft_s": rows["ttft_s"].astype(float),
+                "tokens": rows["prompt"].map(prefix).astype(float),
+                "group": rows["prompt"].map(groups),
+            }
+        )
+        found[arm] = Curve(pd.DataFrame([_centre(group) for _, group in rows.groupby("group")]), _prompts(rows))
+    return found
+
+
+def draw(evidence: Evidence) -> Figure | None:
+    """A curve an arm with 95% intervals, and faint points for single prompts. None where there is but one length."""
+    found = curves(evidence)
+    if not found:
+        return None
+    times = np.concatenate([curve.prompts["ttft_s"].to_numpy(float) for curve in found.values()])
+    unit, look = unit_of(times), looks(evidence.arms)
+    note = "Lines: median TTFT of a group of prefixes, with 95% intervals over the runs. Faint points: single prompts."
+    picture = figure(evidence, "TTFT over the length of the stored prefix", 8, 4.4, note)
+    axes = picture.subplots()
+    for arm, curve in found.items():
+        style, groups = look[arm.name], curve.groups
+        centre = groups["ttft_s"].to_numpy(float) * unit.scale
+        ends = groups[["low_s", "high_s"]].to_numpy(float).T * unit.scale
+        axes.scatter(
+            curve.prompts["tokens"],
+            curve.prompts["ttft_s"] * unit.scale,
+            s=8,
+            color=style.colour,
+            alpha=0.25,
+            linewidths=0,
+            rasterized=len(times) > RASTER_FROM,
+        )
+        axes.vlines(groups["tokens"], *ends, color=style.colour, linewidth=1)
+        axes.plot(
+            groups["tokens"],
+            centre,
+            color=style.colour,
+            linestyle=style.line,
+            marker=style.marker,
+            linewidth=1.6,
+            markersize=6,
+            label=arm_label(arm),
+        )
+    scale_axis(axes.yaxis, times * unit.scale, zero=True, heart=candidates(evidence) * unit.scale)
+    axes.xaxis.set_major_formatter(plain_number)
+    axes.set_xlabel("tokens of the prompt that the store holds")
+    axes.set_ylabel(f"TTFT at the client ({unit.name})")
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    picture.legend(loc="outside right upper", fontsize=8, handlelength=3.6, labelspacing=0.9)
+    return picture
+
+
+def _groups(prefix: "pd.Series[float]") -> "pd.Series[int]":
+    """The number of each prompt's group."""
+    ranks = prefix.rank(method="dense").astype(int) - 1
+    if ranks.max() < GROUPS:
+        return ranks
+    return pd.qcut(prefix, GROUPS, labels=False, duplicates="drop").astype(int)
+
+
+def _centre(group: pd.DataFrame) -> dict[str, float]:
+    by_run = group.groupby("run")["ttft_s"].agg(lambda times: float(metric_of(times, "p50")))
+    found = interval(by_run.to_numpy(float))
+    low, high = (end if np.isfinite(end) else np.nan for end in (max(found.low, 0.0), found.high))
+    if len(by_run) < LEAST_RUNS:
+        low = high = np.nan
+    tokens = float(group.drop_duplicates("prompt")["tokens"].median())
+    numbers = {"ttft_s": found.value, "low_s": low, "high_s": high}
+    return {"tokens": tokens, **numbers, "runs": len(by_run), "requests": len(group)}
+
+
+def _prompts(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.groupby("prompt")[["tokens", "ttft_s"]].median().reset_index()

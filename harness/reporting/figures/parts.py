@@ -1,0 +1,137 @@
+"""Where the time went: the mean TTFT of an arm, cut into its parts."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from harness.reporting.figures.style import (
+    BLUE,
+    INK,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    Unit,
+    arm_label,
+    figure,
+    plain_number,
+    three_digits,
+    unit_of,
+)
+from harness.results.evidence import Arm, Evidence
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One slice of a bar."""
+
+    name: str
+    colour: str
+    hatch: str
+
+
+PARTS = (
+    Part("queue", "#dddddd", ".."),
+    Part("lookup", PURPLE, "\\\\\\\\"),
+    Part("stall: the forward waits for loads", VERMILLION, "////"),
+    Part("compute", SKY, ""),
+    Part("other (client, processes)", "#ffffff", "xx"),
+)
+
+
+CUT_FROM = 2.5
+"""A bound's bar is cut off where it is more than this many times the longest of a candidate."""
+
+
+def split(rows: pd.DataFrame) -> dict[str, float]:
+    """Mean seconds of each of PARTS over those of ``rows`` that have parts; together they are the mean TTFT of these.
+
+    "Other" is what no clock inside vLLM saw. Clocks of two processes meet in it; where their noise makes
+    it negative it is 0.
+    """
+    rows = rows[rows["compute_s"].notna()]
+    parts = rows[["queue_s", "lookup_s", "stall_s", "compute_s"]].fillna(0.0).mean()
+    queue, lookup, stall, compute = (float(value) for value in parts)
+    other = float(rows["ttft_s"].mean()) - queue - lookup - stall - compute
+    return dict(zip((part.name for part in PARTS), (queue, lookup, stall, compute, max(other, 0.0)), strict=True))
+
+
+def draw(evidence: Evidence) -> Figure | None:
+    """A stacked bar an arm, and a thin one below it for the load, hidden or not. None where no row has parts."""
+    splits = splits_of(evidence)
+    if not splits:
+        return None
+    loads = loads_of(evidence, splits)
+    unit = unit_of(np.array([edge_of(splits, loads)]))
+    edge = edge_of(splits, loads) * unit.scale
+    note = "Means over the requests. The load runs beside the computing where it is not a stall, so it is no part of the sum."
+    picture = figure(evidence, "Where the time to first token went", 8, 2.1 + 0.75 * len(splits), note)
+    axes = picture.subplots()
+    for row, (arm, parts) in enumerate(splits.items()):
+        _bar(axes, row, parts, unit, edge)
+        _load(axes, row, loads[arm], unit)
+    axes.set_yticks(range(len(splits)), [f"{arm_label(arm)}\nn = {len(evidence.of(arm)):,}" for arm in splits])
+    axes.set_ylim(len(splits) - 0.4, -0.5)
+    axes.set_xlim(0, edge * 1.16 or 1.0)
+    axes.xaxis.set_major_formatter(plain_number)
+    axes.set_xlabel(f"mean time a request ({unit.name})")
+    handles, labels = axes.get_legend_handles_labels()
+    by_label = dict(zip(labels, handles, strict=True))
+    axes.legend(
+        by_label.values(), by_label.keys(), loc="lower left", bbox_to_anchor=(0, 1), ncols=2, fontsize=8, handlelength=2.4
+    )
+    return picture
+
+
+def splits_of(evidence: Evidence) -> dict[Arm, dict[str, float]]:
+    """``split`` of each arm that has parts."""
+    rows = {arm: evidence.of(arm) for arm in evidence.arms}
+    return {arm: split(frame) for arm, frame in rows.items() if len(frame) and frame["compute_s"].notna().any()}
+
+
+def loads_of(evidence: Evidence, arms: Iterable[Arm]) -> dict[Arm, float]:
+    """Mean seconds from the first fetch to the last byte in place; 0 for an arm that loads nothing."""
+    return {arm: float(evidence.of(arm)["load_s"].fillna(0.0).mean()) for arm in arms}
+
+
+def edge_of(splits: Mapping[Arm, Mapping[str, float]], loads: Mapping[Arm, float]) -> float:
+    """How long a bar may be, in seconds: a bound far longer than every candidate is cut off, or it would squeeze them."""
+    lengths = {arm: max(sum(parts.values()), loads[arm]) for arm, parts in splits.items()}
+    longest = max(lengths.values())
+    measured = max((length for arm, length in lengths.items() if not arm.bound), default=longest)
+    return measured * 1.15 if longest > CUT_FROM * measured else longest
+
+
+def _bar(axes: Axes, row: int, parts: dict[str, float], unit: Unit, edge: float) -> None:
+    left = 0.0
+    for part in PARTS:
+        width = parts[part.name] * unit.scale
+        axes.barh(
+            row - 0.08,
+            width,
+            0.42,
+            left=left,
+            color=part.colour,
+            hatch=part.hatch,
+            edgecolor=INK,
+            linewidth=0.6,
+            label=part.name,
+        )
+        left += width
+    words = f"  {three_digits(left)} {unit.name}"
+    if left > edge * 1.001:
+        axes.barh(row - 0.08, left, 0.5, left=edge, color="white", zorder=3)  # covers what is beyond
+        words += " (cut off)"
+    axes.text(min(left, edge), row - 0.08, words, va="center", fontsize=8.5, fontweight="bold", zorder=4)
+
+
+def _load(axes: Axes, row: int, load: float, unit: Unit) -> None:
+    if load <= 0:
+        return
+    width = load * unit.scale
+    label = "load: first fetch to last byte in place"
+    axes.barh(row + 0.24, width, 0.14, color="white", hatch="-----", edgecolor=BLUE, linewidth=0.8, label=label)
+    axes.text(width, row + 0.24, f"  load {three_digits(width)} {unit.name}", va="center", fontsize=7.5, color=BLUE)

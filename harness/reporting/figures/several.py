@@ -1,0 +1,115 @@
+"""Pictures of several runs side by side; nothing in them is pooled over the runs."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from harness.core.errors import ResultsError
+from harness.reporting.figures.ecdf import curve
+from harness.reporting.figures.ratio_axis import scale_ratios
+from harness.reporting.figures.save import save
+from harness.reporting.figures.style import INK, arm_label, drawable, looks, paper, scale_axis, titled, unit_of
+from harness.results.evidence import Arm, Evidence
+from harness.stats import Comparison, Interval
+
+Runs = Mapping[str, Evidence]
+"""Label of a run -> its evidence; all of them list the same arms in the same order."""
+Ratios = Sequence[tuple[str, Arm, Comparison]]
+"""Label of the run, arm, and the arm against that run's first one."""
+Levels = Mapping[Arm, Sequence[tuple[int, Interval]]]
+"""Arm -> concurrency and TTFT in seconds."""
+
+
+def draw_several(runs: Runs, ratios: Ratios, levels: Levels, folder: Path) -> list[Path]:
+    """Write the pictures that can be drawn as PNG and SVG; returns the files. Raises ResultsError where it cannot write."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with paper():
+            drawn = {"ecdf": ecdfs(runs), "ratios": forest(runs, ratios), "concurrency": concurrency(runs, levels)}
+            return [file for name, picture in drawn.items() for file in save(picture, folder / name)]
+    except OSError as error:
+        raise ResultsError(f"the pictures cannot be written to {folder}: {error.strerror}; make room or give rights") from error
+
+
+def ecdfs(runs: Runs) -> Figure | None:
+    """A panel a run on one time axis; None where no request counts."""
+    runs = {label: evidence for label, evidence in runs.items() if len(evidence.rows)}
+    if not runs:
+        return None
+    everything = np.concatenate([evidence.rows["ttft_s"].to_numpy(float) for evidence in runs.values()])
+    unit, arms = unit_of(everything), next(iter(runs.values())).arms
+    look = looks(arms)
+    picture = titled("How soon the first token came, run by run", 8, 0.9 + 2.5 * len(runs), ())
+    panels = picture.subplots(len(runs), 1, squeeze=False, sharex=True)[:, 0]
+    handles = {}
+    for axes, (label, evidence) in zip(panels, runs.items(), strict=True):
+        for arm in arms:
+            times = np.sort(evidence.of(arm)["ttft_s"].to_numpy(float)) * unit.scale
+            if len(times):
+                handles[arm] = curve(axes, times, look[arm.name])
+        axes.set_title(drawable(label), loc="left", fontsize=9)
+        axes.set_yticks([0, 0.5, 0.9], ["0", "50%", "90%"])
+        axes.set_ylim(0, 1.02)
+        axes.grid(True)
+        axes.set_axisbelow(True)
+    scale_axis(panels[0].xaxis, everything * unit.scale)
+    panels[-1].set_xlabel(f"TTFT at the client ({unit.name})")
+    names = [arm_label(arm) for arm in handles]
+    picture.legend(handles.values(), names, loc="outside right upper", fontsize=8, handlelength=3.6, labelspacing=0.9)
+    return picture
+
+
+def forest(runs: Runs, ratios: Ratios) -> Figure | None:
+    """A row a run and arm: its ratio to that run's first arm with the interval; None where nothing was compared."""
+    if not ratios:
+        return None
+    look = looks(next(iter(runs.values())).arms)
+    note = "Each row pairs the rounds of one run; below 1: sooner than that run's first arm."
+    picture = titled("Ratio to the first arm, run by run", 8, 1.3 + 0.42 * len(ratios), (note,))
+    axes = picture.subplots()
+    axes.axvline(1.0, color=INK, linewidth=1)
+    values = []
+    for row, (_, arm, found) in enumerate(ratios):
+        style = look[arm.name]
+        ends = [end for end in (found.low, found.high) if 0 < end < np.inf]
+        if len(ends) == 2:
+            axes.hlines(row, ends[0], ends[1], color=style.colour, linewidth=1.6)
+        axes.plot([found.ratio], [row], style.marker, color=style.colour, markersize=7)
+        values += [found.ratio, *ends]
+    axes.set_yticks(range(len(ratios)), [f"{arm_label(arm, 40)}\n{drawable(label)}" for label, arm, _ in ratios], fontsize=8)
+    axes.set_ylim(len(ratios) - 0.5, -0.5)
+    scale_ratios(axes.xaxis, [*values, 1.0])
+    axes.set_xlabel(f"{ratios[0][2].metric} of TTFT / first arm's, with 95% interval")
+    axes.grid(True, axis="x")
+    axes.set_axisbelow(True)
+    return picture
+
+
+def concurrency(runs: Runs, levels: Levels) -> Figure | None:
+    """TTFT over concurrency, an arm a line; None where the runs do not differ in it alone."""
+    levels = {arm: found for arm, found in levels.items() if len(found) > 1}
+    if not levels:
+        return None
+    times = np.array([level.value for found in levels.values() for _, level in found])
+    unit, look = unit_of(times), looks(next(iter(runs.values())).arms)
+    note = "Each point is a run of its own with its 95% interval; the machine may have drifted between the runs."
+    picture = titled("TTFT over concurrency", 8, 4.2, (note,))
+    axes = picture.subplots()
+    for arm, found in levels.items():
+        style, ordered = look[arm.name], sorted(found, key=lambda point: point[0])
+        at = [number for number, _ in ordered]
+        middle = np.array([level.value for _, level in ordered]) * unit.scale
+        for number, level in ordered:
+            if level.low > 0 and level.high < np.inf:
+                axes.vlines(number, level.low * unit.scale, level.high * unit.scale, color=style.colour)
+        axes.plot(at, middle, color=style.colour, linestyle=style.line, marker=style.marker, label=arm_label(arm))
+    scale_axis(axes.yaxis, times * unit.scale, zero=True)
+    axes.set_xticks(sorted({number for found in levels.values() for number, _ in found}))
+    axes.set_xlabel("requests under way at once")
+    axes.set_ylabel(f"TTFT at the client ({unit.name})")
+    axes.grid(True)
+    axes.set_axisbelow(True)
+    picture.legend(loc="outside right upper", fontsize=8, handlelength=3.6, labelspacing=0.9)
+    return picture

@@ -1,0 +1,180 @@
+"""What happened inside one request, layer by layer: when its KV was fetched and when the forward waited."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+
+from harness.reporting.figures.stories import Story, median_story
+from harness.reporting.figures.style import (
+    BLUE,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILLION,
+    Unit,
+    arm_label,
+    drawable,
+    figure,
+    plain_number,
+    unit_of,
+)
+from harness.results.evidence import Arm, Evidence
+
+SQUEEZE = 6
+"""Panels share a time axis while the longest is no more than this many times the shortest."""
+
+Groups = Iterable[tuple[tuple[str, int, int], pd.DataFrame]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """How one kind of span is drawn: colour, hatch, and from where to where within a layer's row (0 top, 1 bottom)."""
+
+    label: str
+    colour: str
+    hatch: str
+    top: float
+    bottom: float
+
+
+KINDS = {
+    "lookup": Kind("lookup", PURPLE, "\\\\\\\\", 0.1, 0.9),
+    "fetch": Kind("fetch", BLUE, "", 0.05, 0.6),
+    "copy": Kind("copy into\nthe paged cache", ORANGE, "....", 0.3, 0.6),
+    "wait": Kind("wait: the forward\nstands still", VERMILLION, "////", 0.5, 0.95),
+    "forward": Kind("forward", SKY, "", 0.1, 0.9),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Which rows a panel has: for what concerns all layers one row a kind (``lanes`` for reads that
+    overlap), below them ``layers`` rows for single layers."""
+
+    kinds: tuple[str, ...]
+    lanes: int
+    layers: int
+
+    def first(self, kind: str) -> int:
+        """The first row of a kind among those of all layers; of the layers for ``""``."""
+        before = self.kinds[: self.kinds.index(kind)] if kind else self.kinds
+        return sum(self.height(name) for name in before)
+
+    def height(self, kind: str) -> int:
+        """Rows of a kind among those of all layers."""
+        return self.lanes if kind in ("fetch", "copy") else 1
+
+    @property
+    def total(self) -> int:
+        """All rows of the panel."""
+        return self.first("") + self.layers
+
+
+def draw(evidence: Evidence) -> Figure | None:
+    """A panel for the median request of each arm that loads, on one time axis. None where no such arm has spans."""
+    note = "For each arm its request of median TTFT."
+    return draw_stories(evidence, median_story, "Inside the median request: fetches and waits", note)
+
+
+def draw_stories(evidence: Evidence, choose: Callable[[Evidence, Arm], Story | None], title: str, note: str) -> Figure | None:
+    """A panel for the request that ``choose`` picks of each arm that loads; None where there is none."""
+    stories = [story for arm in evidence.arms if not arm.bound and (story := choose(evidence, arm))]
+    if not stories:
+        return None
+    rows = [rows_of(story.spans, model_layers(evidence)) for story in stories]
+    heights = [min(max(0.8, 0.12 * panel.total), 4.0) for panel in rows]
+    if any(((story.spans["kind"] == "wait") & (story.spans["layer"] >= 0)).any() for story in stories):
+        note += " A wait as thin as a line took no time: there a layer's attention began."
+    # One scale shows who is done first; where it would squeeze an arm to nothing, each panel gets its own.
+    ends = [float(story.spans["end_s"].max()) for story in stories]
+    shared = max(ends) <= SQUEEZE * min(ends)
+    note += "" if shared else " The panels have different time axes."
+    units = [unit_of(np.array(ends if shared else [end])) for end in ends]
+    gap = 0.45 if shared else 0.8
+    picture = figure(evidence, title, 9, 1.4 + sum(height + gap for height in heights), note)
+    panels = picture.subplots(len(stories), 1, squeeze=False, sharex=shared, height_ratios=heights)[:, 0]
+    for axes, story, panel, unit, end in zip(panels, stories, rows, units, ends, strict=True):
+        _panel(axes, story, panel, unit)
+        axes.set_xlim(0, (max(ends) if shared else end) * unit.scale * 1.02)  # not by itself: a limit set once stays
+        if not shared or axes is panels[-1]:
+            axes.set_xlabel(f"time since the request's first span ({unit.name})", fontsize=8)
+    _legend(picture, set(pd.concat([story.spans["kind"] for story in stories])))
+    return picture
+
+
+def _legend(picture: Figure, kinds: set[str]) -> None:
+    handles = [
+        Patch(facecolor=kind.colour, hatch=kind.hatch, edgecolor=INK, linewidth=0.5, label=kind.label)
+        for name, kind in KINDS.items()
+        if name in kinds
+    ]
+    picture.legend(handles=handles, loc="outside right upper", fontsize=8, labelspacing=1.0)
+
+
+def model_layers(evidence: Evidence) -> int:
+    """Layers of the model as run.json has it; 0 where it does not."""
+    layers = (evidence.run.meta.get("geometry") or {}).get("layers", 0)
+    return layers if isinstance(layers, int) else 0
+
+
+def rows_of(spans: pd.DataFrame, model_layers: int = 0) -> Rows:
+    """The rows that ``spans`` need. A fetch of several layers bears the first one's number, so that the model's
+    ``model_layers`` say how far the last one reaches."""
+    overall = spans[spans["layer"] < 0]
+    kinds = tuple(kind for kind in KINDS if (overall["kind"] == kind).any())
+    lanes = overall.loc[overall["kind"].isin(["fetch", "copy"]), "lane"]
+    seen = int(spans["layer"].max()) + 1
+    return Rows(kinds, int(lanes.max()) + 1 if len(lanes) else 1, max(seen, model_layers) if seen > 0 else 0)
+
+
+def _panel(axes: Axes, story: Story, rows: Rows, unit: Unit) -> None:
+    spans = story.spans
+    loaded = np.unique(spans.loc[spans["kind"].isin(["fetch"]) & (spans["layer"] >= 0), "layer"].to_numpy(int))
+    for (name, layer, lane), group in cast("Groups", spans.groupby(["kind", "layer", "lane"])):
+        kind = KINDS[name]
+        start, end = group["start_s"].to_numpy(float) * unit.scale, group["end_s"].to_numpy(float) * unit.scale
+        if layer < 0:
+            top, height = rows.first(name) + lane + 0.1, 0.8
+        else:
+            top = rows.first("") + layer + kind.top
+            height = layers_of(name, layer, loaded, rows.layers) - 1 + kind.bottom - kind.top
+        axes.broken_barh(
+            list(zip(start, end - start, strict=True)),
+            (top, height),
+            facecolors=kind.colour,
+            hatch=kind.hatch,
+            edgecolor=INK if kind.hatch else "white",
+            linewidth=0.3,
+        )
+    title = f"{arm_label(story.arm, 70)}: prompt {drawable(story.prompt)}, TTFT {story.ttft_s * unit.scale:,.4g} {unit.name}"
+    axes.set_title(title, loc="left", fontsize=8.5)
+    _label_rows(axes, rows)
+    axes.xaxis.set_major_formatter(plain_number)
+    axes.grid(True, axis="x")
+    axes.set_axisbelow(True)
+
+
+def layers_of(kind: str, layer: int, loaded: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", layers: int) -> int:
+    """How many layers a span covers: a fetch or copy of several reaches to the next one's layer."""
+    if kind not in ("fetch", "copy"):
+        return 1
+    behind = loaded[loaded > layer]
+    return int(behind[0] if len(behind) else layers) - layer
+
+
+def _label_rows(axes: Axes, rows: Rows) -> None:
+    ticks = [rows.first(kind) + rows.height(kind) / 2 for kind in rows.kinds]
+    labels = [f"{kind} ({rows.lanes} at once)" if rows.height(kind) > 1 else kind for kind in rows.kinds]
+    every = max(1, -(-rows.layers // 8))
+    for layer in range(0, rows.layers, every):
+        ticks.append(rows.first("") + layer + 0.5)
+        labels.append(f"layer {layer}")
+    axes.set_yticks(ticks, labels, fontsize=7)
+    axes.set_ylim(rows.total, 0)

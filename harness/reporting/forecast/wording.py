@@ -1,0 +1,128 @@
+"""The recommendation for people: one table and plain sentences."""
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Column, Table
+
+from harness.core.text import printable
+from harness.reporting.forecast.basis import Basis
+from harness.reporting.forecast.check import TRUST, Check, miss, told
+from harness.reporting.forecast.grid import threads
+from harness.reporting.forecast.recommend import Advice, pays_from
+
+LIMITS = (
+    "one request at a time; every call has the same latency, every stream the same rate; all layers compute equally long",
+    "nobody waits for a core, for Python's lock or for the GPU's copy engine; a lookup takes no time",
+)
+"""What the model leaves out, whatever the numbers are."""
+
+
+def started_from(basis: Basis) -> str:
+    """Store and model in one line."""
+    setup, link = basis.setup, basis.setup.link
+    total = f"{link.total_bytes_per_s / 1e6:,.6g} MB/s together" if link.total_bytes_per_s else "no bound together"
+    chunk = setup.layers * setup.layer_bytes / 1e6
+    return (
+        f"Store: {link.latency_s * 1e3:,.6g} ms a call, {link.stream_bytes_per_s / 1e6:,.6g} MB/s a stream, {total}. "
+        f"Model: {setup.layers} layers, chunks of {setup.chunk_tokens:,} tokens and {chunk:,.1f} MB."
+    )
+
+
+def table(advices: Sequence[Advice]) -> Table:
+    """A row a prefix length."""
+    with_recompute = any(advice.recompute_s is not None for advice in advices)
+    found = Table(
+        Column("prefix", justify="right"),
+        Column("recommended", overflow="fold"),
+        Column("TTFT", justify="right"),
+        Column("/ pool=0", justify="right"),
+        Column("given up", justify="right"),
+        Column("the other engine's best", overflow="fold"),
+        Column("TTFT", justify="right"),
+        Column("floor", justify="right"),
+        *([Column("recompute", justify="right")] if with_recompute else []),
+    )
+    for advice in advices:
+        other = (advice.other.arm.name, _time(advice.other.ttft_s)) if advice.other else ("-", "-")
+        recompute = [] if not with_recompute else ["-" if advice.recompute_s is None else _time(advice.recompute_s)]
+        best = advice.recommended
+        ratio = f"{best.ttft_s / advice.base.ttft_s:.2f}" if advice.base.ttft_s else "-"
+        cells = (best.arm.name, _time(best.ttft_s), ratio, f"{advice.given_up:.1%}", *other, _time(advice.floor_s), *recompute)
+        found.add_row(f"{advice.prefix:,}", *(escape(cell) for cell in cells))
+    return found
+
+
+def sentences(basis: Basis, advices: Sequence[Advice], margin: float, checks: Sequence[Check]) -> list[str]:
+    """What the table means, what it was checked against, and what the model leaves out."""
+    least, missed = _percent(told(margin, checks)), miss(checks)
+    found = [
+        f"Recommended is the simplest arm within {least} of the soonest: fewest threads, then chunkwise before "
+        "layerwise, then the engine's defaults; 'given up' is what that costs by the model. '/ pool=0' is TTFT over that of "
+        "chunkwise:pool=0, floor the TTFT if loading took no time."
+    ]
+    if missed > TRUST:
+        found.append(
+            f"WARNING: in the run the model misjudged one arm against another by {_percent(missed)}, so something that it "
+            "leaves out decides there; measure, and don't go by this table."
+        )
+    elif missed > margin:
+        found.append(
+            f"Not within {_percent(margin)}: in the run the model misjudged one arm against another by {least}, and no less can "
+            "be told."
+        )
+    found += [
+        f"Measured / predicted in the run: {printable(one.arm)} {_time(one.measured_s)} / {_time(one.predicted_s)}, "
+        f"{one.ratio:.2f} over {one.prompts} prompts; of it waiting for loads {_time(one.measured_stall_s)} / "
+        f"{_time(one.predicted_stall_s)}."
+        for one in checks
+    ]
+    notes = (f"Note: {note}." for note in (*basis.notes, *_edge(advices)))
+    return [*found, *_recompute(basis, advices), *notes, _limits(basis), _measure(advices)]
+
+
+def _edge(advices: Sequence[Advice]) -> list[str]:
+    """Where a wider grid might recommend something else."""
+    found = [advice for advice in advices if threads(advice.recommended.arm) == max(threads(one.arm) for one in advice.forecasts)]
+    if not found:
+        return []
+    where = ", ".join(f"{advice.prefix:,}" for advice in found)
+    return [f"at a prefix of {where} tokens no more threads were tried than are recommended; widen --pools and --readers"]
+
+
+def _recompute(basis: Basis, advices: Sequence[Advice]) -> list[str]:
+    known = [advice for advice in advices if advice.pays is not None]
+    if not known:
+        return []
+    late = [f"{advice.prefix:,}" for advice in known if not advice.pays]
+    if not late:
+        return ["Fetching is sooner than recomputing at each of these lengths."]
+    found = [f"Recomputing is as soon as fetching, or sooner, at a prefix of {', '.join(late)} tokens."]
+    if (start := pays_from(basis, advices)) is not None:
+        found.append(f"Fetching pays from about {start:,} tokens on.")
+    return found
+
+
+def _limits(basis: Basis) -> str:
+    found = list(LIMITS)
+    if basis.setup.link.total_bytes_per_s is None:
+        found.append("every thread brings a whole stream's rate, since no --total-mbps bounds them together")
+    if len(basis.compute.points) == 1:
+        found.append("one compute time stands for every prefix length")
+    return f"Limits: {'; '.join(found)}."
+
+
+def _measure(advices: Sequence[Advice]) -> str:
+    """The command that checks it: pool=0, and what was recommended or came nearest, each once."""
+    arms = dict.fromkeys([advice.base.arm.name for advice in advices])
+    arms |= dict.fromkeys(advice.recommended.arm.name for advice in advices)
+    arms |= dict.fromkeys(advice.other.arm.name for advice in advices[-1:] if advice.other)
+    return "Measure it: ttft compare --store ... " + " ".join(f"--arm {arm}" for arm in list(arms)[:6])
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.3g}%"
+
+
+def _time(seconds: float) -> str:
+    return f"{seconds * 1e3:,.1f} ms" if seconds < 10 else f"{seconds:,.1f} s"

@@ -1,0 +1,159 @@
+"""The page of one run."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from harness.core.text import without_secrets
+from harness.reporting import grids, hits, loads, serving
+from harness.reporting.figures.style import looks
+from harness.reporting.page.canvas import DARK, Key
+from harness.reporting.page.document import figure_block, json_block, picture, render
+from harness.reporting.page.sections import SECTIONS
+from harness.reporting.page.swatch import swatch
+from harness.reporting.reproduce import command, facts
+from harness.reporting.summary import Summary
+from harness.reporting.table import footnotes
+from harness.reporting.verdict import headline
+from harness.results.evidence import Arm, Evidence
+
+BESIDE = {"arrivals": "closed", "neighbours": "0", "probe_every_s": "0.0"}
+"""What is told only where it is not this, as in most runs."""
+
+DRIFTING = ("drift", "stands out", "neighbouring", "ran first in every pair")
+"""Words of warnings that belong beside the runs in the order of time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Legend:
+    """An arm in a figure's legend."""
+
+    number: int
+    name: str
+    swatch: Markup
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A figure as the template shows it. ``block`` is the Bokeh figure, ``choices`` the timeline's requests, both JSON."""
+
+    key: str
+    title: str
+    lead: str
+    absent: str
+    warnings: Sequence[str] = ()
+    notes: Sequence[str] = ()
+    picture: Markup | None = None
+    block: Markup | None = None
+    legend: Sequence[Legend] = ()
+    choices: Sequence[Mapping[str, Any]] = ()
+    choices_block: Markup | None = None
+    keys: Sequence[Key] = ()
+
+
+def page(summary: Summary, pictures: Sequence[Path]) -> str:
+    """The whole HTML; ``pictures`` are the files that harness.reporting.figures drew."""
+    evidence = summary.evidence
+    placed = place(summary)
+    more = (
+        grids.ratios(summary),
+        grids.means(summary),
+        loads.loads(summary),
+        serving.service(summary),
+        serving.neighbours(summary),
+    )
+    values = {
+        "title": "Time to first token",
+        "verdict": headline(summary),
+        "state": state(headline(summary)),
+        "measured": measured(evidence),
+        "warnings": placed["verdict"],
+        "table_": grids.arms(summary),
+        "apart": hits.hits(summary),
+        "table_notes": [*footnotes(summary), grids.ESTIMATES],
+        "table_warnings": placed["arms"],
+        "more_tables": [grid for grid in more if grid is not None and grid.rows],
+        "more_note": grids.COMPUTE,
+        "views": views(evidence, pictures, placed),
+        "command": command(evidence),
+        "facts": facts(evidence),
+        "data_notes": placed["data"],
+    }
+    return render("story.html.j2", values)
+
+
+def views(evidence: Evidence, pictures: Sequence[Path], placed: Mapping[str, Sequence[str]]) -> list[View]:
+    """Every figure of the story, or why it is missing."""
+    arms = {arm.name: arm for arm in evidence.arms}
+    found = []
+    for section in SECTIONS:
+        drawn = section.draw(evidence)
+        warnings = placed.get(section.picture, ())
+        if drawn is None:
+            found.append(View(section.picture, section.title, "", section.absent(evidence), warnings))
+            continue
+        found.append(
+            View(
+                section.picture,
+                section.title,
+                section.lead,
+                "",
+                warnings,
+                [note for note in drawn.notes if note],
+                picture(section.picture, pictures),
+                figure_block(drawn.plot),
+                legend(evidence, [arms[name] for name in drawn.arms]),
+                drawn.choices,
+                json_block(list(drawn.choices)) if drawn.choices else None,
+                drawn.keys,
+            )
+        )
+    return found
+
+
+def legend(evidence: Evidence, arms: Sequence[Arm]) -> list[Legend]:
+    """What stands for each arm in the figures."""
+    look = looks(evidence.arms)
+    return [Legend(arm.order, arm.name, swatch(look[arm.name], DARK)) for arm in arms]
+
+
+def place(summary: Summary) -> dict[str, list[str]]:
+    """Each warning once, at the place it matters: ``verdict``, ``arms`` (the table), ``drift``, ``data``."""
+    notes = [without_secrets(text) for text in (summary.evidence.run.meta.get("data") or {}).get("notes") or ()]
+    found: dict[str, list[str]] = {"verdict": [], "arms": [], "drift": [], "data": []}
+    for text in summary.warnings:
+        if text in notes:
+            found["data"].append(text)
+        elif text in summary.evidence.caveats:
+            found["verdict"].append(text)
+        elif any(word in text for word in DRIFTING):
+            found["drift"].append(text)
+        else:
+            found["arms"].append(text)
+    return found
+
+
+def state(verdict: str) -> str:
+    """How a verdict is shown: ``bad`` (do not use the numbers), ``open`` (not decided, or not whole), ``good``."""
+    if verdict.startswith(("VOID: ", "NO VERDICT")):
+        return "bad"
+    text = verdict.casefold()
+    undecided = ("no difference could be shown between", "no verdict", "was measured, so there is nothing to compare")
+    return "open" if "LEFT OUT (" in verdict or "PARTIAL, " in verdict or any(part in text for part in undecided) else "good"
+
+
+def measured(evidence: Evidence) -> list[tuple[str, str]]:
+    """What was measured, in a line of names and values."""
+    rows = evidence.rows
+    counted = [
+        ("rounds", f"{rows['pair'].nunique():,}"),
+        ("runs", f"{rows['run'].nunique():,}"),
+        ("prompts", f"{rows['prompt'].nunique():,}"),
+        ("requests that count", f"{len(rows):,} of {len(evidence.run.requests):,}"),
+    ]
+    names = ("store", "workload", "model", "dtype", "cache_state", "page_cache", "concurrency", *BESIDE)
+    known = [(name, evidence.setting(name, "")) for name in names]
+    return counted + [(name.replace("_", " "), value) for name, value in known if value and value != BESIDE.get(name)]

@@ -1,0 +1,100 @@
+"""Everything that a sweep leaves beside its runs: sweep.csv, sweep.parquet, crossings.csv, sweep.md, pictures/."""
+
+import importlib.util
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from rich.table import Table
+
+from harness.core.errors import ResultsError
+from harness.core.text import printable
+from harness.experiment.sweep.state import State
+from harness.reporting.sweep.crossings import Found, crossings, told
+from harness.reporting.sweep.markdown import report
+from harness.reporting.sweep.pictures import draw_sweep
+from harness.reporting.sweep.table import Measured, arms_in, long_table, measured_points
+from harness.reporting.sweep.terminal import terminal_table
+from harness.reporting.sweep.verdict import headline, metric_of
+
+CROSSING_COLUMNS: Mapping[str, str] = {
+    "axis": "string",
+    "elsewhere": "string",  # the values of the other axes, as KEY=VALUE, separated by spaces
+    "metric": "string",
+    "base": "string",
+    "candidate": "string",
+    "kind": "string",  # one, several, seems (not shown on both sides) or none
+    "place": "float64",  # by a straight line, in units of the axis; empty where there is not one, or no line is known
+    "low": "float64",  # the values around it at which the lead is shown; empty where there is none on that side
+    "high": "float64",
+    "text": "string",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """``files`` that were written, and what the terminal shows."""
+
+    files: list[Path]
+    table: Table
+    lines: list[str]
+
+
+def write_outputs(state: State) -> Outputs:
+    """Write all of it from what is on disk. Raises ResultsError where it cannot be written."""
+    points, unreadable = measured_points(state)
+    table = long_table(state, points, unreadable)
+    metric = metric_of(table)
+    found = crossings(state.grid, points, metric)
+    pictures = draw_sweep(state.grid, table, arms_in(points), metric, found, state.folder / "pictures")
+    verdict = headline(state, table, found)
+    text = report(state, table, verdict, metric, found, pictures, _warnings(points))
+    files = _write(state.folder, table, _crossing_table(found), text)
+    lines = [printable(verdict), *(printable(f"- {one}") for one in told(found))]
+    return Outputs([*files, *pictures], terminal_table(state, table, metric), lines)
+
+
+def _warnings(points: Sequence[Measured]) -> dict[str, list[int]]:
+    """Each warning once, with the numbers of the points that have it."""
+    found: dict[str, list[int]] = {}
+    for point in points:
+        for text in point.summary.warnings:
+            found.setdefault(text, []).append(point.number)
+    return found
+
+
+def _crossing_table(found: Sequence[Found]) -> pd.DataFrame:
+    rows = [
+        {
+            "axis": one.axis,
+            "elsewhere": " ".join(f"{key}={value}" for key, value in one.elsewhere.items()),
+            "metric": one.metric,
+            "base": one.base,
+            "candidate": one.candidate,
+            "kind": one.crossing.kind,
+            "place": one.crossing.places[0] if one.straight and len(one.crossing.places) == 1 else None,
+            "low": one.crossing.between[0][0] if len(one.crossing.between) == 1 else None,
+            "high": one.crossing.between[0][1] if len(one.crossing.between) == 1 else None,
+            "text": one.sentence,
+        }
+        for one in found
+    ]
+    return pd.DataFrame(rows, columns=list(CROSSING_COLUMNS)).astype(dict(CROSSING_COLUMNS))
+
+
+def _write(folder: Path, table: pd.DataFrame, crossing_rows: pd.DataFrame, text: str) -> list[Path]:
+    files = [folder / name for name in ("sweep.csv", "crossings.csv", "sweep.md")]
+    try:
+        for file, content in zip(files, (table.to_csv(index=False), crossing_rows.to_csv(index=False), text), strict=True):
+            temporary = file.with_name(f".{file.name}.tmp")
+            temporary.write_text(content, encoding="utf-8", newline="")
+            temporary.replace(file)
+        if importlib.util.find_spec("pyarrow") is not None:
+            temporary = folder / ".sweep.parquet.tmp"
+            table.to_parquet(temporary, engine="pyarrow", index=False)
+            temporary.replace(folder / "sweep.parquet")
+            files.append(folder / "sweep.parquet")
+    except OSError as error:
+        raise ResultsError(f"the table cannot be written to {folder}: {error.strerror}; make room or give rights") from error
+    return files

@@ -1,0 +1,70 @@
+"""Whether two stored runs were made under the same conditions."""
+
+from collections.abc import Mapping
+from typing import Any
+
+SETTINGS = (
+    "workload", "store", "model", "dtype", "max_model_len", "chunk_tokens", "kv_cache_gib", "layout", "cache_state", "page_cache",
+    "concurrency", "neighbours", "probe_every_s", "arrivals", "tensor_parallel", "load_failure_policy", "target", "vllm",
+)  # fmt: skip
+"""What of run.json's ``config`` decides how long a request takes."""
+
+ADDED = {"layout": "chunk", "neighbours": 0, "probe_every_s": 0.0, "target": ""}
+"""What it meant before there was such a setting, for older files."""
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], same_machine: bool = True) -> list[str]:
+    """Sentences, one a difference between two run.json; empty where the runs may be set against each other.
+
+    Our own version may differ: it is what a gate is for. ``same_machine`` False leaves the machine, its
+    binding and the versions out, for ratios that each run measured against a control of its own.
+    """
+    pairs = [("data fingerprint", _part(ours, "data").get("fingerprint"), _part(theirs, "data").get("fingerprint"))]
+    pairs += [(f"setting '{name}'", _setting(ours, name), _setting(theirs, name)) for name in SETTINGS]
+    if same_machine:
+        for part in ("machine", "versions", "binding"):
+            left, right = _part(ours, part), _part(theirs, part)
+            names = sorted({*left, *right} - ({"ttft"} if part == "versions" else set()))
+            pairs += [(f"{part} '{name}'", left.get(name), right.get(name)) for name in names]
+    return [
+        f"the environments differ: {what} is {_shown(left)} in one run and {_shown(right)} in the other; "
+        "measure both arms in one run"
+        for what, left, right in pairs
+        if left != right
+    ]
+
+
+def misfit(theirs: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
+    """Why a calibration made under ``theirs`` (run.json's machine, versions and config) says nothing about a run:
+    the first condition that both tell and that differs; None where it fits."""
+    for part in ("machine", "versions", "config"):
+        told, here = _part(theirs, part), _part(meta, part)
+        names = SETTINGS if part == "config" else sorted({*told, *here} - {"ttft"})
+        for name in names if told and here else ():
+            before = ADDED.get(name) if part == "config" else None
+            if told.get(name, before) != here.get(name, before):
+                what = f"setting '{name}'" if part == "config" else f"{part} '{name}'"
+                return f"its {what} is {_shown(told.get(name))} and the run's {_shown(here.get(name))}"
+    return None
+
+
+def unknown_parts(*metas: Mapping[str, Any]) -> list[str]:
+    """What no run.json says, so that equality could not be checked."""
+    return [
+        f"run.json does not tell the {part}, so it could not be compared"
+        for part in ("machine", "versions", "data")
+        if not all(_part(meta, part) for meta in metas)
+    ]
+
+
+def _setting(meta: Mapping[str, Any], name: str) -> object:
+    return _part(meta, "config").get(name, ADDED.get(name))
+
+
+def _part(meta: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    part = meta.get(name)
+    return part if isinstance(part, Mapping) else {}
+
+
+def _shown(value: object) -> str:
+    return "not given" if value is None else f"'{value}'"

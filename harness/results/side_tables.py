@@ -1,0 +1,91 @@
+"""Tables beside a run's ``requests.csv``: CSV files that are only ever appended to, and read as typed frames.
+
+``metrics.csv``: what vLLM's server told of itself at ``/metrics``, one row a sample. Long form: a sample has the time
+at which it was asked for, its name and labels as Prometheus writes them, and its value. Counters and sums count from
+the server's start: what a measurement did is the difference of two times.
+
+``neighbours.csv``: what the requests beside the measured ones went through. One row a gap between two tokens of a
+decoding request (``kind`` decode), or a short probe (``kind`` probe, its TTFT).
+"""
+
+import csv
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from harness.core.errors import ResultsError
+
+
+@dataclass(frozen=True, slots=True)
+class SideTable:
+    """``name`` of the file in the run's folder; ``columns`` with their pandas dtypes."""
+
+    name: str
+    columns: Mapping[str, str]
+
+    def append(self, folder: Path, rows: Iterable[Mapping[str, object]]) -> None:
+        """Add rows. Raises ResultsError where they cannot be written."""
+        path = folder / self.name
+        try:
+            new = not path.exists()
+            with path.open("a", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(self.columns))
+                if new:
+                    writer.writeheader()
+                writer.writerows(rows)
+        except OSError as error:
+            raise ResultsError(f"{path} cannot be written: {error.strerror}; free some space, or give another --out") from error
+
+    def load(self, folder: Path) -> pd.DataFrame:
+        """All rows, with the columns and dtypes above; none where the run has no such file. Raises ResultsError."""
+        path = folder / self.name
+        if not path.exists():
+            return pd.DataFrame(columns=list(self.columns)).astype(dict(self.columns))
+        try:
+            frame = pd.read_csv(path, dtype=dict(self.columns), on_bad_lines="error")
+            return frame[list(self.columns)]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise ResultsError(f"{path} cannot be read: {error}") from error
+
+
+METRIC_COLUMNS: Mapping[str, str] = {
+    "time_s": "float64",  # seconds since 1970, UTC
+    "name": "string",  # as vLLM calls it
+    "labels": "string",  # key=value, in alphabetical order, with commas between
+    "value": "float64",  # tokens, seconds, requests or a fraction, as the name says
+}
+METRICS = SideTable("metrics.csv", METRIC_COLUMNS)
+
+
+def append_metrics(folder: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Add samples. Raises ResultsError where they cannot be written."""
+    METRICS.append(folder, rows)
+
+
+def load_metrics(folder: Path) -> pd.DataFrame:
+    """The samples, with the columns and dtypes above; none where no server was measured. Raises ResultsError."""
+    return METRICS.load(folder)
+
+
+NEIGHBOUR_COLUMNS: Mapping[str, str] = {
+    "run": "Int64",  # as in requests.csv
+    "pair": "Int64",
+    "arm": "string",  # of the measured requests, not of this one
+    "kind": "string",  # decode or probe
+    "stream": "Int64",  # number of the decoding request, or of the probe
+    "at_s": "float64",  # on the run's clock: the end of the gap, or when the probe was sent
+    "value_s": "float64",  # the gap, or the probe's TTFT
+}
+NEIGHBOURS = SideTable("neighbours.csv", NEIGHBOUR_COLUMNS)
+
+
+def append_neighbours(folder: Path, rows: Iterable[Mapping[str, object]]) -> None:
+    """Add the rows of one run. Raises ResultsError where they cannot be written."""
+    NEIGHBOURS.append(folder, rows)
+
+
+def load_neighbours(folder: Path) -> pd.DataFrame:
+    """The rows, with the columns and dtypes above; none where the run had no neighbours. Raises ResultsError."""
+    return NEIGHBOURS.load(folder)

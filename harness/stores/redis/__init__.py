@@ -1,0 +1,5 @@
+"""``redis://``, ``rediss://`` (TLS), and both with ``+cluster``: one string an object. Valkey answers to them as well."""
+
+from harness.stores.redis.store import RedisStore, RedisTlsStore
+
+__all__ = ["RedisStore", "RedisTlsStore"]

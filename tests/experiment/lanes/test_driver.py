@@ -1,0 +1,201 @@
+"""The driver over scripted workers: whose turn it is, what the combined folder holds, and how every failure ends."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import driving
+import pytest
+from driving import ARM, BASE, HEAD, Bench, bench, job
+
+from harness.core.errors import RunError, UsageError
+from harness.experiment.lanes.lane import Lane
+from harness.stores import open_store
+
+__all__ = ["bench"]
+
+
+def names(*arms: str) -> list[str]:
+    return [f"{arm}@{side}" for arm in arms for side in (BASE, HEAD)]
+
+
+def test_runs_alternate_and_the_combined_folder_is_a_run_like_any_other(bench: Bench) -> None:
+    run = bench.measure(job(BASE), job(HEAD, ttft_s=0.03), pairs=3)
+    base, head = names(ARM)
+    assert [entry["arm"] for entry in run.meta["runs"]] == [base, head, head, base, base, head]
+    assert all(entry["done"] for entry in run.meta["runs"])
+    assert (run.meta["status"], run.void_runs) == ("complete", {})
+    assert [arm["name"] for arm in run.meta["arms"]] == run.meta["config"]["arms"] == [base, head]
+    assert run.meta["correctness"]["status"] == "passed"
+    rows = run.requests
+    assert rows["run"].tolist() == [number for number in range(6) for _ in range(12)]
+    assert rows.groupby("run")["arm"].first().tolist() == [base, head, head, base, base, head]
+    assert rows.groupby("run")["pair"].first().tolist() == [0, 0, 1, 1, 2, 2]
+    assert rows[rows["arm"] == head]["ttft_s"].min() > rows[rows["arm"] == base]["ttft_s"].max()
+    assert len(run.counted) == 72
+
+
+def test_several_arms_keep_their_order_and_both_sides_come_before_the_next_arm(bench: Bench) -> None:
+    run = bench.measure(job(BASE), job(HEAD), arms=["chunkwise", "layerwise"])
+    forward = names("chunkwise", "layerwise")
+    assert [entry["arm"] for entry in run.meta["runs"]] == forward + forward[::-1]
+    assert [arm["name"] for arm in run.meta["arms"]] == forward
+
+
+def test_no_two_sides_are_ever_under_way_together(bench: Bench) -> None:
+    run = bench.measure(job(BASE), job(HEAD), pairs=4)
+    lines = {side: (bench.folder / side / "turns.txt").read_text().splitlines() for side in (BASE, HEAD)}
+    in_time = [side for _, side in sorted((int(line.split()[0]), side) for side, taken in lines.items() for line in taken)]
+    assert in_time == [entry["arm"].rpartition("@")[2] for entry in run.meta["runs"]]
+
+
+def test_progress_names_the_side_and_counts_both(bench: Bench) -> None:
+    bench.measure(job(BASE), job(HEAD))
+    assert bench.told.stages == ["base: starting", "head: starting", "base: stopping vLLM", "head: stopping vLLM"]
+    assert bench.told.requests == len(bench.told.times) == 48
+    assert {arm for arm, _ in bench.told.times} == set(names(ARM))
+
+
+def test_only_what_differs_from_its_default_is_asked_of_a_side(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Mapping[str, Any]] = []
+    start = Lane.start
+
+    def note(lane: Lane, settings: Mapping[str, Any], command: str) -> None:
+        asked.append(settings)
+        start(lane, settings, command)
+
+    monkeypatch.setattr(Lane, "start", note)
+    bench.measure(job(BASE), job(HEAD), chunk_tokens=128)
+    assert asked == [{"arms": [ARM], "pairs": 2, "store": bench.store, "chunk_tokens": 128}] * 2
+
+
+def test_other_tokens_void_the_run_that_gave_them(bench: Bench) -> None:
+    run = bench.measure(job(BASE), job(HEAD, tokens="bb"))
+    base, _ = names(ARM)
+    assert run.meta["status"] == "void"
+    assert run.void_runs == dict.fromkeys((1, 2), f"other tokens than {base} gave for the same prompt")
+    assert set(run.counted["arm"]) == {base}
+
+
+@pytest.mark.parametrize("settings", [{"concurrency": 2}, {"arrivals": "poisson:rate=2"}, {"neighbours": 1}])
+def test_tokens_of_a_batch_are_not_compared(bench: Bench, settings: dict[str, Any]) -> None:
+    assert bench.measure(job(BASE), job(HEAD, tokens="bb"), pairs=1, **settings).meta["status"] == "complete"
+
+
+FAILURES: list[tuple[dict[str, Any], str]] = [
+    ({"fail": "vLLM did not start: no memory"}, "the head failed while getting ready: vLLM did not start: no memory"),
+    (
+        {"at": 1, "do": "crash"},
+        r"the head ended with exit code 1 while in run 3 \(.*@head\): MemoryError: no room",
+    ),
+    ({"at": 1, "do": "be killed"}, r"the head was killed by signal 9 while in run 3"),
+    ({"at": 1, "do": "lose rows"}, "the head said that its run 1 is done, but left 0 rows of it"),
+    ({"at": 1, "do": "babble"}, "is no message; something other than the worker writes to its pipe"),
+    ({"order": -1}, "the two versions plan their runs in different orders"),
+    ({"settings": {"chunk_tokens": 512}}, "do not measure the same: setting 'chunk_tokens' is not given in .* '512'"),
+    (
+        {"home": Path("/home/of/head")},
+        "the head runs the harness in /somewhere/.*, not the one that was installed",
+    ),
+]
+
+
+@pytest.mark.parametrize(("script", "sentence"), FAILURES, ids=[str(list(script.values())[-1]) for script, _ in FAILURES])
+def test_a_side_that_fails_is_named_and_nothing_stays_behind(bench: Bench, script: dict[str, Any], sentence: str) -> None:
+    with open_store(bench.store) as store:
+        store.write("a" * 32, [b"what a killed side left"])
+    with pytest.raises(RunError, match=sentence):
+        bench.measure(job(BASE), job(HEAD, **script), arms=["chunkwise", ARM])
+    run = bench.run()
+    assert run.meta["status"] == "partial"
+    assert run.meta["ended_by"]
+    if "at" in script:
+        assert len(run.requests) >= 2 * 12  # the first run of both sides is kept
+        assert not run.meta["runs"][-1]["done"]
+    with open_store(bench.store) as store:
+        assert set(store.keys()) == (set() if script.get("do") == "be killed" else {"a" * 32})
+    assert children() == set()
+
+
+def test_a_package_that_is_not_used_is_refused(bench: Bench) -> None:
+    """Both sides would run the same code, and the gate would pass."""
+    with pytest.raises(UsageError, match="nothing of some-engine was loaded for these arms"):
+        bench.measure(job(BASE), job(HEAD, loaded=0, ours=False, home=Path("/home/of/head")))
+    assert children() == set()
+
+
+@pytest.mark.parametrize("how", ["hang", "hang hard"])
+def test_a_side_that_hangs_is_ended(bench: Bench, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.experiment.lanes.process.Worker.__init__.__defaults__", (0.2,), raising=False)
+    with pytest.raises(RunError, match=r"the base has said nothing for 1 s while in run 0 .*; see .*worker.log"):
+        bench.measure(job(BASE, at=0, do=how), job(HEAD), patience_s=1.0)
+    assert bench.run().meta["status"] == "partial"
+    assert children() == set()
+
+
+def test_ctrl_c_ends_both_sides_and_keeps_the_rows(bench: Bench) -> None:
+    def interrupt() -> None:
+        wait_for(lambda: (bench.folder / HEAD / "turns.txt").exists())
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(KeyboardInterrupt):
+        bench.measure(job(BASE), job(HEAD, at=0, do="hang"))
+    run = bench.run()
+    assert (run.meta["status"], run.meta["ended_by"]) == ("partial", "KeyboardInterrupt")
+    assert run.void_runs == {1: "interrupted"}
+    assert len(run.counted) == 12
+    assert children() == set()
+
+
+def test_what_a_side_used_while_it_had_no_turn_is_told(bench: Bench) -> None:
+    run = bench.measure(job(BASE), job(HEAD))
+    assert [run.meta["sides"][side]["idle_cpu_s"] for side in (BASE, HEAD)] == [0.0, 0.0]
+    assert json.loads((bench.folder / "run.json").read_text())["sides"][BASE]["from"] == BASE
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from driving import BASE, HEAD, Bench, job
+bench = Bench(Path(sys.argv[1]))
+bench.measure(job(BASE), job(HEAD, at=0, do="nap"))
+"""
+
+
+def test_a_driver_that_is_killed_leaves_no_stopped_process(bench: Bench) -> None:
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent, Path(driving.__file__).parent)))}
+    driver = subprocess.Popen([sys.executable, "-c", KILLED, str(bench.home)], env=environment)
+    wait_for(lambda: (bench.folder / HEAD / "turns.txt").exists())  # now the base is stopped
+    sides = children(driver.pid)
+    driver.kill()
+    driver.wait(10)
+    assert len(sides) == 2
+    wait_for(lambda: not any(Path("/proc", side).exists() for side in sides))
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert true()
+
+
+def children(parent: int | None = None) -> set[str]:
+    """Scripted workers of a process, by default this one, that still run."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            state, of = path.read_text().rpartition(")")[2].split()[:2]
+        except OSError:
+            continue
+        if int(of) == (parent or os.getpid()) and state != "Z" and "scripted_worker" in path.with_name("cmdline").read_text():
+            found.add(path.parent.name)
+    return found

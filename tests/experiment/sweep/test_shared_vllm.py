@@ -1,0 +1,108 @@
+"""Several experiments in one start of vLLM: nothing of one reaches the next."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from fake_engine import CHUNKWISE, LAYERWISE, Lab, Served, lab
+
+from harness.core.errors import StoreError
+from harness.experiment.hooks import Silent
+from harness.experiment.record import NOTHING
+from harness.experiment.sweep.sharing import SharedVllm, measure_sharing
+from harness.results import Run, load
+from harness.stores.base import Store
+
+__all__ = ["lab"]
+
+
+async def carry_out(lab: Lab, host: SharedVllm, store: Store, name: str, **changes: object) -> Run:
+    await measure_sharing(lab.setting(**changes), lab.home / name, "ttft sweep", Silent(), store, host, NOTHING)
+    return load(lab.home / name)
+
+
+async def test_an_experiment_that_would_start_vllm_in_the_same_way_gets_the_one_that_is_up(lab: Lab) -> None:
+    with lab.open() as store:
+        host = SharedVllm(lab.home / "start", store)
+        first = await carry_out(lab, host, store, "a")
+        second = await carry_out(lab, host, store, "b", concurrency=2)
+        assert len(lab.vllm.engines) == 1 and host.running
+        assert set(store.keys()) == set(), "each deletes its chunks before the next begins"
+        host.close()
+    assert not host.running and lab.vllm.engines[0].closed
+    alone = await asyncio.to_thread(lab.measure)
+    for run in (first, second):
+        assert run.meta["status"] == "complete"
+        assert len(run.counted) == len(alone.counted)
+        assert run.counted["hit_tokens"].tolist() == alone.counted["hit_tokens"].tolist()
+        assert run.counted.groupby("arm")["bytes"].sum().to_dict() == alone.counted.groupby("arm")["bytes"].sum().to_dict()
+        assert len(run.spans) == len(alone.spans)
+    assert (lab.home / "start" / "trace").exists() and not (lab.home / "a" / "trace").exists()
+
+
+async def test_another_way_of_starting_is_another_start(lab: Lab) -> None:
+    with lab.open() as store:
+        host = SharedVllm(lab.home / "start", store)
+        await carry_out(lab, host, store, "a")
+        await carry_out(lab, host, store, "b", arms=[CHUNKWISE, "layerwise:depth=1"])
+        host.close()
+    assert [engine.closed for engine in lab.vllm.engines] == [True, True]
+
+
+@pytest.mark.parametrize("how", ["void", "failed"])
+async def test_whatever_went_wrong_is_not_inherited(lab: Lab, how: str) -> None:
+    def spoil(served: Served) -> None:
+        if served.label == "0/3":
+            if how == "void":
+                served.cached_tokens = 0
+            else:
+                with lab.open() as mine:
+                    mine.delete(list(mine.keys()))
+
+    lab.vllm.tamper = spoil
+    with lab.open() as store:
+        host = SharedVllm(lab.home / "start", store)
+        if how == "void":
+            assert (await carry_out(lab, host, store, "a")).meta["status"] == "void"
+        else:
+            with pytest.raises(StoreError):
+                await carry_out(lab, host, store, "a")
+            assert load(lab.home / "a").meta["status"] == "partial"
+        assert not host.running and lab.vllm.engines[0].closed
+        lab.vllm.tamper = lambda served: None
+        assert (await carry_out(lab, host, store, "b")).meta["status"] == "complete"
+        host.close()
+    assert len(lab.vllm.engines) == 2
+    assert lab.left() == set()
+
+
+async def test_chunks_that_shall_stay_are_left_by_the_next_one(lab: Lab) -> None:
+    with lab.open() as store:
+        host = SharedVllm(lab.home / "start", store)
+        await carry_out(lab, host, store, "a", keep_store=True)
+        kept = set(store.keys())
+        await carry_out(lab, host, store, "b")
+        host.close()
+        assert kept and set(store.keys()) == kept
+
+
+async def test_unread_traces_of_one_are_no_proof_for_the_next(lab: Lab) -> None:
+    """The labels of two experiments are the same: a load that nobody asked about must not stand in for a missing one."""
+
+    def mute(served: Served) -> None:
+        if served.label == "1/0" and served.arm == LAYERWISE and len(lab.vllm.timed) > 44:
+            served.loads = False
+
+    lab.vllm.tamper = mute
+    with lab.open() as store:
+        host = SharedVllm(lab.home / "start", store)
+        await carry_out(lab, host, store, "a")
+        trace = Path(lab.home / "start" / "trace" / "worker-0.jsonl")
+        text = trace.read_text()
+        late = next(line for line in text.splitlines(keepends=True) if '"label": "1/0"' in line and '"kind": "load"' in line)
+        trace.write_text(text + late)
+        assert host._session is not None
+        host._session.hand_over()
+        second = await carry_out(lab, host, store, "b")
+        host.close()
+    assert 1 in second.void_runs, "run 1 loaded nothing, whatever the trace of the first experiment says"

@@ -1,0 +1,58 @@
+"""Two scripted workers under the real driver."""
+
+import json
+import os
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+from told import Told
+
+from harness.experiment.lanes.driver import BASE, HEAD, measure
+from harness.experiment.lanes.lane import Job
+from harness.experiment.settings import Experiment
+from harness.results import Run, load
+
+SCRIPT = Path(__file__).parent / "scripted_worker.py"
+ARM = "layerwise:depth=4"
+
+
+def job(name: str, **script: Any) -> Job:
+    """A side that follows a script (scripted_worker.DEFAULTS). ``home`` and ``ours`` are the job's own."""
+    own = {key: script.pop(key) for key in ("home", "ours") if key in script}
+    command = [sys.executable, "-S", str(SCRIPT), json.dumps(script)]
+    return Job(name, command, dict(os.environ), {"from": name, "package": "some-engine", "digest": name}, **own)
+
+
+@dataclass
+class Bench:
+    """A place for one measurement."""
+
+    home: Path
+    told: Told = field(default_factory=Told)
+
+    @property
+    def folder(self) -> Path:
+        return self.home / "run"
+
+    @property
+    def store(self) -> str:
+        return f"file://{self.home / 'kv'}"
+
+    def measure(self, base: Job, head: Job, patience_s: float = 20.0, **settings: Any) -> Run:
+        wanted = {"arms": [ARM], "pairs": 2, "store": self.store, **settings}
+        measure([base, head], Experiment(**wanted), self.folder, "ttft ab", self.told, patience_s)
+        return self.run()
+
+    def run(self) -> Run:
+        return load(self.folder)
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Bench:
+    return Bench(tmp_path)
+
+
+__all__ = ["ARM", "BASE", "HEAD", "Bench", "bench", "job"]
