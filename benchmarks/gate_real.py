@@ -35,11 +35,11 @@ class Gate:
 def gates(run: Run, base: str, candidate: str, margins: dict[str, float], plan: Plan) -> list[Gate]:
     """Gates over disjoint stretches of the run's rounds, in time order; rounds that are not enough for one are left."""
     rows = run.requests[run.requests["arm"].isin([base, candidate])]
-    pairs = sorted(rows["pair"].unique())
+    pairs = sorted(rows["round"].unique())
     found: list[Gate] = []
     start = 0
     while len(pairs) - start >= plan.looks[-1]:
-        stretch = replace(run, requests=rows[rows["pair"].isin(pairs[start : start + plan.looks[-1]])])
+        stretch = replace(run, requests=rows[rows["round"].isin(pairs[start : start + plan.looks[-1]])])
         verdict = judge_by_plan(stretch, candidate, base, margins, plan)
         if verdict.outcome is Outcome.REFUSED:
             raise SystemExit(f"{run.path}: {verdict.sentence}")
@@ -69,7 +69,7 @@ def main() -> None:
     try:
         run = load(given.run)
         if given.rounds:
-            run = replace(run, requests=run.requests[run.requests["pair"] < given.rounds])
+            run = replace(run, requests=run.requests[run.requests["round"] < given.rounds])
         plan = Plan(default_looks(given.pairs), given.alpha)
         found = gates(run, given.base, given.candidate, parse_margins(given.max), plan)
     except TtftError as error:

@@ -29,7 +29,7 @@ def paired_ratios(run: Run, base: str) -> pd.DataFrame:
 
     The machine drifts; within a round it hardly does, so ratios are kept and milliseconds are not.
     """
-    medians = run.counted.groupby(["pair", "arm"])["ttft_s"].median().unstack()
+    medians = run.counted.groupby(["round", "arm"])["ttft_s"].median().unstack()
     return medians.div(medians[base], axis=0).drop(columns=base)
 
 

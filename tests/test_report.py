@@ -72,7 +72,7 @@ def test_the_numbers_of_summary_csv_can_be_recomputed_from_requests_csv(folder: 
     stall: dict[str, list[float]] = defaultdict(list)
     fetched: dict[str, list[float]] = defaultdict(list)
     for row in rows_of_csv(folder / "requests.csv"):
-        ttft[row["arm"]][int(row["pair"])].append(float(row["ttft_s"]))
+        ttft[row["arm"]][int(row["round"])].append(float(row["ttft_s"]))
         stall[row["arm"]].append(float(row["stall_s"]))
         fetched[row["arm"]].append(float(row["bytes"]))
     summary = rows_of_csv(folder / "summary.csv")

@@ -129,7 +129,7 @@ def _require_enough(folder: Path, budget: str) -> None:
     from harness.gate.calibration import LEAST
     from harness.results import load
 
-    done = [int(entry["pair"]) for entry in load(folder).meta["runs"] if entry["done"]]
+    done = [int(entry["round"]) for entry in load(folder).meta["runs"] if entry["done"]]
     pairs = sum(done.count(pair) == 2 for pair in set(done))
     if pairs < LEAST:
         raise UsageError(

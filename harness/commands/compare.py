@@ -122,7 +122,7 @@ def _print_plan(settled: Any, folder: Path) -> None:
         f"model     {settled.model.name} in {settled.dtype}, up to {settled.max_model_len} tokens",
         f"prompts   {len(lengths)} of {lengths[0]} to {lengths[-1]} tokens, {sum(settled.hits)} of {sum(lengths)} tokens hit",
         f"priming   {settled.primed_chunks} chunks of {experiment.chunk_tokens} tokens",
-        f"runs      {len(plan)}: " + " ".join(f"{run.pair}:{run.arm}" for run in plan[: 2 * len(settled.arms)]) + " ...",
+        f"runs      {len(plan)}: " + " ".join(f"{run.round}:{run.arm}" for run in plan[: 2 * len(settled.arms)]) + " ...",
         f"requests  {len(plan) * len(lengths)}",
         *peers_that_cannot_run(settled, folder),
         *settled.notes,

@@ -68,10 +68,10 @@ def distinct_chunks(token_lists: Iterable[Sequence[int]], chunk_tokens: int) -> 
 
 @dataclass(frozen=True, slots=True)
 class PlannedRun:
-    """One replay of the workload by one arm. ``pair`` is the round."""
+    """One replay of the workload by one arm."""
 
     run: int
-    pair: int
+    round: int
     arm: str
 
 
@@ -88,8 +88,8 @@ def schedule(arms: Sequence[str], rounds: int, sparse: Sequence[str] = (), spars
     """All runs in time order; the ``sparse`` arms take part in ``sparse_rounds`` rounds only."""
     chosen = rounds_of(sparse_rounds, rounds)
     runs: list[PlannedRun] = []
-    for pair in range(rounds):
-        taking_part = [arm for arm in arms if arm not in sparse or pair in chosen]
-        for arm in taking_part if pair % 2 == 0 else reversed(taking_part):
-            runs.append(PlannedRun(len(runs), pair, arm))
+    for number in range(rounds):
+        taking_part = [arm for arm in arms if arm not in sparse or number in chosen]
+        for arm in taking_part if number % 2 == 0 else reversed(taking_part):
+            runs.append(PlannedRun(len(runs), number, arm))
     return runs

@@ -213,7 +213,7 @@ class Conductor:
             namespace=self._namespace,
             witness=TokenWitness(self._earlier.tokens),
         )
-        for pair, planned in itertools.groupby(todo, key=lambda run: run.pair):
+        for pair, planned in itertools.groupby(todo, key=lambda run: run.round):
             await self._round(runs, planned)
             if reason := self._watch.after_round(pair + 1):
                 self.meta["stopped"] = {"rounds": pair + 1, "reason": reason}
@@ -224,7 +224,7 @@ class Conductor:
         """One run of each arm, noted in run.json before it begins and after it ends."""
         async for planned in self._turns.of(planned_runs):
             self.meta["runs"].append(
-                {"run": planned.run, "pair": planned.pair, "arm": planned.arm, "started": now(), "done": False}
+                {"run": planned.run, "round": planned.round, "arm": planned.arm, "started": now(), "done": False}
             )
             self._writer.write_meta(self.meta)
             await runs.carry_out(planned)

@@ -151,7 +151,7 @@ class Earlier:
 
     def left_of(self, plan: Sequence[PlannedRun]) -> list[PlannedRun]:
         """The planned runs still to do, numbered on from what there is."""
-        todo = [planned for planned in plan if (planned.pair, planned.arm) not in self.finished]
+        todo = [planned for planned in plan if (planned.round, planned.arm) not in self.finished]
         return [replace(planned, run=self.next_run + i) for i, planned in enumerate(todo)]
 
 
@@ -178,12 +178,12 @@ def earlier_of(run: Run, setting: Setting) -> Earlier:
     tokens: dict[str, tuple[str, str]] = {}
     for prompt, digest, arm in zip(witnesses["prompt"], witnesses["output_digest"], witnesses["arm"], strict=True):
         tokens.setdefault(str(prompt), (str(digest), str(arm)))
-    done = {(int(pair), str(arm)) for pair, arm in zip(complete["pair"], complete["arm"], strict=True)}
+    done = {(int(pair), str(arm)) for pair, arm in zip(complete["round"], complete["arm"], strict=True)}
     broken = _broken_rounds(done, setting)
     last = max([-1, *rows["run"].dropna(), *(int(entry["run"]) for entry in run.meta.get("runs", []))])
     # An unfinished run stays in ``runs`` as such, which is why readers leave it out. It is not void: no proof failed.
     kept = {name: run.meta.get(name) for name in ("started", "command")}
-    kept["runs"] = [entry | ({"done": False} if entry.get("pair") in broken else {}) for entry in run.meta.get("runs", [])]
+    kept["runs"] = [entry | ({"done": False} if entry.get("round") in broken else {}) for entry in run.meta.get("runs", [])]
     kept["void_runs"] = run.meta.get("void_runs", [])
     kept["resumed"] = [*run.meta.get("resumed", []), run.meta.get("ended")]
     return Earlier(frozenset(place for place in done if place[0] not in broken), int(last) + 1, tokens, kept)
@@ -193,7 +193,7 @@ def _broken_rounds(done: Collection[tuple[int, str]], setting: Setting) -> set[i
     """Rounds that lack a run of an arm."""
     experiment = setting.experiment
     plan = schedule(list(setting.arms), experiment.pairs, [RECOMPUTE], experiment.recompute_rounds)
-    return {planned.pair for planned in plan if (planned.pair, planned.arm) not in done}
+    return {planned.round for planned in plan if (planned.round, planned.arm) not in done}
 
 
 def _same(run: Run, what: str, then: object, now: object) -> None:

@@ -92,7 +92,7 @@ class TimedRuns:
 
     def _note_neighbours(self, planned: PlannedRun, neighbours: Neighbours, start: float) -> None:
         """Keep what the neighbours went through; where one failed, the run was not the one that was asked for."""
-        who = {"run": planned.run, "pair": planned.pair, "arm": planned.arm}
+        who = {"run": planned.run, "round": planned.round, "arm": planned.arm}
         if neighbours.heard:
             append_neighbours(
                 self._writer.path,
@@ -163,7 +163,7 @@ class TimedRuns:
             void = self._witness.reason(prompt.id, planned.arm, digest)
         return {
             "run": planned.run,
-            "pair": planned.pair,
+            "round": planned.round,
             "position": position,
             "arm": planned.arm,
             "cache_state": self._cache_state,

@@ -87,8 +87,8 @@ def _undecided(early: Verdict, complete: int, plan: Plan) -> Verdict:
 
 def _first_rounds(run: Run, pairs: int) -> Run:
     """``run`` up to its ``pairs``-th round."""
-    last = sorted(int(pair) for pair in run.requests["pair"].dropna().unique())[:pairs][-1]
-    rows = run.requests[run.requests["pair"] <= last]
+    last = sorted(int(pair) for pair in run.requests["round"].dropna().unique())[:pairs][-1]
+    rows = run.requests[run.requests["round"] <= last]
     numbers = set(rows["run"])
     meta = {**run.meta, "void_runs": [entry for entry in run.meta.get("void_runs") or () if entry.get("run") in numbers]}
     return replace(run, meta=meta, requests=rows)

@@ -117,7 +117,7 @@ def _sound(rows: pd.DataFrame) -> pd.DataFrame:
 
 def rounds_in_common(rows: pd.DataFrame, base: str, candidate: str) -> int:
     """Rounds in which both arms have rows."""
-    return len(set(rows.loc[rows["arm"] == base, "pair"]) & set(rows.loc[rows["arm"] == candidate, "pair"]))
+    return len(set(rows.loc[rows["arm"] == base, "round"]) & set(rows.loc[rows["arm"] == candidate, "round"]))
 
 
 def _no_rounds(base: str, candidate: str) -> str:

@@ -37,7 +37,7 @@ def _load(summary: Summary, arm: Arm, floor: Arm) -> Cell:
     """The centre of the rounds' differences, and its interval."""
     rows = summary.evidence.rows
     table = run_table(rows[rows["arm"].isin([arm.name, floor.name])], [summary.metric])
-    wide = table.pivot_table(index="pair", columns="arm", values=summary.metric, aggfunc="mean").dropna()
+    wide = table.pivot_table(index="round", columns="arm", values=summary.metric, aggfunc="mean").dropna()
     if not len(wide):
         return Cell("-")
     found = interval(wide[arm.name] - wide[floor.name])

@@ -185,7 +185,7 @@ def _whole_rounds(run: Run, left_out: Iterable[LeftOut]) -> int:
     """Rounds with a run that counts of every arm; bounds may be measured in some rounds only."""
     rows = run.requests[~run.requests["arm"].map(_engine).isin(list(BOUNDS))]
     counting = rows[~rows["run"].isin([lost.run for lost in left_out])]
-    return int((counting.groupby("pair")["arm"].nunique() == rows["arm"].nunique()).sum())
+    return int((counting.groupby("round")["arm"].nunique() == rows["arm"].nunique()).sum())
 
 
 def _failed_caveats(left_out: Iterable[LeftOut], run: Run) -> list[str]:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from harness.core.errors import ResultsError, SchemaMismatch
 from harness.results.run import Run
-from harness.results.schema import REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS
+from harness.results.schema import RENAMED, REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS
 
 
 def complete_lines(data: bytes) -> int:
@@ -58,12 +58,14 @@ def _read_meta(path: Path) -> dict[str, Any]:
     if not isinstance(meta, dict):
         raise ResultsError(f"{path / 'run.json'} cannot be read: it holds no JSON object")
     version = str(meta.get("schema", "0.0"))
-    if version.partition(".")[0] != str(SCHEMA[0]):
+    if version.partition(".")[0] not in ("1", str(SCHEMA[0])):
         raise SchemaMismatch(
             f"{path} was written with results schema {version}, this is {SCHEMA[0]}.{SCHEMA[1]}; "
             "read it with the version of ttft that wrote it"
         )
     _refuse_malformed(path / "run.json", meta)
+    for entry in meta.get("runs") or ():
+        entry.update({RENAMED[name]: entry.pop(name) for name in RENAMED if name in entry})
     return meta
 
 
@@ -86,7 +88,9 @@ def _read_requests(path: Path) -> pd.DataFrame:
     try:
         data = path.read_bytes() if path.exists() else b""
         data = data[: complete_rows(data)] or (",".join(REQUEST_COLUMNS) + "\n").encode()
-        header = next(csv.reader(io.StringIO(data.partition(b"\n")[0].decode())), [])
+        first, _, rest = data.partition(b"\n")
+        header = [RENAMED.get(name, name) for name in next(csv.reader(io.StringIO(first.decode())), [])]
+        data = ",".join(header).encode() + b"\n" + rest
         missing = [name for name in ("run", "arm", "prompt", "ttft_s") if name not in header]
         if missing:
             raise ResultsError(f"{path} has no column '{missing[0]}', so it is not a requests.csv of ours")

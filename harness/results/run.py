@@ -37,8 +37,8 @@ class Run:
         void = self.void_runs
         rows: dict[int, Mapping[str, Any]] = {entry["run"]: entry for entry in self.meta.get("runs") or ()}
         known = self.requests.dropna(subset=["run"]).drop_duplicates("run")
-        for run, pair, arm in zip(known["run"], known["pair"], known["arm"], strict=True):
-            rows.setdefault(int(run), {"pair": None if pd.isna(pair) else int(pair), "arm": arm})
+        for run, pair, arm in zip(known["run"], known["round"], known["arm"], strict=True):
+            rows.setdefault(int(run), {"round": None if pd.isna(pair) else int(pair), "arm": arm})
         cells = [{**row, "run": run, "void": void.get(run)} for run, row in rows.items()]
         kinds = {"Int64": int, "string": str, "boolean": bool}  # another kind was written by hand: an empty cell
         columns = {

@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping
 
-SCHEMA = (1, 1)
-"""Major, minor. A new column is a minor version; a changed meaning is a major one, refused by older readers."""
+SCHEMA = (2, 0)
+"""Major, minor. A new column is a minor version; a changed name or meaning is a major one, refused by older readers."""
+
+RENAMED: Mapping[str, str] = {"pair": "round"}
+"""Columns of schema 1, and what they are called since: all that differs, so files of schema 1 are read as well."""
 
 REQUEST_COLUMNS: Mapping[str, str] = {
     "run": "Int64",  # number of the run, from 0, in time order
-    "pair": "Int64",  # number of the round that the run belongs to; one run of each arm makes a round
+    "round": "Int64",  # number of the round that the run belongs to; one run of each arm makes a round
     "position": "Int64",  # place of the request in its run, from 0
     "arm": "string",  # the arm as the user wrote it
     "cache_state": "string",  # primed or natural
@@ -40,7 +43,7 @@ REQUEST_COLUMNS: Mapping[str, str] = {
 
 RUN_COLUMNS: Mapping[str, str] = {
     "run": "Int64",  # as in requests
-    "pair": "Int64",  # as in requests
+    "round": "Int64",  # as in requests
     "arm": "string",  # as in requests
     "started": "string",  # UTC, ISO 8601
     "done": "boolean",  # false: it was interrupted

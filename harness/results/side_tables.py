@@ -16,6 +16,7 @@ from pathlib import Path
 import pandas as pd
 
 from harness.core.errors import ResultsError
+from harness.results.schema import RENAMED
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +45,8 @@ class SideTable:
         if not path.exists():
             return pd.DataFrame(columns=list(self.columns)).astype(dict(self.columns))
         try:
-            frame = pd.read_csv(path, dtype=dict(self.columns), on_bad_lines="error")
-            return frame[list(self.columns)]
+            frame = pd.read_csv(path, on_bad_lines="error", dtype={**self.columns}).rename(columns=RENAMED)
+            return frame[list(self.columns)].astype(dict(self.columns))
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise ResultsError(f"{path} cannot be read: {error}") from error
 
@@ -71,7 +72,7 @@ def load_metrics(folder: Path) -> pd.DataFrame:
 
 NEIGHBOUR_COLUMNS: Mapping[str, str] = {
     "run": "Int64",  # as in requests.csv
-    "pair": "Int64",
+    "round": "Int64",
     "arm": "string",  # of the measured requests, not of this one
     "kind": "string",  # decode or probe
     "stream": "Int64",  # number of the decoding request, or of the probe

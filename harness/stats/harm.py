@@ -32,15 +32,15 @@ def harm(heard: pd.DataFrame, base: str) -> pd.DataFrame:
 
 def _runs(heard: pd.DataFrame) -> pd.DataFrame:
     rows = []
-    for (pair, run, arm), some in heard.groupby(["pair", "run", "arm"]):
+    for (pair, run, arm), some in heard.groupby(["round", "run", "arm"]):
         values = some["value_s"].to_numpy(dtype=np.float64)
         quantiles = {name: float(values.max() if q == 1 else harrell_davis(values, q)) for name, q in QUANTILES.items()}
-        rows.append({"pair": pair, "run": run, "arm": arm, "count": len(values), **quantiles})
+        rows.append({"round": pair, "run": run, "arm": arm, "count": len(values), **quantiles})
     return pd.DataFrame(rows)
 
 
 def _ratio(own: pd.DataFrame, base: pd.DataFrame) -> dict[str, float]:
-    both = own.set_index("pair")["p95"].to_frame("own").join(base.set_index("pair")["p95"].rename("base"), how="inner")
+    both = own.set_index("round")["p95"].to_frame("own").join(base.set_index("round")["p95"].rename("base"), how="inner")
     if both.empty:
         return dict.fromkeys(("p95_ratio", "p95_ratio_low", "p95_ratio_high"), float("nan"))
     logs = np.log(both["own"].to_numpy()) - np.log(both["base"].to_numpy())

@@ -103,7 +103,7 @@ def steady_rounds(frame: pd.DataFrame, skip: int | None = None, metric: str = "p
     table = run_table(frame, [metric], column)
     logs = np.log(table[metric].clip(lower=1e-12))
     # Against each arm's own median: which arms a round holds must not look like a change of the machine.
-    level = (logs - logs.groupby(table["arm"]).transform("median")).groupby(table["pair"]).mean()
+    level = (logs - logs.groupby(table["arm"]).transform("median")).groupby(table["round"]).mean()
     cut = _unsteady(level.to_numpy(dtype=np.float64)) if skip is None else skip
     if not 0 <= cut < len(level):
         raise UsageError(f"{cut} of {len(level)} rounds cannot be skipped; give a number from 0 to {len(level) - 1}")
@@ -111,7 +111,7 @@ def steady_rounds(frame: pd.DataFrame, skip: int | None = None, metric: str = "p
         return Steady(frame, 0, None)
     why = "not yet steady" if skip is None else "as asked"
     note = f"the first {cut} of {len(level)} rounds are left out of all arms ({why})"
-    return Steady(frame[frame["pair"] >= level.index[cut]], cut, note)
+    return Steady(frame[frame["round"] >= level.index[cut]], cut, note)
 
 
 def _unsteady(series: Floats) -> int:

@@ -22,7 +22,7 @@ def run_table(frame: pd.DataFrame, metrics: Sequence[str], column: str = "ttft_s
         raise known("column", column, [str(name) for name in frame.columns if str(name).endswith("_s")])
     if len(frame) == 0:
         raise ResultsError("there are no requests to compare: every row is void or failed; look at run.json for the reasons")
-    for name in ("run", "pair", "arm"):
+    for name in ("run", "round", "arm"):
         if frame[name].isna().any():
             raise ResultsError(
                 f"{int(frame[name].isna().sum())} requests have no '{name}'; requests.csv must have one in every row"
@@ -37,7 +37,7 @@ def run_table(frame: pd.DataFrame, metrics: Sequence[str], column: str = "ttft_s
     return pd.DataFrame(
         {
             "run": runs,
-            "pair": frame["pair"].iloc[heads].to_numpy(dtype=np.int64),
+            "round": frame["round"].iloc[heads].to_numpy(dtype=np.int64),
             "arm": frame["arm"].iloc[heads].to_numpy(dtype=object),
             "requests": [len(part) for part in parts],
             **{metric: [float(metric_of(part, metric)) for part in parts] for metric in metrics},
@@ -94,9 +94,9 @@ def paired(frame: pd.DataFrame, base: str, candidate: str, metrics: Sequence[str
         warnings.append(f"{len(lost)} of {len(lost) + len(whole)} rounds lack a run of one arm and are left out: {named}")
     if not whole:
         raise ResultsError(f"no round has a run of both '{base}' and '{candidate}', so they cannot be compared in pairs")
-    table = table[table["pair"].isin(whole)]
+    table = table[table["round"].isin(whole)]
     sides = {arm: table[table["arm"] == arm] for arm in (base, candidate)}
-    first = {arm: side.groupby("pair")["run"].min() for arm, side in sides.items()}
+    first = {arm: side.groupby("round")["run"].min() for arm, side in sides.items()}
     return Pairs(
         rounds=tuple(whole),
         base={metric: _by_round(sides[base], metric) for metric in metrics},
@@ -111,10 +111,10 @@ def paired(frame: pd.DataFrame, base: str, candidate: str, metrics: Sequence[str
 def matched_runs(frame: pd.DataFrame, base: str, candidate: str, column: str = "ttft_s") -> list[tuple[Floats, Floats]]:
     """For each whole round the seconds of both arms, request by request in the order of the prompts."""
     require_arms(frame, base, candidate)
-    frame = _shared_prompts(frame[frame["arm"].isin([base, candidate])])[0].sort_values(["pair", "prompt"], kind="stable")
+    frame = _shared_prompts(frame[frame["arm"].isin([base, candidate])])[0].sort_values(["round", "prompt"], kind="stable")
     _refuse_nonsense(frame, frame[column].to_numpy(dtype=np.float64, na_value=np.nan), column)
     rounds: list[tuple[Floats, Floats]] = []
-    for _, rows in frame.groupby("pair", sort=True):
+    for _, rows in frame.groupby("round", sort=True):
         sides = [rows.loc[rows["arm"] == arm, column].to_numpy(dtype=np.float64) for arm in (base, candidate)]
         if len(sides[0]) and len(sides[1]):
             rounds.append((sides[0], sides[1]))
@@ -134,13 +134,13 @@ def require_arms(frame: pd.DataFrame, *arms: str) -> None:
 
 
 def _by_round(side: pd.DataFrame, metric: str) -> Floats:
-    logs = np.log(side[metric]).groupby(side["pair"]).mean()
+    logs = np.log(side[metric]).groupby(side["round"]).mean()
     return np.asarray(np.exp(logs.to_numpy(dtype=np.float64)))
 
 
 def _whole_rounds(table: pd.DataFrame, base: str, candidate: str) -> tuple[list[int], list[int]]:
     """Rounds with both arms, and rounds without."""
-    arms_of = table.groupby("pair")["arm"].nunique()
+    arms_of = table.groupby("round")["arm"].nunique()
     return [int(pair) for pair in arms_of.index[arms_of == 2]], [int(pair) for pair in arms_of.index[arms_of != 2]]
 
 
@@ -160,13 +160,13 @@ def _shared_prompts(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     # Runs with equal counts and equal sums of scrambled ids have the same prompts: the usual case, found fast.
     marks = pd.Series(pd.util.hash_array(prompt.to_numpy()) >> 16, index=frame.index)
     prints = marks.groupby(frame["run"]).agg(["size", "sum"])
-    prints["pair"] = frame.groupby("run")["pair"].first()
-    uneven = prints.groupby("pair").nunique().gt(1).any(axis=1)
+    prints["round"] = frame.groupby("run")["round"].first()
+    uneven = prints.groupby("round").nunique().gt(1).any(axis=1)
     if not uneven.any():
         return frame, []
     keep = pd.Series(True, index=frame.index)
     for pair in uneven.index[uneven]:
-        rows = frame["pair"] == pair
+        rows = frame["round"] == pair
         runs = frame.loc[rows, "run"].nunique()
         shared = frame.loc[rows, "run"].groupby(prompt[rows]).nunique()
         keep[rows] = prompt[rows].isin(shared.index[shared == runs])

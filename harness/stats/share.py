@@ -54,7 +54,7 @@ def share_hidden(
     for name in needed:
         require_arms(frame, name)
     table = run_table(frame[frame["arm"].isin(needed)], [metric], column)
-    wide = table.pivot_table(index="pair", columns="arm", values=metric, aggfunc="mean").dropna()
+    wide = table.pivot_table(index="round", columns="arm", values=metric, aggfunc="mean").dropna()
     if len(wide) == 0:
         raise ResultsError(f"no round has runs of all of {', '.join(needed)}, so the share of load hidden cannot be told")
     hidden = (wide[chunkwise] - wide[arm]).to_numpy(dtype=np.float64)

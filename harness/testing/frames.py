@@ -37,7 +37,7 @@ def make_frame(
     ids = np.array([f"p{number}" for number in range(prompts)], dtype=object)
     known = {
         "run": run,
-        "pair": run // len(names),
+        "round": run // len(names),
         "position": position,
         "arm": np.array(arms, dtype=object)[run],
         "prompt": ids[position],

@@ -74,8 +74,8 @@ def write_synthetic_run(path: Path, arms: Sequence[str], rounds: int = 6, prompt
         if left <= 0:
             break
         count = min(plan.prompts, left)
-        clock = _write_run(writer, plan, {"run": run, "pair": pair, "arm": arm}, hits[:count], clock, rng)
-        begun.append({"run": run, "pair": pair, "arm": arm, "done": count == plan.prompts})
+        clock = _write_run(writer, plan, {"run": run, "round": pair, "arm": arm}, hits[:count], clock, rng)
+        begun.append({"run": run, "round": pair, "arm": arm, "done": count == plan.prompts})
         left -= count
     writer.write_meta(_meta(plan, begun))
     writer.close()
@@ -92,7 +92,7 @@ def _write_run(
 ) -> float:
     """One run's rows and spans; returns the clock at its end. The machine drifts by 4% over the rounds."""
     start, run, arm = clock, where["run"], where["arm"]
-    pace = 1 + 0.04 * where["pair"] / max(plan.rounds - 1, 1) + plan.noise * 0.5 * rng.standard_normal()
+    pace = 1 + 0.04 * where["round"] / max(plan.rounds - 1, 1) + plan.noise * 0.5 * rng.standard_normal()
     for position, hit in enumerate(hits):
         prompt = f"p{position:03d}"
         timing = _timing(arm, hit, pace * float(np.exp(plan.noise * rng.standard_normal())), plan)

@@ -55,7 +55,7 @@ def test_the_same_speed_passes_at_the_first_look_and_measures_no_more(lab: Lab, 
     assert run.meta["stopped"] == {"rounds": 8, "reason": "PASS at the look at 8 pairs"}
     assert run.meta["status"] == "complete"
     assert sorted(run.requests["arm"].unique()) == [CHUNKWISE, LAYERWISE], "a gate measures no bounds"
-    assert run.requests["pair"].max() == 7
+    assert run.requests["round"].max() == 7
     verdict = json.loads((lab.folder / "verdict.json").read_text(encoding="utf-8"))
     assert (verdict["outcome"], verdict["n_pairs"]) == ("PASS", 8)
     assert (lab.folder / "junit.xml").exists() and (lab.folder / "report.md").exists()

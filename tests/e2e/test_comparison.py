@@ -135,7 +135,7 @@ def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path) -> No
     assert after.requests.iloc[: len(before.requests)].equals(before.requests)
     counted = after.counted
     assert len(counted) == 4 * 3 * 2
-    assert counted.groupby(["pair", "arm"]).size().eq(2).all()
+    assert counted.groupby(["round", "arm"]).size().eq(2).all()
     assert chunks_in(tmp_path) == []
 
 

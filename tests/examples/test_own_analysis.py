@@ -35,7 +35,7 @@ def test_it_prints_quantiles_and_ratios_and_draws(
 def test_its_numbers_are_the_runs_without_void_ones(example: ModuleType, tmp_path: Path) -> None:
     run = load(write_synthetic_run(tmp_path, ARMS, rounds=4, prompts=6, void={3: "x"}))
     rows = run.requests[run.requests["run"] != 3]
-    medians = {(pair, arm): group["ttft_s"].median() for (pair, arm), group in rows.groupby(["pair", "arm"])}
+    medians = {(pair, arm): group["ttft_s"].median() for (pair, arm), group in rows.groupby(["round", "arm"])}
     quantiles, ratios = example.quantiles(run), example.paired_ratios(run, ARMS[0])
     assert quantiles.loc[ARMS[1], "p50"] == pytest.approx(1e3 * rows.loc[rows["arm"] == ARMS[1], "ttft_s"].median())
     assert list(ratios.columns) == ARMS[1:]

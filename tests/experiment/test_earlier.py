@@ -39,9 +39,9 @@ def interrupted(lab: Lab, label: str) -> Run:
 @settings(deadline=None)
 @given(st.sets(st.sampled_from(PLAN)), st.integers(0, 50))
 def test_what_is_left_is_what_is_not_finished_numbered_on(done: set[Any], next_run: int) -> None:
-    finished = frozenset((planned.pair, planned.arm) for planned in done)
+    finished = frozenset((planned.round, planned.arm) for planned in done)
     left = Earlier(finished, next_run).left_of(PLAN)
-    assert [(one.pair, one.arm) for one in left] == [(one.pair, one.arm) for one in PLAN if one not in done]
+    assert [(one.round, one.arm) for one in left] == [(one.round, one.arm) for one in PLAN if one not in done]
     assert [one.run for one in left] == list(range(next_run, next_run + len(left)))
 
 
@@ -56,10 +56,10 @@ def test_the_interrupted_round_is_done_again_as_a_whole_under_new_numbers(lab: L
     run = lab.measure(earlier)
     assert run.meta["status"] == "complete"
     assert run.void_runs == {4: "interrupted", 5: "interrupted"}, "no pair of runs has a restart of vLLM between them"
-    counted = run.counted[["run", "pair", "arm"]].drop_duplicates()
+    counted = run.counted[["run", "round", "arm"]].drop_duplicates()
     assert sorted(counted["run"]) == [0, 1, 2, 3, *range(6, 13)]
-    planned = {(one.pair, one.arm) for one in schedule([CHUNKWISE, LAYERWISE, "recompute", "floor"], 3, ["recompute"], 2)}
-    assert set(zip(counted["pair"], counted["arm"], strict=True)) == planned
+    planned = {(one.round, one.arm) for one in schedule([CHUNKWISE, LAYERWISE, "recompute", "floor"], 3, ["recompute"], 2)}
+    assert set(zip(counted["round"], counted["arm"], strict=True)) == planned
     assert len(counted) == len(planned)
     assert (run.counted.groupby("run")["position"].count() == 4).all()
     assert len(run.meta["resumed"]) == 1
@@ -94,7 +94,7 @@ def test_a_complete_run_leaves_nothing(lab: Lab) -> None:
 
 def test_more_rounds_may_be_added(lab: Lab) -> None:
     run = lab.measure(earlier_of(lab.measure(pairs=2), lab.setting()))
-    assert sorted(run.counted["pair"].unique()) == [0, 1, 2]
+    assert sorted(run.counted["round"].unique()) == [0, 1, 2]
 
 
 def test_tokens_are_held_against_those_from_before_the_interruption(lab: Lab) -> None:

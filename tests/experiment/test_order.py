@@ -13,7 +13,7 @@ ROUNDS = st.integers(1, 30)
 
 
 def by_round(runs: list[PlannedRun], rounds: int) -> list[list[str]]:
-    return [[run.arm for run in runs if run.pair == pair] for pair in range(rounds)]
+    return [[run.arm for run in runs if run.round == pair] for pair in range(rounds)]
 
 
 @settings(deadline=None)
@@ -46,7 +46,7 @@ def test_sparse_arms_run_in_just_so_many_rounds(arms: list[str], rounds: int, co
 def test_runs_are_numbered_in_time_order(arms: list[str], rounds: int, count: int) -> None:
     runs = schedule(arms, rounds, arms[:1], count)
     assert [run.run for run in runs] == list(range(len(runs)))
-    assert [run.pair for run in runs] == sorted(run.pair for run in runs)
+    assert [run.round for run in runs] == sorted(run.round for run in runs)
 
 
 @settings(deadline=None)
@@ -62,5 +62,5 @@ def test_chosen_rounds_are_spread_evenly_from_the_first_to_the_last(count: int, 
 
 
 def test_three_rounds_of_three() -> None:
-    order = [(run.pair, run.arm) for run in schedule(["a", "b", "c"], 3, ["c"], 2)]
+    order = [(run.round, run.arm) for run in schedule(["a", "b", "c"], 3, ["c"], 2)]
     assert order == [(0, "a"), (0, "b"), (0, "c"), (1, "b"), (1, "a"), (2, "a"), (2, "b"), (2, "c")]

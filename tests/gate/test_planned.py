@@ -62,7 +62,7 @@ def test_what_was_decided_stays_decided(tmp_path: Path) -> None:
     """Later rounds that would have changed the verdict are not looked at."""
     run = made_up(tmp_path, slow=1.5, rounds=18)
     rows = run.requests.copy()
-    late = (rows["pair"] >= 8) & (rows["arm"] == SLOW)
+    late = (rows["round"] >= 8) & (rows["arm"] == SLOW)
     rows.loc[late, "ttft_s"] = 0.01
     assert judged(replace(run, requests=rows)).outcome is Outcome.FAIL
     assert judge_run(replace(run, requests=rows), SLOW, BASE, MARGINS).outcome is not Outcome.FAIL

@@ -146,7 +146,7 @@ def test_void_runs_of_other_arms_do_not_matter() -> None:
 
 def test_no_round_in_common() -> None:
     frame = make_frame({"a": 1, "b": 1})
-    verdict = judge_run(run_of(frame[(frame["arm"] == "a") == (frame["pair"] < 4)]), "b", "a", MARGINS)
+    verdict = judge_run(run_of(frame[(frame["arm"] == "a") == (frame["round"] < 4)]), "b", "a", MARGINS)
     assert verdict.outcome is Outcome.REFUSED and "no round has a run of both" in verdict.refusals[0]
 
 

@@ -36,7 +36,7 @@ def test_the_numbers_are_those_of_the_rows(tmp_path: Path) -> None:
     rows = summary.evidence.rows
     expected = rows["prompt"].isin([f"p{position:03d}" for position in range(14)])
     for held, column in ((expected, 1), (~expected, 3)):
-        middle = {arm: some.groupby("pair")["ttft_s"].median() for arm, some in rows[held].groupby("arm")}
+        middle = {arm: some.groupby("round")["ttft_s"].median() for arm, some in rows[held].groupby("arm")}
         for row in grid.rows:
             mine = middle[row[0].text.removesuffix(" †")]
             assert float(row[column].text) == pytest.approx(1e3 * float(np.median(mine)), rel=0.05)

@@ -28,7 +28,7 @@ def medians(summary: Summary) -> dict[str, "np.ndarray[Any, Any]"]:
     rows = summary.evidence.rows
     assert summary.metric == "p50"
     return {
-        str(arm): some.groupby("pair")["ttft_s"].median().to_numpy()  # Harrell and Davis' median is near the plain one
+        str(arm): some.groupby("round")["ttft_s"].median().to_numpy()  # Harrell and Davis' median is near the plain one
         for arm, some in rows.groupby("arm")
     }
 

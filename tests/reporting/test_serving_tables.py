@@ -23,9 +23,9 @@ def summary_of(folder: Path, gaps: dict[str, float] | None = None, **config: Any
         folder / "run", ARMS, rounds=6, spans=False, meta={"config": {"store": "file:///tmp/kv", **config}}
     )
     run = load(path)
-    for (number, pair), rows in run.requests.groupby(["run", "pair"]):
+    for (number, pair), rows in run.requests.groupby(["run", "round"]):
         arm = str(rows["arm"].iloc[0])
-        who = {"run": number, "pair": pair, "arm": arm, "kind": "decode", "stream": 0}
+        who = {"run": number, "round": pair, "arm": arm, "kind": "decode", "stream": 0}
         if gaps:
             append_neighbours(path, [who | {"at_s": 0.1 * i, "value_s": gaps[arm]} for i in range(30)])
     return summarise(gather(run))

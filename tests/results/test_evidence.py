@@ -79,11 +79,11 @@ def test_a_round_that_was_measured_again_is_complete_once(tmp_path: Path) -> Non
     write_synthetic_run(tmp_path, ARMS, rounds=2, prompts=4, spans=False, stop_after=4 * 3 + 2)
     run = load(tmp_path)
     writer = RunWriter(tmp_path)
-    for row in run.requests[run.requests["pair"] == 0].to_dict("records"):
-        row |= {"pair": 1, "run": int(row["run"]) + 4}
+    for row in run.requests[run.requests["round"] == 0].to_dict("records"):
+        row |= {"round": 1, "run": int(row["run"]) + 4}
         writer.append({str(name): value for name, value in row.items() if not pd.isna(value)})
     writer.close()
-    interrupted = [{"run": number, "pair": 1, "done": False} for number in (2, 3)]
+    interrupted = [{"run": number, "round": 1, "done": False} for number in (2, 3)]
     evidence = gather(replace(load(tmp_path), meta=run.meta | {"runs": interrupted, "status": "partial"}))
     assert set(evidence.rows["run"]) == {0, 1, 4, 5}
     assert any("2 of 2 rounds are complete" in text for text in evidence.caveats), evidence.caveats

@@ -17,7 +17,7 @@ from harness.core.errors import ResultsError, SchemaMismatch
 from harness.results import REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS, Run, RunWriter, load
 
 ROW: dict[str, object] = {
-    "run": 0, "pair": 0, "position": 3, "arm": "layerwise:depth=4,loops=2", "prompt": "p3", "prompt_tokens": 4224,
+    "run": 0, "round": 0, "position": 3, "arm": "layerwise:depth=4,loops=2", "prompt": "p3", "prompt_tokens": 4224,
     "hit_tokens": 4096, "sent_s": 0.1, "ttft_s": 0.2741234567890123, "bytes": 201326592, "output_digest": "00ff",
 }  # fmt: skip
 SPAN: dict[str, object] = {

@@ -5,7 +5,7 @@ import pytest
 from harness.core.errors import ResultsError
 from harness.results.side_tables import NEIGHBOUR_COLUMNS, NEIGHBOURS, append_neighbours, load_neighbours
 
-ROW = {"run": 0, "pair": 0, "arm": "layerwise:depth=4", "kind": "decode", "stream": 1, "at_s": 0.5, "value_s": 0.02}
+ROW = {"run": 0, "round": 0, "arm": "layerwise:depth=4", "kind": "decode", "stream": 1, "at_s": 0.5, "value_s": 0.02}
 
 
 def test_rows_come_back_in_order_with_their_types(tmp_path: Path) -> None:

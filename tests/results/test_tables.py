@@ -39,7 +39,7 @@ def test_runs_are_told_with_why_they_do_not_count(tmp_path: Path) -> None:
     run = load(write_synthetic_run(tmp_path, ARMS, rounds=2, prompts=3, void={1: "hit 0 of 4096 tokens"}, stop_after=11))
     assert run.runs.dtypes.astype(str).to_dict() == dict(RUN_COLUMNS)
     assert run.runs["arm"].tolist() == [*ARMS, *ARMS[::-1]]
-    assert run.runs["pair"].tolist() == [0, 0, 1, 1]
+    assert run.runs["round"].tolist() == [0, 0, 1, 1]
     assert run.runs["done"].tolist() == [True, True, True, False]
     assert run.runs["void"].fillna("").tolist() == ["", "hit 0 of 4096 tokens", "", "interrupted"]
     counted = set(run.runs.loc[run.runs["void"].isna(), "run"])
@@ -48,13 +48,13 @@ def test_runs_are_told_with_why_they_do_not_count(tmp_path: Path) -> None:
 
 def test_runs_that_only_the_rows_know_are_there_as_well(tmp_path: Path) -> None:
     writer = RunWriter(tmp_path)
-    writer.write_meta({"runs": [{"run": 0, "pair": "first", "arm": "a", "done": True}]})
+    writer.write_meta({"runs": [{"run": 0, "round": "first", "arm": "a", "done": True}]})
     for number in (0, 1):
-        writer.append({"run": number, "pair": 0, "arm": "a", "prompt": "p", "ttft_s": 0.1})
+        writer.append({"run": number, "round": 0, "arm": "a", "prompt": "p", "ttft_s": 0.1})
     writer.close()
     runs = load(tmp_path).runs
     assert runs["run"].tolist() == [0, 1]
-    assert runs["pair"].isna().tolist() == [True, False]
+    assert runs["round"].isna().tolist() == [True, False]
     assert runs["done"].isna().tolist() == [False, True]
 
 

@@ -73,7 +73,7 @@ def test_an_outlying_pair_is_named_and_kept() -> None:
 
 def test_a_ratio_that_drifts_is_named() -> None:
     frame = make_frame({"a": 1, "b": 1}, pairs=12)
-    frame.loc[frame["arm"] == "b", "ttft_s"] *= 1 + 0.03 * frame.loc[frame["arm"] == "b", "pair"].astype(float)
+    frame.loc[frame["arm"] == "b", "ttft_s"] *= 1 + 0.03 * frame.loc[frame["arm"] == "b", "round"].astype(float)
     (found,) = compare(frame, "a", "b", ["p50"])
     assert any("drifts over the pairs by about +" in text for text in found.warnings)
 
@@ -135,11 +135,11 @@ def test_zero_has_no_ratio() -> None:
 def test_nothing_in_common_is_refused() -> None:
     frame = make_frame({"a": 1, "b": 1})
     with pytest.raises(ResultsError, match="no round has a run of both"):
-        compare(frame[(frame["arm"] == "a") == (frame["pair"] < 4)], "a", "b")
+        compare(frame[(frame["arm"] == "a") == (frame["round"] < 4)], "a", "b")
     with pytest.raises(ResultsError, match="no requests to compare"):
         run_table(frame[:0], ["p50"])
-    frame["pair"] = pd.NA
-    with pytest.raises(ResultsError, match="192 requests have no 'pair'"):
+    frame["round"] = pd.NA
+    with pytest.raises(ResultsError, match="192 requests have no 'round'"):
         run_table(frame, ["p50"])
 
 

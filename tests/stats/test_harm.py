@@ -15,7 +15,7 @@ def heard(gaps: dict[str, list[list[float]]], kind: str = "decode") -> pd.DataFr
     for number, (arm, runs) in enumerate(gaps.items()):
         for pair, values in enumerate(runs):
             rows += [
-                {"run": 10 * pair + number, "pair": pair, "arm": arm, "kind": kind, "stream": 0, "at_s": 0.1 * i, "value_s": gap}
+                {"run": 10 * pair + number, "round": pair, "arm": arm, "kind": kind, "stream": 0, "at_s": 0.1 * i, "value_s": gap}
                 for i, gap in enumerate(values)
             ]
     return pd.DataFrame(rows)
@@ -58,5 +58,5 @@ def test_probes_and_decodes_are_kept_apart() -> None:
 
 
 def test_nothing_heard_is_an_empty_table() -> None:
-    empty = pd.DataFrame(columns=["run", "pair", "arm", "kind", "stream", "at_s", "value_s"])
+    empty = pd.DataFrame(columns=["run", "round", "arm", "kind", "stream", "at_s", "value_s"])
     assert len(harm(empty, "a")) == 0

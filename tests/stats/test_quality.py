@@ -53,11 +53,11 @@ def test_neighbours_that_follow_each_other() -> None:
 
 def test_an_unsteady_start_is_cut_from_all_arms() -> None:
     frame = make_frame({"a": 1, "b": 1.5}, pairs=12)
-    frame.loc[frame["pair"] < 2, "ttft_s"] *= 1.4
+    frame.loc[frame["round"] < 2, "ttft_s"] *= 1.4
     found = steady_rounds(frame)
     cut = found.rounds_left_out
     assert 2 <= cut <= 5
-    assert sorted(found.frame["pair"].unique()) == list(range(cut, 12))
+    assert sorted(found.frame["round"].unique()) == list(range(cut, 12))
     assert found.note is not None and f"the first {cut} of 12 rounds are left out of all arms (not yet steady)" in found.note
 
 
@@ -69,6 +69,6 @@ def test_a_steady_run_is_seldom_cut() -> None:
 def test_cutting_by_hand() -> None:
     frame = make_frame({"a": 1, "b": 1}, pairs=5)
     assert steady_rounds(frame, skip=0).frame is frame
-    assert steady_rounds(frame, skip=3).frame["pair"].nunique() == 2
+    assert steady_rounds(frame, skip=3).frame["round"].nunique() == 2
     with pytest.raises(UsageError, match="5 of 5 rounds cannot be skipped"):
         steady_rounds(frame, skip=5)

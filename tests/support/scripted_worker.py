@@ -34,7 +34,7 @@ SHARED = {
     "correctness": {"status": "passed"},
 }
 HEADER = [
-    "run", "pair", "position", "arm", "cache_state", "page_cache", "prompt", "prompt_tokens", "expected_hit_tokens", "hit_tokens",
+    "run", "round", "position", "arm", "cache_state", "page_cache", "prompt", "prompt_tokens", "expected_hit_tokens", "hit_tokens",
     "planned_s", "sent_s", "ttft_s", "output_digest", "kv_digest", "void", "error", "a_column_of_another_version",
 ]  # fmt: skip
 
@@ -61,7 +61,7 @@ def main() -> int:
         writer.writeheader()
         for run, (pair, arm) in enumerate(plan):
             file.flush()
-            say("turn", run=run, pair=pair, arm=arm, loaded=script["loaded"])
+            say("turn", run=run, round=pair, arm=arm, loaded=script["loaded"])
             expect("go")
             with (folder / "turns.txt").open("a") as turns:
                 turns.write(f"{time.monotonic_ns()} {run}\n")
@@ -86,7 +86,7 @@ def row(script: dict[str, Any], run: int, pair: int, arm: str, position: int) ->
     }
     if script["do"] == "fail requests" and run >= script["at"]:
         times["ttft_s"], same["error"] = "", "EngineDeadError: no memory"
-    where = {"run": run, "pair": pair, "position": position, "arm": arm, "prompt": f"p{position}"}
+    where = {"run": run, "round": pair, "position": position, "arm": arm, "prompt": f"p{position}"}
     return {**where, **same, **times, "output_digest": script["tokens"], "kv_digest": f"kv-{os.getpid()}"}
 
 

@@ -77,7 +77,7 @@ class Driver:
         combiner = Combiner(self._writer, arms, one_by_one=_alone(self._experiment))
         self._progress.expect(sum(lane.progress.requests for lane in self._lanes))
         while not self._over():
-            pair = self._lanes[0].turn.pair if self._lanes[0].turn else 0
+            pair = self._lanes[0].turn.round if self._lanes[0].turn else 0
             for lane in self._lanes if pair % 2 == 0 else reversed(self._lanes):
                 self._one(combiner, lane)
         for lane in self._lanes:
@@ -91,7 +91,7 @@ class Driver:
 
     def _over(self) -> bool:
         """Whether all runs are done. Raises RunError where the sides do not plan the same runs."""
-        planned = [(lane.turn.pair, lane.turn.arm) if lane.turn else None for lane in self._lanes]
+        planned = [(lane.turn.round, lane.turn.arm) if lane.turn else None for lane in self._lanes]
         if len(set(planned)) > 1:
             told = "; ".join(f"{lane.name}: {some}" for lane, some in zip(self._lanes, planned, strict=True))
             raise RunError(f"the two versions plan their runs in different orders ({told}), so they cannot take turns")
@@ -103,7 +103,7 @@ class Driver:
         if turn is None:
             return
         arm = arm_of(turn.arm, lane.name)
-        self.meta["runs"].append({"run": run, "pair": turn.pair, "arm": arm, "started": now(), "done": False})
+        self.meta["runs"].append({"run": run, "round": turn.round, "arm": arm, "started": now(), "done": False})
         self._writer.write_meta(self.meta)
         theirs = lane.run(f"in run {run} ({arm})")
         rows, void = combiner.take(lane.rows, lane.name, theirs, run)

@@ -134,7 +134,7 @@ class Driver:
 
     def _round(self, combiner: Combiner, party: Party, pair: int) -> None:
         """All of a party's runs of one round."""
-        while party.lane.turn is not None and party.lane.turn.pair == pair:
+        while party.lane.turn is not None and party.lane.turn.round == pair:
             self._one(combiner, party)
 
     def _one(self, combiner: Combiner, party: Party) -> None:
@@ -142,7 +142,7 @@ class Driver:
         run, turn = len(self.meta["runs"]), party.lane.turn
         if turn is None:
             return
-        entry = {"run": run, "pair": turn.pair, "arm": turn.arm, "started": now(), "done": False}
+        entry = {"run": run, "round": turn.round, "arm": turn.arm, "started": now(), "done": False}
         self.meta["runs"].append(entry)
         self._writer.write_meta(self.meta)
         theirs = party.lane.run(f"in run {run} ({turn.arm})")

@@ -23,7 +23,7 @@ class Turn:
     """The run that a side will carry out next, in its own numbers."""
 
     run: int
-    pair: int
+    round: int
     arm: str
     loaded: int
 
@@ -82,7 +82,7 @@ class Worker:
         message = self._next(doing, "turn", "over")
         if message["kind"] == "over":
             return None
-        return Turn(message["run"], message["pair"], message["arm"], message["loaded"])
+        return Turn(message["run"], message["round"], message["arm"], message["loaded"])
 
     def go(self) -> None:
         """Let it carry out the run that it announced."""

@@ -6,7 +6,7 @@
     worker to driver    hello   protocol, harness (the file that the package was imported from)
                         stage   text: for the terminal
                         expect  requests: how many will be timed
-                        turn    run, pair, arm, loaded: the next run, waiting; all runs before it are on disk.
+                        turn    run, round, arm, loaded: the next run, waiting; all runs before it are on disk.
                                 loaded: modules of the side's own environment that this process has imported
                         over    all runs are on disk
                         failed  error: one sentence, exit_code: of its class (older versions say none); the worker ends

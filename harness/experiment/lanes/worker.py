@@ -75,7 +75,7 @@ class GivenTurns:
         """Announce each run and wait for the word."""
         for run in runs:
             self._loaded = own_modules() if self._loaded is None else self._loaded
-            self._channel.say("turn", run=run.run, pair=run.pair, arm=run.arm, loaded=self._loaded)
+            self._channel.say("turn", run=run.run, round=run.round, arm=run.arm, loaded=self._loaded)
             await self._expect("go")
             yield run
 

@@ -19,7 +19,7 @@ def ratios(evidence: Evidence, arm: Arm, first: Arm) -> pd.DataFrame:
     """One row a prompt that both arms served in the same round: ``base`` (geometric mean TTFT of
     ``first``, seconds), ``ratio`` (geometric mean over the rounds of arm / first), ``low`` and ``high``
     (smallest and largest ratio of a round)."""
-    keys = ["pair", "prompt"]
+    keys = ["round", "prompt"]
     mine = evidence.of(arm).groupby(keys)["ttft_s"].mean()
     base = evidence.of(first).groupby(keys)["ttft_s"].mean()
     both = pd.DataFrame({"mine": mine, "base": base}).dropna().reset_index()

@@ -149,7 +149,7 @@ def measured(evidence: Evidence) -> list[tuple[str, str]]:
     """What was measured, in a line of names and values."""
     rows = evidence.rows
     counted = [
-        ("rounds", f"{rows['pair'].nunique():,}"),
+        ("rounds", f"{rows['round'].nunique():,}"),
         ("runs", f"{rows['run'].nunique():,}"),
         ("prompts", f"{rows['prompt'].nunique():,}"),
         ("requests that count", f"{len(rows):,} of {len(evidence.run.requests):,}"),

@@ -156,7 +156,7 @@ def _beside(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
     if heard.empty:
         return {}
     base = harm_base(evidence.arms, heard["arm"].unique().tolist())
-    rounds = {name: set(some["pair"]) for name, some in heard.groupby("arm")}
+    rounds = {name: set(some["round"]) for name, some in heard.groupby("arm")}
     found: dict[str, list[dict[str, Any]]] = {}
     for row in harm(heard, base).to_dict("records"):
         found.setdefault(str(row["arm"]), []).append(

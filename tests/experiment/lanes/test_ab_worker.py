@@ -82,7 +82,7 @@ def driver(lab: Lab) -> Iterator[Driver]:
 
 def test_every_run_waits_for_its_turn_and_is_on_disk_before_the_next(driver: Driver) -> None:
     driver.serve()
-    turns = [(message["run"], message["pair"], message["arm"]) for message in driver.heard if message["kind"] == "turn"]
+    turns = [(message["run"], message["round"], message["arm"]) for message in driver.heard if message["kind"] == "turn"]
     assert turns == [(0, 0, CHUNKWISE), (1, 0, LAYERWISE), (2, 1, LAYERWISE), (3, 1, CHUNKWISE)]
     assert driver.rows_at_turn == [0, 4, 8, 12, 16]
     kinds = driver.kinds()

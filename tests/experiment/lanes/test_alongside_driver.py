@@ -55,7 +55,7 @@ def test_rounds_go_through_the_processes_forwards_and_backwards(lineup: Lineup) 
     rows = run.requests
     assert rows["run"].tolist() == [number for number in range(12) for _ in range(12)]
     assert rows.groupby("run")["arm"].first().tolist() == order(lineup)
-    assert rows.groupby("run")["pair"].first().tolist() == [0] * 4 + [1] * 4 + [2] * 4
+    assert rows.groupby("run")["round"].first().tolist() == [0] * 4 + [1] * 4 + [2] * 4
     assert [arm["name"] for arm in run.meta["arms"]] == [FIRST, OURS, LAYERWISE, SECOND]  # as the user named them
 
 

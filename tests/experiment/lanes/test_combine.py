@@ -62,7 +62,7 @@ def test_a_run_gets_its_number_its_side_and_its_spans(side: Path, tmp_path: Path
     writer.write_meta({})
     writer.close()
     run = load(tmp_path / "run")
-    assert run.requests[["run", "pair", "arm"]].to_numpy().tolist() == [[7, 1, "a@base"]]
+    assert run.requests[["run", "round", "arm"]].to_numpy().tolist() == [[7, 1, "a@base"]]
     assert run.requests["kv_digest"].isna().all()  # over keys, and each side has a namespace of its own
     assert run.spans[["run", "request", "kind"]].to_numpy().tolist() == [[7, "p0", "fetch"]]
 

@@ -37,7 +37,7 @@ def test_runs_alternate_and_the_combined_folder_is_a_run_like_any_other(bench: B
     rows = run.requests
     assert rows["run"].tolist() == [number for number in range(6) for _ in range(12)]
     assert rows.groupby("run")["arm"].first().tolist() == [base, head, head, base, base, head]
-    assert rows.groupby("run")["pair"].first().tolist() == [0, 0, 1, 1, 2, 2]
+    assert rows.groupby("run")["round"].first().tolist() == [0, 0, 1, 1, 2, 2]
     assert rows[rows["arm"] == head]["ttft_s"].min() > rows[rows["arm"] == base]["ttft_s"].max()
     assert len(run.counted) == 72
 

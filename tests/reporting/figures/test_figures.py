@@ -190,7 +190,7 @@ def test_pairs_hold_each_prompt_against_itself_in_the_same_round(tmp_path: Path)
     for prompt in sorted(rows["prompt"].unique()):
         logs = []
         for pair in range(3):
-            mine = rows[(rows["prompt"] == prompt) & (rows["pair"] == pair)].set_index("arm")["ttft_s"]
+            mine = rows[(rows["prompt"] == prompt) & (rows["round"] == pair)].set_index("arm")["ttft_s"]
             logs.append(np.log(mine[other.name] / mine[first.name]))
         assert table.loc[prompt, "ratio"] == pytest.approx(np.exp(np.mean(logs)))
         assert table.loc[prompt, "low"] == pytest.approx(np.exp(min(logs)))

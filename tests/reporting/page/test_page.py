@@ -162,13 +162,13 @@ def hodges_lehmann(values: Sequence[float]) -> float:
 
 def test_the_numbers_of_the_table_can_be_recomputed_from_requests_csv(run: Path, html: str) -> None:
     rows = pd.read_csv(run / "requests.csv")
-    runs = rows.groupby(["arm", "pair"])["ttft_s"].agg(lambda times: float(hdquantiles(times, [0.5])[0])).unstack(0)
+    runs = rows.groupby(["arm", "round"])["ttft_s"].agg(lambda times: float(hdquantiles(times, [0.5])[0])).unstack(0)
     shown = {line[0].removesuffix(" †"): line for line in Page(html).rows()[: len(FIVE)]}
     for arm in FIVE:
         line = shown[arm]
         assert line[1:3] == ["6", f"{(rows['arm'] == arm).sum()}"]
         assert float(line[3].rstrip("*")) == pytest.approx(1e3 * hodges_lehmann(list(runs[arm])), rel=0.006)
-        mean = rows[rows["arm"] == arm].groupby("pair")["ttft_s"].mean()
+        mean = rows[rows["arm"] == arm].groupby("round")["ttft_s"].mean()
         assert float(line[7].rstrip("*")) == pytest.approx(1e3 * hodges_lehmann(list(mean)), rel=0.006)
         ratio = np.exp(hodges_lehmann(list(np.log(runs[arm] / runs[FIVE[0]]))))
         assert float(line[8].lstrip("~")) == pytest.approx(ratio, rel=0.02)
