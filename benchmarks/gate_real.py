@@ -19,7 +19,7 @@ import pandas as pd
 from harness.core.errors import TtftError
 from harness.gate import Outcome, default_looks, judge_by_plan, parse_margins
 from harness.gate.calibration import rate
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.stats import Plan
 
 
@@ -32,7 +32,7 @@ class Gate:
     ratio: float
 
 
-def gates(run: Run, base: str, candidate: str, margins: dict[str, float], plan: Plan) -> list[Gate]:
+def gates(run: Measurement, base: str, candidate: str, margins: dict[str, float], plan: Plan) -> list[Gate]:
     """Gates over disjoint stretches of the run's rounds, in time order; rounds that are not enough for one are left."""
     rows = run.requests[run.requests["arm"].isin([base, candidate])]
     pairs = sorted(rows["round"].unique())

@@ -15,16 +15,16 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.ticker import MaxNLocator
 
-from harness.results import Run, load
+from harness.results import Measurement, load
 
 
-def quantiles(run: Run) -> pd.DataFrame:
+def quantiles(run: Measurement) -> pd.DataFrame:
     """TTFT in milliseconds: one row an arm."""
     by_arm = run.counted.groupby("arm")["ttft_s"]
     return by_arm.quantile(pd.Series([0.5, 0.9, 0.95])).unstack().mul(1e3).rename(columns=lambda share: f"p{100 * share:g}")
 
 
-def paired_ratios(run: Run, base: str) -> pd.DataFrame:
+def paired_ratios(run: Measurement, base: str) -> pd.DataFrame:
     """Median TTFT of each run over that of ``base`` in the same round: one row a round, one column an arm.
 
     The machine drifts; within a round it hardly does, so ratios are kept and milliseconds are not.

@@ -20,7 +20,7 @@ from harness.reporting import markdown, markdown_several, verdict
 from harness.reporting.several import Several, alike, labels_of
 from harness.reporting.summary import MEANS, ArmSummary, Summary, finite, summarise
 from harness.reporting.table import arms_table
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.results.conditions import differences, unknown_parts
 from harness.results.evidence import Arm, gather
 from harness.stats import METRICS, Interval
@@ -111,12 +111,12 @@ def gather_several(paths: Sequence[Path]) -> Several:
     return Several(labels, tuple(summarise(gather(run)) for run in runs), tuple(dict.fromkeys(map(without_secrets, found))))
 
 
-def table(run: Run) -> Table:
+def table(run: Measurement) -> Table:
     """The table of arms for the terminal, with its footnotes and warnings as the caption."""
     return arms_table(summarise(gather(run)))
 
 
-def headline(run: Run) -> str:
+def headline(run: Measurement) -> str:
     """The verdict in one sentence of plain text."""
     return verdict.headline(summarise(gather(run)))
 

@@ -20,7 +20,7 @@ from harness.core.errors import ResultsError
 from harness.reporting import figures as plots
 from harness.reporting.markdown import report as markdown_of
 from harness.reporting.summary import Summary, blocking_arm, summarise
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.results.evidence import gather
 from harness.testing.runs import write_synthetic_run
 
@@ -29,7 +29,7 @@ TWO = ("chunkwise:pool=8", "layerwise:depth=4")
 GOLDEN = Path(__file__).parent / "goldens" / "report_table.txt"
 
 
-def run_of(folder: Path, arms: tuple[str, ...] = TWO, **more: Any) -> Run:
+def run_of(folder: Path, arms: tuple[str, ...] = TWO, **more: Any) -> Measurement:
     return load(write_synthetic_run(folder, arms, **{"spans": False, **more}))
 
 
@@ -37,7 +37,7 @@ def summary_of(folder: Path, arms: tuple[str, ...] = TWO, **more: Any) -> Summar
     return summarise(gather(run_of(folder, arms, **more)))
 
 
-def shown(run: Run, width: int = 120) -> str:
+def shown(run: Measurement, width: int = 120) -> str:
     console = Console(width=width, record=True, file=io.StringIO(), color_system=None, force_terminal=False)
     console.print(report.table(run))
     return "\n".join(line.rstrip() for line in console.export_text().splitlines()) + "\n"

@@ -53,7 +53,7 @@ def measure_and_judge(
     from harness.experiment.plan import settle
     from harness.experiment.settings import read_experiment
     from harness.gate.calibration import consulted
-    from harness.results import Run, load
+    from harness.results import Measurement, load
 
     for name in ("arms", "pairs", "bounds"):
         if name in settings:
@@ -68,7 +68,7 @@ def measure_and_judge(
         _print_plan(plan, flags.budget, settled, folder)
         raise typer.Exit
 
-    def judge(run: Run, plan: Any) -> Any:
+    def judge(run: Measurement, plan: Any) -> Any:
         return gates.judge_by_plan(run, candidate, base, margins, plan, floors, force)
 
     watch = gates.PlanWatch(folder, plan, judge, budget)

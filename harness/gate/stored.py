@@ -10,13 +10,13 @@ from harness.gate.checks import no_candidate, refusals, usable, without_real_kv
 from harness.gate.judge import check_rate, judge, refused
 from harness.gate.margins import check_margins
 from harness.gate.verdict import Verdict
-from harness.results import Run
+from harness.results import Measurement
 from harness.results.conditions import differences, misfit, unknown_parts
 from harness.stats import Comparison, Plan, compare, compare_unpaired, ratio_of_ratios
 
 
 def judge_run(
-    run: Run,
+    run: Measurement,
     candidate: str,
     base: str,
     margins: Mapping[str, float],
@@ -45,8 +45,8 @@ def judge_run(
 
 
 def judge_runs(
-    base_run: Run,
-    candidate_run: Run,
+    base_run: Measurement,
+    candidate_run: Measurement,
     margins: Mapping[str, float],
     base: str | None = None,
     candidate: str | None = None,
@@ -88,7 +88,7 @@ def judge_runs(
 
 
 def judge_against_ratio(
-    run: Run, candidate: str, control: str, stored: list[Comparison], margins: Mapping[str, float], alpha: float = 0.05
+    run: Measurement, candidate: str, control: str, stored: list[Comparison], margins: Mapping[str, float], alpha: float = 0.05
 ) -> Verdict:
     """Judge candidate over control of this run against the same ratio stored earlier, perhaps on another machine."""
     check_margins(margins)
@@ -102,7 +102,7 @@ def judge_against_ratio(
     return judge(ratio_of_ratios(found, stored), margins, alpha, warnings=notes)
 
 
-def _require(run: Run, *arms: str) -> None:
+def _require(run: Measurement, *arms: str) -> None:
     there = [str(arm) for arm in run.requests["arm"].dropna().unique()]
     for arm in arms:
         if arm not in there:
@@ -124,7 +124,7 @@ def _no_rounds(base: str, candidate: str) -> str:
     return f"no round has a run of both '{base}' and '{candidate}', so there are no pairs to judge by; measure both in one run"
 
 
-def _fitting(calibration: Calibration | None, *runs: Run) -> tuple[Calibration | None, list[str]]:
+def _fitting(calibration: Calibration | None, *runs: Measurement) -> tuple[Calibration | None, list[str]]:
     """The calibration where it was made under the conditions of all runs; else none, and a sentence."""
     if calibration is None:
         why = "so a margin below the noise floor would not be noticed; make one with `ttft calibrate`"
@@ -138,7 +138,9 @@ def _fitting(calibration: Calibration | None, *runs: Run) -> tuple[Calibration |
     return calibration, []
 
 
-def _arms(ours: Run, theirs: Run, base: str | None, candidate: str | None, control: str | None) -> tuple[str, str]:
+def _arms(
+    ours: Measurement, theirs: Measurement, base: str | None, candidate: str | None, control: str | None
+) -> tuple[str, str]:
     if base and candidate:
         return base, candidate
     if base or candidate:
@@ -151,7 +153,7 @@ def _arms(ours: Run, theirs: Run, base: str | None, candidate: str | None, contr
     return shared[0], shared[0]
 
 
-def _across(sides: list[tuple[Run, str, pd.DataFrame, list[str]]]) -> list[str]:
+def _across(sides: list[tuple[Measurement, str, pd.DataFrame, list[str]]]) -> list[str]:
     """Checks that only the two runs together allow: the same prompts, hits and tokens."""
     both = []
     for place, (_, arm, rows, _) in enumerate(sides):
@@ -166,5 +168,5 @@ def _across(sides: list[tuple[Run, str, pd.DataFrame, list[str]]]) -> list[str]:
             for i, name in enumerate(merged["arm"].unique())
         ]
     }
-    joint = Run(sides[0][0].path, meta, merged, sides[0][0].spans)
+    joint = Measurement(sides[0][0].path, meta, merged, sides[0][0].spans)
     return refusals(joint, merged, merged["arm"].unique())

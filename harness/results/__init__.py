@@ -10,8 +10,8 @@ Seconds and bytes are plain numbers; a cell is empty where a thing does not appl
 """
 
 from harness.results.export import write_parquet
+from harness.results.measurement import Measurement
 from harness.results.reading import complete_lines, complete_rows, load
-from harness.results.run import Run
 from harness.results.schema import REQUEST_COLUMNS, RUN_COLUMNS, SCHEMA, SPAN_COLUMNS
 from harness.results.writing import RunWriter
 
@@ -20,7 +20,7 @@ __all__ = [
     "RUN_COLUMNS",
     "SCHEMA",
     "SPAN_COLUMNS",
-    "Run",
+    "Measurement",
     "RunWriter",
     "complete_lines",
     "complete_rows",

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.core.text import redact, without_secrets
-from harness.results.run import Run
+from harness.results.measurement import Measurement
 
 BOUNDS = {"floor": "hit granted, nothing loaded: its KV is not real", "recompute": "no hit: everything is computed"}
 """The engines that bound the others from below and above, and what they do."""
@@ -48,7 +48,7 @@ class Evidence:
     ``rows`` has REQUEST_COLUMNS; ``caveats`` are sentences, the gravest first; ``left_out`` is in the order of the runs.
     """
 
-    run: Run
+    run: Measurement
     arms: tuple[Arm, ...]
     rows: pd.DataFrame
     caveats: tuple[str, ...]
@@ -84,7 +84,7 @@ class Evidence:
         return without_secrets(redact(value) if name == "store" else value)
 
 
-def gather(run: Run) -> Evidence:
+def gather(run: Measurement) -> Evidence:
     """Sort a run's rows into those that count and reasons for the others. Changes nothing on disk."""
     left_out = _left_out(run)
     rows = run.counted
@@ -102,7 +102,7 @@ def gather(run: Run) -> Evidence:
     return Evidence(run, _arms(run), rows, tuple(dict.fromkeys(map(without_secrets, caveats))), left_out)
 
 
-def _arms(run: Run) -> tuple[Arm, ...]:
+def _arms(run: Measurement) -> tuple[Arm, ...]:
     """The arms of run.json, and those that only the rows know (an old or damaged run.json); bounds last."""
     known = [
         (str(arm["name"]), str(arm.get("engine") or _engine(arm["name"])), arm.get("options") or {})
@@ -119,7 +119,7 @@ def _engine(name: object) -> str:
     return str(name).partition(":")[0]
 
 
-def _left_out(run: Run) -> tuple[LeftOut, ...]:
+def _left_out(run: Measurement) -> tuple[LeftOut, ...]:
     rows = run.requests
     failed = set(rows.loc[rows["error"].notna() | (rows["ttft_s"].isna() & rows["void"].isna()), "run"].dropna())
     arms = {**{entry["run"]: entry.get("arm", "") for entry in run.meta.get("runs") or ()}, **_arm_of_run(rows)}
@@ -148,7 +148,7 @@ def _short(rows: pd.DataFrame) -> dict[int, str]:
     }
 
 
-def _void_caveats(left_out: Iterable[LeftOut], run: Run) -> list[str]:
+def _void_caveats(left_out: Iterable[LeftOut], run: Measurement) -> list[str]:
     by_reason: dict[str, list[int]] = {}
     for lost in left_out:
         if lost.kind == "void":
@@ -160,7 +160,7 @@ def _void_caveats(left_out: Iterable[LeftOut], run: Run) -> list[str]:
     ]
 
 
-def _status_caveats(run: Run, left_out: Iterable[LeftOut]) -> list[str]:
+def _status_caveats(run: Measurement, left_out: Iterable[LeftOut]) -> list[str]:
     meta, caveats = run.meta, []
     proof = meta.get("correctness") or {}
     if proof.get("status") == "failed":
@@ -181,14 +181,14 @@ def _status_caveats(run: Run, left_out: Iterable[LeftOut]) -> list[str]:
     return caveats
 
 
-def _whole_rounds(run: Run, left_out: Iterable[LeftOut]) -> int:
+def _whole_rounds(run: Measurement, left_out: Iterable[LeftOut]) -> int:
     """Rounds with a run that counts of every arm; bounds may be measured in some rounds only."""
     rows = run.requests[~run.requests["arm"].map(_engine).isin(list(BOUNDS))]
     counting = rows[~rows["run"].isin([lost.run for lost in left_out])]
     return int((counting.groupby("round")["arm"].nunique() == rows["arm"].nunique()).sum())
 
 
-def _failed_caveats(left_out: Iterable[LeftOut], run: Run) -> list[str]:
+def _failed_caveats(left_out: Iterable[LeftOut], run: Measurement) -> list[str]:
     failed: dict[str, list[LeftOut]] = {}
     for lost in left_out:
         if lost.kind == "failed":

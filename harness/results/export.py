@@ -11,7 +11,7 @@ import pandas as pd
 from harness.core.errors import ResultsError, SetupError
 from harness.core.text import printable, without_secrets
 from harness.results.evidence import Evidence
-from harness.results.run import Run
+from harness.results.measurement import Measurement
 
 SIDES = {"lookup": "engine", "wait": "engine", "copy": "engine", "fetch": "store", "forward": "vllm"}
 """The category of each kind of span: whose time it is. Others are ``other``."""
@@ -124,7 +124,7 @@ def _complete(
 NAMES = ("requests", "runs", "spans")
 
 
-def write_parquet(run: Run, folder: Path) -> list[Path]:
+def write_parquet(run: Measurement, folder: Path) -> list[Path]:
     """Write requests, runs and spans, void ones included, as ``<name>.parquet`` into ``folder``; returns the files.
 
     Each file takes the old one's place at once. Raises SetupError without pyarrow, ResultsError where it cannot write.

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from harness.core.errors import ResultsError, SchemaMismatch
-from harness.results.run import Run
+from harness.results.measurement import Measurement
 from harness.results.schema import RENAMED, REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS
 
 
@@ -36,14 +36,14 @@ SPANS_AT_ONCE = 50_000
 """Spans are read so many at a time: as Python objects they take ten times the memory of columns."""
 
 
-def load(path: Path | str, *, spans: bool = True) -> Run:
+def load(path: Path | str, *, spans: bool = True) -> Measurement:
     """Read a run's folder. A last line cut off by a crash is left out. Without ``spans``, which are most of it, there are none.
 
     Raises ResultsError where it is not a run's folder, SchemaMismatch where a newer major version wrote it.
     """
     path = Path(path)
     meta = _read_meta(path)
-    return Run(
+    return Measurement(
         path, meta, _read_requests(path / "requests.csv"), _read_spans(path / "spans.jsonl") if spans else _spans(path, [], 1)
     )
 

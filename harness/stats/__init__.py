@@ -1,7 +1,7 @@
 """Statistics of a run, pure: frames and arrays in, frozen values out; every estimate with its n, interval and warnings.
 
 The unit is the run (one replay of the whole workload by one arm), never the request. ``frame`` is
-always ``results.Run.counted`` or rows like it: columns run, pair, position, arm, prompt and the
+always ``results.Measurement.counted`` or rows like it: columns run, round, position, arm, prompt and the
 seconds asked for (``ttft_s`` unless ``column`` says otherwise).
 
     summary(frame) -> DataFrame                       one row an arm: runs, requests, each metric with its interval

@@ -9,7 +9,7 @@ import pytest
 from running import CHUNK, SMALL_MODEL
 from servers import lacking
 
-from harness.results import Run, load
+from harness.results import Measurement, load
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(900)]
 
@@ -40,7 +40,7 @@ def ended(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, "subprocess.C
 
 
 @pytest.fixture
-def run(ended: tuple[Path, "subprocess.CompletedProcess[str]"]) -> Run:
+def run(ended: tuple[Path, "subprocess.CompletedProcess[str]"]) -> Measurement:
     return load(ended[0] / "run")
 
 
@@ -50,7 +50,7 @@ def test_the_comparison_ends_well(ended: tuple[Path, "subprocess.CompletedProces
     assert process.stderr == ""
 
 
-def test_every_row_is_there_and_hits_what_the_workload_implies(run: Run) -> None:
+def test_every_row_is_there_and_hits_what_the_workload_implies(run: Measurement) -> None:
     assert (run.meta["status"], run.void_runs, run.meta["warnings"]) == ("complete", {}, [])
     rows = run.requests
     assert rows["arm"].value_counts().to_dict() == dict.fromkeys((OURS, LMCACHE, LAYERWISE, EXAMPLE, "floor", "recompute"), 8)
@@ -59,7 +59,7 @@ def test_every_row_is_there_and_hits_what_the_workload_implies(run: Run) -> None
     assert rows["error"].isna().all()
 
 
-def test_what_all_of_them_load_gives_the_same_tokens(run: Run) -> None:
+def test_what_all_of_them_load_gives_the_same_tokens(run: Measurement) -> None:
     assert run.meta["correctness"]["status"] == "passed"
     assert {name: peer["correctness"]["status"] for name, peer in run.meta["peers"].items()} == dict.fromkeys(
         (LMCACHE, LAYERWISE, EXAMPLE), "passed"
@@ -70,14 +70,14 @@ def test_what_all_of_them_load_gives_the_same_tokens(run: Run) -> None:
     assert run.requests.groupby("prompt")["output_digest"].nunique().gt(1).any()
 
 
-def test_each_has_stored_what_it_was_given(run: Run) -> None:
+def test_each_has_stored_what_it_was_given(run: Measurement) -> None:
     stored = {name: peer["stored_bytes"] for name, peer in run.meta["peers"].items()}
     heads = 2 * PREFIX * 4 * 2 * 4 * 64 * 4  # groups x tokens x layers x (key, value) x KV heads x head size x float32
     assert all(stored[name] >= heads for name in (LMCACHE, LAYERWISE)), stored
     assert stored[EXAMPLE] >= 2 * heads  # every prompt by itself
 
 
-def test_the_one_that_there_is_not_is_named_with_its_reason(run: Run) -> None:
+def test_the_one_that_there_is_not_is_named_with_its_reason(run: Measurement) -> None:
     (failed,) = run.meta["failed_arms"]
     assert failed["arm"] == MISSING
     assert "vLLM did not start" in failed["reason"]
@@ -87,7 +87,7 @@ def test_the_one_that_there_is_not_is_named_with_its_reason(run: Run) -> None:
     assert "connector:NoSuchConnector did not make it to the end" in report
 
 
-def test_where_a_peers_time_goes_is_seen(run: Run) -> None:
+def test_where_a_peers_time_goes_is_seen(run: Measurement) -> None:
     """Lookup, waits and forward lie within TTFT one after the other; what a peer fetches is not seen."""
     theirs = run.requests[run.requests["arm"].isin([LMCACHE, LAYERWISE, EXAMPLE])]
     parts = theirs[["queue_s", "lookup_s", "stall_s", "compute_s"]]
@@ -103,7 +103,7 @@ def test_where_a_peers_time_goes_is_seen(run: Run) -> None:
     assert held.groupby("arm")["s"].median().idxmax() == LAYERWISE
 
 
-def test_whoever_has_no_turn_uses_nothing(run: Run) -> None:
+def test_whoever_has_no_turn_uses_nothing(run: Measurement) -> None:
     idle = run.meta["idle_cpu_s"]
     assert set(idle) == {"ours", LMCACHE, LAYERWISE, EXAMPLE, MISSING}
     assert all(seconds < 1 for seconds in idle.values()), idle

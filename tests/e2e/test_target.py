@@ -15,7 +15,7 @@ import pytest
 from running import SMALL_MODEL
 from servers import free_port
 
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.results.side_tables import load_metrics
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(900)]
@@ -86,14 +86,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serving]:
 
 
 @pytest.fixture(scope="module")
-def measured(server: Serving) -> Run:
+def measured(server: Serving) -> Measurement:
     ended = server.compare("run", "--pairs", "2")
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert ended.stderr == ""
     return load(server.folder / "run")
 
 
-def test_a_comparison_at_a_server_is_proven_like_one_in_process(measured: Run, server: Serving) -> None:
+def test_a_comparison_at_a_server_is_proven_like_one_in_process(measured: Measurement, server: Serving) -> None:
     assert (measured.meta["status"], measured.void_runs) == ("complete", {})
     assert measured.meta["correctness"]["status"] == "passed"
     rows = measured.requests
@@ -105,7 +105,7 @@ def test_a_comparison_at_a_server_is_proven_like_one_in_process(measured: Run, s
     assert server.chunks() == []
 
 
-def test_the_parts_that_the_server_and_its_trace_tell_fit_into_the_client_s_ttft(measured: Run) -> None:
+def test_the_parts_that_the_server_and_its_trace_tell_fit_into_the_client_s_ttft(measured: Measurement) -> None:
     rows = measured.requests
     assert rows[["queue_s", "compute_s"]].notna().all(axis=None)
     parts = rows[["queue_s", "lookup_s", "stall_s", "compute_s"]].fillna(0).sum(axis=1)
@@ -113,7 +113,7 @@ def test_the_parts_that_the_server_and_its_trace_tell_fit_into_the_client_s_ttft
     assert measured.meta["server"]["machine"] == measured.meta["machine"]
 
 
-def test_vllm_counts_the_hits_that_the_rows_have(measured: Run) -> None:
+def test_vllm_counts_the_hits_that_the_rows_have(measured: Measurement) -> None:
     frame = load_metrics(measured.path)
     hits = frame[frame["name"] == "vllm:external_prefix_cache_hits_total"]["value"]
     # Priming, the correctness pass and the warm-up hit as well, so the rows are the least.
@@ -121,7 +121,7 @@ def test_vllm_counts_the_hits_that_the_rows_have(measured: Run) -> None:
     assert (frame["name"] == "vllm:request_prefill_time_seconds_sum").sum() >= 2
 
 
-def test_a_client_that_cannot_read_the_trace_still_proves_its_hits(server: Serving, measured: Run) -> None:
+def test_a_client_that_cannot_read_the_trace_still_proves_its_hits(server: Serving, measured: Measurement) -> None:
     served = server.folder / "serve" / "served.json"
     told = served.read_text()
     # A client elsewhere finds no folder of that name; here the server tells another one.
@@ -146,7 +146,7 @@ def test_a_wrong_key_is_one_sentence(server: Serving) -> None:
     assert "wrong" not in ended.stdout + ended.stderr
 
 
-def test_sigterm_ends_the_server_and_all_its_processes(server: Serving, measured: Run) -> None:
+def test_sigterm_ends_the_server_and_all_its_processes(server: Serving, measured: Measurement) -> None:
     [vllm] = children(server.process.pid)
     assert len(members(vllm)) >= 2
     server.process.send_signal(signal.SIGTERM)

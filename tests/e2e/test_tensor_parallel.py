@@ -10,7 +10,7 @@ import pytest
 from running import SMALL_MODEL, two_ranks
 
 from harness.core.chunks import KVGeometry, Layout
-from harness.results import Run, load
+from harness.results import Measurement, load
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def run(folder: Path) -> Run:
+def run(folder: Path) -> Measurement:
     return load(folder / "run")
 
 
@@ -42,7 +42,7 @@ def records(folder: Path, rank: int, kind: str) -> list[dict[str, object]]:
     return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 
-def test_every_row_is_there_hits_and_is_proven(run: Run) -> None:
+def test_every_row_is_there_hits_and_is_proven(run: Measurement) -> None:
     assert (run.meta["status"], run.meta["correctness"]["status"], run.void_runs) == ("complete", "passed", {})
     assert run.meta["config"]["tensor_parallel"] == 2
     rows = run.requests
@@ -52,13 +52,13 @@ def test_every_row_is_there_hits_and_is_proven(run: Run) -> None:
     assert (rows[rows["arm"] == "recompute"]["hit_tokens"] == 0).all()
 
 
-def test_the_engines_give_the_same_bytes_and_all_give_the_tokens_of_recompute(run: Run) -> None:
+def test_the_engines_give_the_same_bytes_and_all_give_the_tokens_of_recompute(run: Measurement) -> None:
     rows = run.requests
     assert rows[rows["arm"].isin(ARMS)].groupby("prompt")["kv_digest"].nunique().eq(1).all()
     assert rows[rows["arm"] != "floor"].groupby("prompt")["output_digest"].nunique().eq(1).all()
 
 
-def test_a_hit_reads_an_object_of_each_rank_that_together_are_what_one_rank_would_read(run: Run) -> None:
+def test_a_hit_reads_an_object_of_each_rank_that_together_are_what_one_rank_would_read(run: Measurement) -> None:
     geometry = KVGeometry(**run.meta["geometry"])
     chunks, layers = HIT // run.meta["config"]["chunk_tokens"], geometry.layers
     rows = run.requests
@@ -79,7 +79,7 @@ def test_each_rank_saves_under_its_own_keys_and_the_store_is_clean_afterwards(fo
     assert [path for path in (folder / "store").rglob("*") if path.is_file()] == []
 
 
-def test_both_ranks_load_in_every_timed_request(folder: Path, run: Run) -> None:
+def test_both_ranks_load_in_every_timed_request(folder: Path, run: Measurement) -> None:
     labels = [{str(record["label"]) for record in records(folder, rank, "load")} for rank in (0, 1)]
     assert labels[0] == labels[1]
     assert len(labels[0]) >= len(run.requests[run.requests["arm"].isin(ARMS)])

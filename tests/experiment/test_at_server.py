@@ -19,7 +19,7 @@ from harness.core.errors import RunError, SetupError, UsageError
 from harness.core.machine import boot_id
 from harness.experiment.engine_settings import engine_settings
 from harness.replay.server.about import About
-from harness.results import Run
+from harness.results import Measurement
 from harness.results.side_tables import load_metrics
 
 __all__ = ["lab"]
@@ -50,7 +50,7 @@ def served(lab: Lab, *, traced: bool = True, stub: StubVllm | None = None, **cha
         yield stub
 
 
-def measure(lab: Lab, stub: StubVllm, **changes: Any) -> Run:
+def measure(lab: Lab, stub: StubVllm, **changes: Any) -> Measurement:
     return lab.measure(target=stub.url, **{"pairs": 2, **changes})
 
 

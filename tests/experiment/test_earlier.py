@@ -13,7 +13,7 @@ from harness.core.errors import UsageError
 from harness.experiment import record as environment
 from harness.experiment.cache_state import schedule
 from harness.experiment.record import NOTHING, Earlier, earlier_of
-from harness.results import Run
+from harness.results import Measurement
 
 __all__ = ["lab"]
 
@@ -28,7 +28,7 @@ def stop_at(label: str) -> Callable[[Served], None]:
     return tamper
 
 
-def interrupted(lab: Lab, label: str) -> Run:
+def interrupted(lab: Lab, label: str) -> Measurement:
     lab.vllm.tamper = stop_at(label)
     with pytest.raises(KeyboardInterrupt):
         lab.measure()

@@ -8,13 +8,13 @@ import pytest
 from harness.core.errors import UsageError, VoidRuns
 from harness.gate import Outcome, judge_run, judge_runs
 from harness.gate.alike import BudgetWatch, calibrate_run, like_arms
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.testing.runs import write_synthetic_run
 
 A, AGAIN, OTHER = "layerwise:depth=4", "layerwise:depth=4@again", "chunkwise:pool=0"
 
 
-def run(folder: Path, arms: tuple[str, ...] = (A, AGAIN), rounds: int = 10, prompts: int = 24, **more: Any) -> Run:
+def run(folder: Path, arms: tuple[str, ...] = (A, AGAIN), rounds: int = 10, prompts: int = 24, **more: Any) -> Measurement:
     mean = dict.fromkeys(arms, 0.3)
     return load(write_synthetic_run(folder, arms=arms, rounds=rounds, prompts=prompts, mean_s=mean, spans=False, **more))
 

@@ -6,7 +6,7 @@ import pytest
 
 from harness.gate import judge, judge_run, refused
 from harness.gate.history import COLUMNS, machine_digest, rows_of
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.stats import compare
 from harness.testing.frames import make_frame
 from harness.testing.runs import write_synthetic_run
@@ -21,12 +21,12 @@ def _no_ci(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run(tmp_path: Path) -> Run:
+def run(tmp_path: Path) -> Measurement:
     path = write_synthetic_run(tmp_path / "run", arms=ARMS, rounds=6, prompts=12, spans=False)
     return load(path)
 
 
-def test_one_row_a_metric(run: Run) -> None:
+def test_one_row_a_metric(run: Measurement) -> None:
     margins = {"p50": 0.05, "mean": 0.1}
     verdict = judge_run(run, ARMS[1], ARMS[0], margins)
     rows = rows_of(verdict, margins, run, "abc")
@@ -40,7 +40,7 @@ def test_one_row_a_metric(run: Run) -> None:
         assert row["machine"] == machine_digest(run.meta["machine"])
 
 
-def test_a_refusal_is_a_row_without_numbers(run: Run) -> None:
+def test_a_refusal_is_a_row_without_numbers(run: Measurement) -> None:
     rows = rows_of(refused("a", "b", ["hits differ"]), {"p50": 0.05, "p95": 0.1}, run)
     assert [(row["metric"], row["outcome"], row["ratio"], row["low"]) for row in rows] == [
         ("p50", "REFUSED", None, None),
@@ -48,13 +48,13 @@ def test_a_refusal_is_a_row_without_numbers(run: Run) -> None:
     ]
 
 
-def test_a_bound_that_is_not_known_is_empty(run: Run) -> None:
+def test_a_bound_that_is_not_known_is_empty(run: Measurement) -> None:
     frame = make_frame({"a": 1.0, "b": 1.0}, pairs=1)
     (row,) = rows_of(judge(compare(frame, "a", "b", ["p50"]), {"p50": 0.05}), {"p50": 0.05}, run)
     assert row["ratio"] is not None and row["low"] is None and row["high"] is None
 
 
-def test_the_commit_is_the_label_or_what_the_ci_says(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_commit_is_the_label_or_what_the_ci_says(run: Measurement, monkeypatch: pytest.MonkeyPatch) -> None:
     def commit(label: str | None = None) -> object:
         return rows_of(refused("a", "b", ["why"]), {"p50": 0.05}, run, label)[0]["commit"]
 

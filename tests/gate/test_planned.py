@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from harness.core.budget import CLEANING_UP_S, Budget
 from harness.core.errors import ResultsError
 from harness.gate import Outcome, PlanWatch, Verdict, default_looks, judge_by_plan, judge_run, plan_of
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.stats import Plan
 from harness.testing.runs import write_synthetic_run
 
@@ -20,12 +20,12 @@ MARGINS = {"p50": 0.05}
 PLAN = Plan((8, 12, 18))
 
 
-def made_up(folder: Path, slow: float, rounds: int, **more: Any) -> Run:
+def made_up(folder: Path, slow: float, rounds: int, **more: Any) -> Measurement:
     arms = {BASE: 0.1, SLOW: 0.1 * slow}
     return load(write_synthetic_run(folder / "run", list(arms), rounds=rounds, prompts=12, mean_s=arms, spans=False, **more))
 
 
-def judged(run: Run, plan: Plan = PLAN) -> Verdict:
+def judged(run: Measurement, plan: Plan = PLAN) -> Verdict:
     return judge_by_plan(run, SLOW, BASE, MARGINS, plan)
 
 
@@ -103,11 +103,11 @@ def test_a_damaged_plan_is_refused(raw: object) -> None:
         plan_of({"plan": raw})
 
 
-def judge_never(run: Run, plan: Plan) -> Verdict:
+def judge_never(run: Measurement, plan: Plan) -> Verdict:
     raise AssertionError("looked where the plan has no look")
 
 
-def watch_of(run: Run, budget_s: float | None, clock: list[float]) -> PlanWatch:
+def watch_of(run: Measurement, budget_s: float | None, clock: list[float]) -> PlanWatch:
     def now() -> float:
         return clock[0]
 

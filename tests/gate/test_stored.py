@@ -9,7 +9,7 @@ import pytest
 
 from harness.core.errors import UsageError
 from harness.gate import Outcome, judge_against_ratio, judge_run, judge_runs, load_ratios, ratios_json
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.stats import compare
 from harness.testing.frames import make_frame
 from harness.testing.runs import write_synthetic_run
@@ -23,8 +23,8 @@ META: dict[str, Any] = {
 }
 
 
-def run_of(frame: pd.DataFrame, meta: dict[str, Any] | None = None, name: str = "run") -> Run:
-    return Run(Path(name), META if meta is None else meta, frame, pd.DataFrame())
+def run_of(frame: pd.DataFrame, meta: dict[str, Any] | None = None, name: str = "run") -> Measurement:
+    return Measurement(Path(name), META if meta is None else meta, frame, pd.DataFrame())
 
 
 def test_an_arm_that_was_given_up_is_refused_however_fast_it_was() -> None:

@@ -7,17 +7,17 @@ from typing import Any
 from rich.console import Console
 
 from harness import report
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.testing.runs import write_synthetic_run
 
 TWO = ("chunkwise:pool=8", "layerwise:depth=4")
 
 
-def run_of(folder: Path, arms: tuple[str, ...] = TWO, **more: Any) -> Run:
+def run_of(folder: Path, arms: tuple[str, ...] = TWO, **more: Any) -> Measurement:
     return load(write_synthetic_run(folder, arms, **{"spans": False, **more}))
 
 
-def shown(run: Run) -> str:
+def shown(run: Measurement) -> str:
     """The terminal table with all white space as one blank: long warnings run over several lines."""
     console = Console(width=120, record=True, file=io.StringIO(), color_system=None, force_terminal=False)
     console.print(report.table(run))

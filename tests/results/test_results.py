@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import ResultsError, SchemaMismatch
-from harness.results import REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS, Run, RunWriter, load
+from harness.results import REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS, Measurement, RunWriter, load
 
 ROW: dict[str, object] = {
     "run": 0, "round": 0, "position": 3, "arm": "layerwise:depth=4,loops=2", "prompt": "p3", "prompt_tokens": 4224,
@@ -38,7 +38,7 @@ def rows(draw: st.DrawFn) -> dict[str, Any]:
     }
 
 
-def write(folder: Path, items: list[dict[str, Any]], spans: list[dict[str, Any]] | None = None, **meta: object) -> Run:
+def write(folder: Path, items: list[dict[str, Any]], spans: list[dict[str, Any]] | None = None, **meta: object) -> Measurement:
     writer = RunWriter(folder)
     writer.write_meta(meta)
     for item in items:

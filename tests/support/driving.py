@@ -13,7 +13,7 @@ from told import Told
 from harness.experiment.lanes.driver import BASE, HEAD, measure
 from harness.experiment.lanes.lane import Job
 from harness.experiment.settings import Experiment
-from harness.results import Run, load
+from harness.results import Measurement, load
 
 SCRIPT = Path(__file__).parent / "scripted_worker.py"
 ARM = "layerwise:depth=4"
@@ -41,12 +41,12 @@ class Bench:
     def store(self) -> str:
         return f"file://{self.home / 'kv'}"
 
-    def measure(self, base: Job, head: Job, patience_s: float = 20.0, **settings: Any) -> Run:
+    def measure(self, base: Job, head: Job, patience_s: float = 20.0, **settings: Any) -> Measurement:
         wanted = {"arms": [ARM], "pairs": 2, "store": self.store, **settings}
         measure([base, head], Experiment(**wanted), self.folder, "ttft ab", self.told, patience_s)
         return self.run()
 
-    def run(self) -> Run:
+    def run(self) -> Measurement:
         return load(self.folder)
 
 

@@ -22,7 +22,7 @@ from harness.experiment.settings import merge
 from harness.replay.in_process import EngineSettings
 from harness.replay.models import fingerprint
 from harness.replay.outcome import Outcome
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.stores.base import Store, open_store
 
 MODEL = "builtin:layers=2,hidden=64,intermediate=64,vocabulary=256"
@@ -235,12 +235,12 @@ class Lab:
         fast = {"dtype": "float32", "pairs": 3, "chunk_tokens": CHUNK, "correctness_prompts": 1}
         return settle(merge(small, fast, changes))
 
-    def measure(self, earlier: Earlier = NOTHING, **changes: Any) -> Run:
+    def measure(self, earlier: Earlier = NOTHING, **changes: Any) -> Measurement:
         """Carry it out and read back what is on disk."""
         self.last = measure(self.setting(**changes), self.folder, "ttft compare", Silent(), earlier)
         return self.run()
 
-    def run(self) -> Run:
+    def run(self) -> Measurement:
         return load(self.folder)
 
     def left(self) -> set[str]:

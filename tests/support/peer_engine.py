@@ -20,7 +20,7 @@ from harness.experiment.plan import Setting, settle
 from harness.experiment.settings import merge
 from harness.replay.in_process import EngineSettings
 from harness.replay.outcome import Outcome
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.stores.base import open_store
 
 SAVES_NOT = "lmcache.skip_save"
@@ -120,7 +120,7 @@ class PeerLab:
         wanted |= {"dtype": "float32", "pairs": 2, "chunk_tokens": CHUNK, "correctness_prompts": 1, **changes}
         return settle(merge(wanted))
 
-    def measure(self, arm: str, **changes: Any) -> Run:
+    def measure(self, arm: str, **changes: Any) -> Measurement:
         """A whole experiment, as the peer's own process carries it out."""
         measure(self.setting(arm, **changes), self.home / "run", "ttft compare", Silent())
         return load(self.home / "run")

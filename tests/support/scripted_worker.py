@@ -34,8 +34,8 @@ SHARED = {
     "correctness": {"status": "passed"},
 }
 HEADER = [
-    "run", "round", "position", "arm", "cache_state", "page_cache", "prompt", "prompt_tokens", "expected_hit_tokens", "hit_tokens",
-    "planned_s", "sent_s", "ttft_s", "output_digest", "kv_digest", "void", "error", "a_column_of_another_version",
+    "run", "round", "position", "arm", "cache_state", "page_cache", "prompt", "prompt_tokens", "expected_hit_tokens",
+    "hit_tokens", "planned_s", "sent_s", "ttft_s", "output_digest", "kv_digest", "void", "error", "a_column_of_another_version",
 ]  # fmt: skip
 
 

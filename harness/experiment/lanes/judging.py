@@ -6,13 +6,13 @@ from harness.experiment.lanes.combine import arm_of
 from harness.experiment.lanes.driver import BASE, HEAD
 from harness.gate import Outcome, Verdict, judge_run
 from harness.gate.calibration import Calibration
-from harness.results import Run
+from harness.results import Measurement
 
 GRAVEST_FIRST = (Outcome.FAIL, Outcome.REFUSED, Outcome.INCONCLUSIVE, Outcome.PASS)
 
 
 def judge(
-    run: Run,
+    run: Measurement,
     arms: Sequence[str],
     margins: Mapping[str, float],
     alpha: float,

@@ -10,7 +10,7 @@ from typing import Any
 
 from harness.core.text import printable
 from harness.gate.verdict import Outcome, Verdict
-from harness.results import Run
+from harness.results import Measurement
 
 SCHEMA = "1.0"
 """Major, minor; as for results."""
@@ -35,7 +35,9 @@ COMMITS = ("GITHUB_SHA", "CI_COMMIT_SHA")
 """Where GitHub Actions and GitLab CI name the commit."""
 
 
-def rows_of(verdict: Verdict, margins: Mapping[str, float], run: Run, label: str | None = None) -> list[dict[str, object]]:
+def rows_of(
+    verdict: Verdict, margins: Mapping[str, float], run: Measurement, label: str | None = None
+) -> list[dict[str, object]]:
     """A verdict as rows, keys are COLUMNS: one for each metric of ``margins``, also where nothing could be compared.
 
     ``run`` is the candidate's; ``label`` its commit, by default what the CI says.

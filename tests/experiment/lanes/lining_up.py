@@ -19,7 +19,7 @@ from harness.experiment.lanes.lane import Job
 from harness.experiment.lanes.peers import measure
 from harness.experiment.plan import Setting, settle
 from harness.experiment.settings import merge
-from harness.results import Run, load
+from harness.results import Measurement, load
 
 SCRIPT = Path(scripted_worker.__file__)
 MODEL = "builtin:layers=2,hidden=64,intermediate=64,vocabulary=256"
@@ -48,7 +48,7 @@ class Lineup:
         small = {"model": MODEL, "dtype": "float32", "workload": SHORT, "chunk_tokens": 16, "bounds": False, "pairs": 2}
         return settle(merge(small, {"arms": [OURS, FIRST, SECOND], "store": f"file://{self.home / 'kv'}", **changes}))
 
-    def measure(self, watch: Watch | None = None, patience_s: float = 20.0, **changes: Any) -> Run:
+    def measure(self, watch: Watch | None = None, patience_s: float = 20.0, **changes: Any) -> Measurement:
         """Carry it out; every peer has left something in its folder."""
         setting = self.setting(**changes)
         for place in self.places(setting):
@@ -62,7 +62,7 @@ class Lineup:
         found = lanes.parties(setting, self.folder, self.told, 1.0)
         return [place_of(setting, party.lane.folder).folder for party in found if party.peer]
 
-    def run(self) -> Run:
+    def run(self) -> Measurement:
         return load(self.folder)
 
     def left(self) -> list[Path]:

@@ -10,13 +10,13 @@ from harness.core.errors import StoreError
 from harness.experiment.hooks import Silent
 from harness.experiment.record import NOTHING
 from harness.experiment.sweep.sharing import SharedVllm, measure_sharing
-from harness.results import Run, load
+from harness.results import Measurement, load
 from harness.stores.base import Store
 
 __all__ = ["lab"]
 
 
-async def carry_out(lab: Lab, host: SharedVllm, store: Store, name: str, **changes: object) -> Run:
+async def carry_out(lab: Lab, host: SharedVllm, store: Store, name: str, **changes: object) -> Measurement:
     await measure_sharing(lab.setting(**changes), lab.home / name, "ttft sweep", Silent(), store, host, NOTHING)
     return load(lab.home / name)
 

@@ -1,4 +1,4 @@
-"""A run in memory."""
+"""A measurement in memory."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,8 +11,11 @@ from harness.results.schema import RUN_COLUMNS
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A run read back. ``requests`` and ``spans`` have exactly the columns and dtypes of schema.py."""
+class Measurement:
+    """A results folder read back: all runs of one measurement.
+
+    ``requests`` and ``spans`` have exactly the columns and dtypes of schema.py.
+    """
 
     path: Path
     meta: dict[str, Any]
