@@ -186,11 +186,11 @@ def test_another_schema_version_is_refused(
     writer.write_meta({"id": "x"})
     writer.close()
     file = tmp_path / "run" / "run.json"
-    file.write_text(file.read_text().replace('"schema": "1.', '"schema": "7.'))
+    file.write_text(file.read_text().replace('"schema": "2.', '"schema": "7.'))
     for command in (["report"], ["gate", "--candidate", "a", "--base", "b", "--max", "p50:5%"]):
         code, _, err = run(capsys, monkeypatch, *command, str(tmp_path / "run"))
         assert code == 2
-        assert "schema 7.1" in err and err.count("\n") == 1
+        assert "schema 7.0" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(("ratio", "code", "outcome"), [(1.0, 0, "PASS"), (1.5, 1, "FAIL")])

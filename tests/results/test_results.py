@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from harness.core.errors import ResultsError, SchemaMismatch
 from harness.results import REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS, Measurement, RunWriter, load
+from harness.results.side_tables import load_neighbours
 
 ROW: dict[str, object] = {
     "run": 0, "round": 0, "position": 3, "arm": "layerwise:depth=4,loops=2", "prompt": "p3", "prompt_tokens": 4224,
@@ -129,15 +130,27 @@ def with_schema(folder: Path, version: str) -> None:
     (folder / "run.json").write_text(json.dumps({"schema": version}))
 
 
-@pytest.mark.parametrize("version", ["0.9", "2.0", "12.1"])
+@pytest.mark.parametrize("version", ["0.9", "3.0", "12.1"])
 def test_another_major_schema_is_refused(tmp_path: Path, version: str) -> None:
     with_schema(tmp_path, version)
-    with pytest.raises(SchemaMismatch, match=rf"{tmp_path} was written with results schema {version}, this is 1\."):
+    with pytest.raises(SchemaMismatch, match=rf"{tmp_path} was written with results schema {version}, this is 2\."):
         load(tmp_path)
 
 
+def test_schema_1_is_read_by_the_names_of_today(tmp_path: Path) -> None:
+    with_schema(tmp_path, "1.1")
+    file = tmp_path / "requests.csv"
+    file.write_text(file.read_text().replace(",round,", ",pair,", 1))
+    (tmp_path / "run.json").write_text('{"schema": "1.1", "runs": [{"run": 0, "pair": 3, "arm": "a"}]}')
+    (tmp_path / "neighbours.csv").write_text("run,pair,arm,kind,stream,at_s,value_s\n0,3,a,decode,0,0.1,0.02\n")
+    measurement = load(tmp_path)
+    assert measurement.requests["round"].notna().all()
+    assert measurement.runs["round"].tolist() == [3]
+    assert load_neighbours(tmp_path)["round"].tolist() == [3]
+
+
 def test_a_newer_minor_schema_is_read_without_what_is_new(tmp_path: Path) -> None:
-    with_schema(tmp_path, "1.99")
+    with_schema(tmp_path, "2.99")
     file = tmp_path / "requests.csv"
     header, row = file.read_text().splitlines()
     file.write_text(f"{header},new\n{row},7\n")

@@ -30,8 +30,8 @@ package = next(iter(importlib.metadata.distributions(path=[home])))
 tops = {file.parts[0].removesuffix(".py") for file in package.files or () if file.suffix == ".py"}
 specs = {top: importlib.util.find_spec(top) for top in sorted(tops) if top.isidentifier()}
 where = {top: str(s.origin or next(iter(s.submodule_search_locations or []), "")) if s else "" for top, s in specs.items()}
-folder = importlib.util.find_spec("harness.experiment.lanes")
-worker = folder is not None and importlib.util.find_spec(sys.argv[1]) is not None
+parts = sys.argv[1].split(".")
+worker = all(importlib.util.find_spec(".".join(parts[: count + 1])) for count in range(len(parts)))  # the outermost first
 print(json.dumps({"home": home, "version": package.version, "where": where, "worker": worker}))
 """
 

@@ -12,7 +12,7 @@ from harness.experiment.lanes.side_rows import SideRows
 from harness.results import RunWriter, load
 from harness.results.side_tables import load_neighbours
 
-HEADER = "run,pair,position,arm,prompt,ttft_s,output_digest,kv_digest,void,error,of_another_version\n"
+HEADER = "run,round,position,arm,prompt,ttft_s,output_digest,kv_digest,void,error,of_another_version\n"
 
 
 def folder(path: Path, *rows: str, void: list[dict[str, object]] | None = None) -> Path:
@@ -106,7 +106,7 @@ def test_what_a_side_found_void_or_failed_stays_so_and_is_no_witness(tmp_path: P
 
 def test_neighbours_of_a_run_come_along(side: Path, tmp_path: Path) -> None:
     add(side, "3,1,0,a,p0,0.5,d,k,,,x\n")
-    (side / "neighbours.csv").write_text("run,pair,arm,kind,stream,at_s,value_s\n3,1,a,decode,0,0.1,0.02\n")
+    (side / "neighbours.csv").write_text("run,round,arm,kind,stream,at_s,value_s\n3,1,a,decode,0,0.1,0.02\n")
     writer, combined = combiner(tmp_path / "run")
     combined.take(SideRows(side), "base", 3, 7)
     writer.close()
