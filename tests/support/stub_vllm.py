@@ -144,8 +144,8 @@ class StubVllm:
             together = [list(outcome.tokens)] if fault == "one event" else [[token] for token in outcome.tokens]
             metrics = {"queue_time_ms": 0.0, "time_to_first_token_ms": 5.0, "generation_time_ms": 45.0}
             told = {"metrics": metrics} if len(self.bodies) % 2 else {}  # a plain server does not say
-            last = event({"choices": [], **told}) + b"data: [DONE]\n\n"
-            await answer.write(b"".join(event({"choices": [{"token_ids": some}]}) for some in together) + last)
+            end = event({"choices": [], **told}) + b"data: [DONE]\n\n"
+            await answer.write(b"".join(event({"choices": [{"token_ids": some}]}) for some in together) + end)
             return
         for number, token in enumerate(outcome.tokens):
             if number == 1 and fault == "stall":
