@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 
 from harness.core.chunks import SKIP, LoadRequest
@@ -42,25 +41,25 @@ class Chunkwise(Engine):
 
     def __init__(self, store: Store, cache: PagedKV, options: ChunkwiseOptions, recorder: Recorder) -> None:
         super().__init__(store, cache, options, recorder)
-        self._fetcher = Fetcher(store, cache, recorder, staged=options.staged, verify=options.verify)
         self._batch = options.batch
         self._executor: ThreadPoolExecutor | None = None
         if options.pool != 0:
             workers = None if options.pool == "default" else options.pool
             self._executor = ThreadPoolExecutor(workers, thread_name_prefix="chunkwise")
+        at_once = cache.geometry.layers * options.batch * (self._executor._max_workers if self._executor else 1)
+        self._fetcher = Fetcher(store, cache, recorder, staged=options.staged, verify=options.verify, layers_at_once=at_once)
         self._failed: set[int] = set()
 
     def begin_load(self, batch: Sequence[LoadRequest]) -> None:
         """Fetch everything; the time this takes is the step's stall."""
         start = time.perf_counter()
-        self._fetcher.begin_step()
+        self._fetcher.begin_step(batch)
         calls = [call for request in batch for call in self._calls(request)]
         self._failed.clear()
         for failed in self._fetch(calls):
             for piece in failed:
                 self._failed.update(block for block in self._fetcher.blocks(piece) if block != SKIP)
-        if self._fetcher.stream is not None:
-            torch.cuda.current_stream(self.cache.device).wait_stream(self._fetcher.stream)
+        self._fetcher.hold_forward(self._fetcher.copies())
         self.recorder.add(Span("wait", -1, start, time.perf_counter()))
 
     def _fetch(self, calls: Sequence[list[Piece]]) -> list[list[Piece]]:

@@ -8,12 +8,12 @@ import threading
 import time
 from collections.abc import Sequence
 
-import torch
 from pydantic import Field, model_validator
 
 from harness.core.chunks import SKIP, LoadRequest
 from harness.core.spans import Recorder, Span
 from harness.engines.base import Engine, EngineOptions
+from harness.engines.device import Event
 from harness.engines.fetch import Fetcher, Piece
 from harness.engines.paged import PagedKV
 from harness.engines.readers import CallNumbers, LoopReaders, ThreadReaders
@@ -47,12 +47,13 @@ class Layerwise(Engine):
 
     def __init__(self, store: Store, cache: PagedKV, options: LayerwiseOptions, recorder: Recorder) -> None:
         super().__init__(store, cache, options, recorder)
-        self._fetcher = Fetcher(store, cache, recorder, staged=options.staged, verify=options.verify)
         self._depth, self._width, self._batch = options.depth, options.layers_per_fetch, options.batch
+        at_once = options.readers * options.batch * min(self._width, cache.geometry.layers)
+        self._fetcher = Fetcher(store, cache, recorder, staged=options.staged, verify=options.verify, layers_at_once=at_once)
         self._groups = -(-cache.geometry.layers // self._width)
         self._calls: list[tuple[LoadRequest, int, int]] = []
         self._remaining = [0] * self._groups
-        self._events: list[torch.cuda.Event | None] = [None] * self._groups
+        self._events: list[Event | None] = [None] * self._groups
         self._failed: set[tuple[LoadRequest, int]] = set()
         self._crash: BaseException | None = None
         self._numbers = CallNumbers()
@@ -75,7 +76,7 @@ class Layerwise(Engine):
         self._remaining = [len(self._calls)] * self._groups
         self._events = [None] * self._groups
         self._failed.clear()
-        self._fetcher.begin_step()
+        self._fetcher.begin_step(batch)
         self._numbers.restart(self._limit(0))
 
     def _limit(self, layer: int) -> int:
@@ -113,8 +114,8 @@ class Layerwise(Engine):
     def _done(self, group: int, failed: Sequence[Piece]) -> None:
         with self._arrived:
             # Before the countdown, which the forward reads without the lock.
-            if self._remaining[group] == 1 and self._fetcher.stream is not None:
-                self._events[group] = self._fetcher.stream.record_event()
+            if self._remaining[group] == 1:
+                self._events[group] = self._fetcher.copies()
             self._count_down(group, failed)
 
     def _count_down(self, group: int, failed: Sequence[Piece]) -> None:
@@ -134,7 +135,7 @@ class Layerwise(Engine):
         self._raise_crash()
         event = self._events[group]
         if event is not None and layer == group * self._width:
-            torch.cuda.current_stream(self.cache.device).wait_event(event)
+            self._fetcher.hold_forward(event)
 
     def _wait_group(self, group: int, layer: int) -> None:
         if self._remaining[group]:
@@ -155,8 +156,7 @@ class Layerwise(Engine):
         if not self._calls:
             return frozenset()
         self._finish_calls()
-        if self._fetcher.stream is not None:
-            torch.cuda.current_stream(self.cache.device).wait_stream(self._fetcher.stream)
+        self._fetcher.hold_forward(self._fetcher.copies())
         self._raise_crash()
         return frozenset(
             block

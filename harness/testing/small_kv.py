@@ -65,6 +65,15 @@ def chunk_object(geometry: KVGeometry, key: ChunkKey) -> bytes:
     return header + b"".join(data + bytes(layout.padding) for data in layers)
 
 
+def bytes_of(layer: torch.Tensor, blocks: int) -> list[bytes]:
+    """What stands in each of a layer's ``blocks`` blocks, in the order in which it lies in memory."""
+    inside = layer.unflatten(0, (blocks, -1))
+    order = sorted(range(1, inside.dim()), key=lambda i: -inside.stride(i) if inside.shape[i] > 1 else 1)
+    data = inside.permute(0, *order).contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes()
+    size = len(data) // blocks
+    return [data[block * size : (block + 1) * size] for block in range(blocks)]
+
+
 @dataclass
 class SmallKV:
     """A cache and a store, and the bytes that each block of each layer has to hold."""
@@ -79,10 +88,10 @@ class SmallKV:
         self.wanted = [self.contents(layer) for layer in range(self.cache.geometry.layers)]
 
     def contents(self, layer: int) -> list[bytes]:
-        """What stands in each block of a layer now, read from the tensors themselves."""
-        size = self.cache.geometry.block_bytes
-        data = self.cache.layers[layer].cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        return [data[block * size : (block + 1) * size] for block in range(self.cache.blocks)]
+        """What stands in each block of a layer once the forward has come so far, read from the tensors themselves."""
+        cache = self.cache
+        cache.port.record(cache.port.current()).synchronize()
+        return bytes_of(cache.layers[layer], cache.blocks)
 
     def put(self, *names: str) -> tuple[ChunkKey, ...]:
         """Store the chunks of these names, and return their keys."""
