@@ -11,6 +11,7 @@ from harness.core.chunks import SKIP, ChunkKey, KVGeometry, Layout, LoadRequest,
 from harness.engines.base import Engine
 from harness.engines.paged import PagedKV
 from harness.stores.base import Store
+from harness.testing.late_device import LateDevice
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,17 @@ class Shape:
     interleaved: bool = False
 
     def build(self, device: str = "cpu") -> PagedKV:
-        """The cache, filled with the same random bytes each time."""
+        """The cache, filled with the same random bytes each time; on ``late`` a fake device (late_device.py)."""
+        port = LateDevice() if device == "late" else None
+        place = "cpu" if device == "late" else device
         shape = (self.layers, self.blocks, self.heads, self.block_tokens, self.width)
         size = self.dtype.itemsize * int(np.prod(shape))
         everything = torch.frombuffer(bytearray(np.random.default_rng(0).bytes(size)), dtype=self.dtype)
         if self.interleaved:
-            layers = everything.view(shape[1], shape[0], *shape[2:]).to(device).unbind(1)
+            layers = everything.view(shape[1], shape[0], *shape[2:]).to(place).unbind(1)
         else:
-            layers = everything.view(shape).to(device).unbind(0)
-        return PagedKV(layers, self.chunk_blocks, self.block_tokens)
+            layers = everything.view(shape).to(place).unbind(0)
+        return PagedKV(layers, self.chunk_blocks, self.block_tokens, port=port)
 
 
 WHOLE_PAGES = Shape(interleaved=True)
