@@ -103,9 +103,13 @@ class HostDevice:
 
     def copy_in(self, rows: Rows, table: Table, stream: Stream) -> None:
         """Queue one copy from host memory into blocks. ``table.memory`` stays as it is until the copy is done."""
+        skips = bool((table.blocks == SKIP).any())
         for memory, layer, blocks in _pieces(rows, table):
-            keep = blocks != SKIP
-            layer[blocks[keep]] = memory[keep]
+            if skips:
+                keep = blocks != SKIP
+                layer[blocks[keep]] = memory[keep]
+            else:
+                layer[blocks] = memory
 
     def copy_out(self, rows: Rows, table: Table, stream: Stream) -> None:
         """Queue one copy from blocks, none of them SKIP, into host memory."""

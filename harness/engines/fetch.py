@@ -82,8 +82,7 @@ class Fetcher:
         self._port.wait(self._stream, forward)
         if not self.staged and self.cache.memory == "device":
             self._free = forward
-        per = self.cache.geometry.chunk_blocks
-        self._blocks = {id(item): (item, np.array(item.blocks, np.int64).reshape(-1, per)) for item in batch}
+        self._blocks = {id(item): (item, self._ids(item)) for item in batch if self.staged or self.verify}
 
     def copies(self) -> Event:
         """An event after all copies of this fetcher so far."""
@@ -247,15 +246,18 @@ class Fetcher:
 
     def _copy(self, staged: Sequence[tuple[Piece, _Landing]], ring: Ring) -> None:
         """One copy for all of a call."""
+        request = staged[0][0].request
+        known = self._blocks.get(id(request))
+        blocks = known[1] if known is not None else self._ids(request)
+        counts = [piece.count for piece, _ in staged]
         slots = np.array([slot for _, landing in staged for slot in landing.slots], np.int64)
         layers = np.array([layer for piece, _ in staged for layer in range(piece.first, piece.first + piece.count)], np.int64)
-        blocks = np.stack([self._block_ids(piece) for piece, _ in staged])
-        counts = [piece.count for piece, _ in staged]
-        self.cache.copy_in(Table(ring.memory, slots * ring.slot_bytes, layers, blocks.repeat(counts, axis=0)), self._stream)
+        chunks = np.array([piece.index for piece, _ in staged]).repeat(counts)
+        self.cache.copy_in(Table(ring.memory, slots * ring.slot_bytes, layers, blocks[chunks]), self._stream)
 
-    def _block_ids(self, piece: Piece) -> Numbers:
-        known = self._blocks.get(id(piece.request))
-        return known[1][piece.index] if known is not None else np.array(self.blocks(piece), np.int64)
+    def _ids(self, request: LoadRequest) -> Numbers:
+        """Blocks of a request, a row per chunk."""
+        return np.array(request.blocks, np.int64).reshape(-1, self.cache.geometry.chunk_blocks)
 
 
 def _failures(error: StoreError, count: int) -> dict[int, StoreError]:
