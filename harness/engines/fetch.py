@@ -5,13 +5,15 @@ targets of the read (no copy); elsewhere pieces land in slots of the rank's ring
 """
 
 import asyncio
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
+from pydantic import Field
 
 from harness.core.chunks import SKIP, ChunkKey, Layout, LoadRequest, check_header, check_layer
 from harness.core.errors import ReadFailures, StoreError
@@ -20,6 +22,12 @@ from harness.engines.device import Event, Numbers, Table
 from harness.engines.paged import PagedKV
 from harness.engines.ring import Ring
 from harness.stores.base import Read, Store
+
+DeadlineMs = Annotated[
+    int,
+    Field(ge=1, le=3_600_000, description="milliseconds for a load as a whole; what has not arrived by then counts as a miss"),
+]
+"""The option of every engine that loads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,10 +53,19 @@ class Fetcher:
     """Moves pieces. Thread-safe."""
 
     def __init__(
-        self, store: Store, cache: PagedKV, recorder: Recorder, *, staged: bool, verify: bool, layers_at_once: int = 1
+        self,
+        store: Store,
+        cache: PagedKV,
+        recorder: Recorder,
+        *,
+        staged: bool,
+        verify: bool,
+        layers_at_once: int = 1,
+        deadline_s: float = math.inf,
     ) -> None:
         """``staged`` forces the general path; ``verify`` checks the layers' checksums (headers are always checked).
-        ``layers_at_once``: layers of chunks that all calls under way together may fetch."""
+        ``layers_at_once``: layers of chunks that all calls under way together may fetch. ``deadline_s``: for all reads of a
+        step, from its beginning; what is not read by then has failed."""
         self.store = store
         self.cache = cache
         self.recorder = recorder
@@ -59,6 +76,8 @@ class Fetcher:
         self._stream = cache.port.stream()
         # A store fills a device's memory without regard to the order of its streams, so its reads wait for this on the host.
         self._free: Event | None = None
+        self._deadline_s = deadline_s
+        self._deadline = math.inf
         self._scratch: Any = None
         self._headers: deque[bytearray] = deque()
         self._blocks: dict[int, tuple[LoadRequest, Numbers]] = {}
@@ -78,6 +97,7 @@ class Fetcher:
 
     def begin_step(self, batch: Sequence[LoadRequest] = ()) -> None:
         """Copies and reads of this step come after all work queued so far, which may still read the blocks."""
+        self._deadline = time.monotonic() + self._deadline_s
         forward = self._port.record(self._port.current())
         self._port.wait(self._stream, forward)
         if not self.staged and self.cache.memory == "device":
@@ -169,7 +189,7 @@ class Fetcher:
             else:
                 out.extend(self._direct_targets(piece))
             offset = 0 if header is not None else self.layout.offset(piece.first)
-            landings.append(_Landing(Read(piece.request.chunks[piece.index], offset, tuple(out)), header, own))
+            landings.append(_Landing(Read(piece.request.chunks[piece.index], offset, tuple(out), self._deadline), header, own))
         return landings
 
     def _direct_targets(self, piece: Piece) -> list[memoryview]:
@@ -232,7 +252,7 @@ class Fetcher:
         header = landing.header
         if header is None:
             header = bytearray(self.layout.header_bytes)
-            self.store.read([Read(key, 0, (memoryview(header),))])
+            self.store.read([Read(key, 0, (memoryview(header),), self._deadline)])
         checksums = check_header(self.layout, key, header)
         geometry = self.layout.geometry
         data = landing.read.out[1:] if landing.header is not None else landing.read.out

@@ -85,7 +85,7 @@ MUTATIONS = {
         Layerwise, "wait_layer", "self._fetcher.hold_forward(event)", "pass", "layerwise:readers=1"
     ),
     "the forward waits for the first group only": Mutation(
-        Layerwise, "wait_layer", "layer == group * self._width", "layer == 0", "layerwise:depth=6,readers=3"
+        Layerwise, "wait_layer", "layer == self._firsts[group]", "layer == 0", "layerwise:depth=6,readers=3"
     ),
     "a layer's event is recorded after its first call": Mutation(
         Layerwise, "_done", "self._remaining[group] == 1", "self._events[group] is None", "layerwise:readers=1"
@@ -112,7 +112,7 @@ def test_a_mistake_is_found(store: Store, name: str, monkeypatch: pytest.MonkeyP
     scope: dict[str, Any] = {}
     exec(source.replace(mutation.old, mutation.new), function.__globals__, scope)
     monkeypatch.setattr(mutation.owner, mutation.method, scope[mutation.method])
-    assert any(_is_found(mutation, store, seed) for seed in range(40))
+    assert any(_is_found(mutation, store, seed) for seed in range(200))
 
 
 def _is_found(mutation: Mutation, store: Store, seed: int) -> bool:
