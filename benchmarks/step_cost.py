@@ -48,7 +48,7 @@ def decode_step(running: Any) -> Any:
     return SimpleNamespace(scheduled_new_reqs=[], scheduled_cached_reqs=cached, num_scheduled_tokens={running.request_id: 1})
 
 
-def timed(work: Callable[[int], None], repeat: int) -> list[float]:
+def timed(work: Callable[[int], object], repeat: int) -> list[float]:
     seconds = []
     for number in range(repeat):
         begin = time.perf_counter()

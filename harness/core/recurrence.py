@@ -108,17 +108,23 @@ def equal_groups(size: int, layers: int) -> tuple[int, ...]:
     return tuple(_batches(layers, size))
 
 
-def groups_of(text: str, layers: int) -> tuple[int, ...]:
-    """``6`` (groups of 6 layers) or ``2+4+6`` as sizes of groups of a model of ``layers`` layers.
-
-    Raises UsageError for anything else, and where they don't add up to the layers.
-    """
+def sizes_of(text: str) -> tuple[int, ...]:
+    """``6`` or ``2+4+6`` as numbers. Raises UsageError for anything else."""
     try:
         sizes = tuple(int(part) for part in text.split("+"))
     except ValueError:
         sizes = ()
     if not sizes or min(sizes) < 1:
         raise UsageError(f"groups={text} is no number of layers; write 6 for groups of 6 layers, 2+4+6 for unequal ones, or auto")
+    return sizes
+
+
+def groups_of(text: str, layers: int) -> tuple[int, ...]:
+    """``6`` (groups of 6 layers) or ``2+4+6`` as sizes of groups of a model of ``layers`` layers.
+
+    Raises UsageError for anything else, and where they don't add up to the layers.
+    """
+    sizes = sizes_of(text)
     if len(sizes) == 1:
         return equal_groups(sizes[0], layers)
     if sum(sizes) != layers:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from harness.core.errors import UsageError
-from harness.core.recurrence import Link, Step, best_groups, groups_of
+from harness.core.recurrence import Link, Step, best_groups, sizes_of
 
 AUTO = "auto"
 
@@ -18,8 +18,8 @@ def check_groups(text: str) -> str:
     """``text`` where some model could have such groups. Raises ValueError."""
     if text and text != AUTO:
         try:
-            groups_of(text, sum(map(int, text.split("+"))) if "+" in text else 1)
-        except (UsageError, ValueError) as error:
+            sizes_of(text)
+        except UsageError as error:
             raise ValueError(str(error)) from None
     return text
 

@@ -4,6 +4,7 @@ import ctypes
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from random import Random
 
 import torch
@@ -18,7 +19,7 @@ class _Stream:
     """Work in the order in which it was queued; an entry that waits for an event holds up those behind it."""
 
     def __init__(self) -> None:
-        self.queue: deque[Callable[[], None] | LateEvent] = deque()
+        self.queue: deque[Callable[[], object] | LateEvent] = deque()
 
 
 class LateEvent:
@@ -74,7 +75,7 @@ class LateDevice(HostDevice):
         with self._lock:
             stream.queue.append(event)
 
-    def work(self, stream: Stream, what: Callable[[], None]) -> None:
+    def work(self, stream: Stream, what: Callable[[], object]) -> None:
         """Queue anything: a test's forward, for one."""
         with self._lock:
             stream.queue.append(what)
@@ -99,8 +100,7 @@ class LateDevice(HostDevice):
             assert _inside(to, size, layers if into_cache else memory), "a copy to memory that it was not given"
             assert _inside(source, size, memory if into_cache else layers), "a copy from memory that it was not given"
         for to, source, size in self._random.sample(runs, len(runs)):
-            # ``table`` keeps the memory alive as long as the copy is queued.
-            self.work(stream, lambda to=to, source=source, size=size, _=table: ctypes.memmove(to, source, size))  # type: ignore[misc]
+            self.work(stream, partial(_move, to, source, size, table))
 
     def ask(self, event: LateEvent) -> bool:
         """Whether ``event`` has come to pass, after up to two more steps."""
@@ -136,6 +136,11 @@ class LateDevice(HostDevice):
         assert not isinstance(entry, LateEvent)
         entry()
         return True
+
+
+def _move(to: int, source: int, size: int, _: Table) -> None:
+    """``_`` keeps the memory alive as long as the copy is queued."""
+    ctypes.memmove(to, source, size)
 
 
 def _bounds(memory: torch.Tensor) -> tuple[int, int]:

@@ -48,7 +48,8 @@ class Cache:
         strides = compute_layout_strides(spec, self.blocks, self.layers, layout)
         names = [f"layer {number}" for number in range(self.layers)]
         tensor = KVCacheTensor(size=size, layers=names, layer_stride=strides[0], block_stride=strides[1])
-        return create_kv_cache_views(raw, spec, self.blocks, layout, tensor, self.kernel_block or None)
+        views: list[torch.Tensor] = create_kv_cache_views(raw, spec, self.blocks, layout, tensor, self.kernel_block or None)
+        return views
 
     def build(self) -> PagedKV:
         return PagedKV(self.views(), 2, self.block_tokens, self.blocks)
