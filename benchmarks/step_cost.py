@@ -18,9 +18,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import torch
 
+from harness.connector.saving import Saver
 from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import parse_settings
-from harness.connector.step import Step
+from harness.connector.step import Save, Step
 from harness.connector.worker_side import WorkerSide
 from harness.core.chunks import ChunkKey, LoadRequest, chain, root
 from harness.core.spans import Recorder, Trace
@@ -162,6 +163,23 @@ def a_layer_of(blocks: int, per: int, repeat: int) -> None:
     print(f"host memory allocated in {repeat} such loads: {port.allocations - allocated} times; wanted: 0")
 
 
+def a_miss(repeat: int) -> None:
+    """What a step waits for the saves of 2,048 tokens: 8 chunks of 12 MiB, to files."""
+    for threads in (0, 2):
+        with tempfile.TemporaryDirectory(prefix="ttft-save-") as folder:
+            cache = PagedKV([torch.ones(16, 8, 128, 128, dtype=torch.bfloat16) for _ in range(LAYERS)], 2, 128)
+            saver = Saver(open_store(f"file://{folder}"), cache, 0, 1, lambda note: None, threads)
+            seconds = []
+            for number in range(repeat):
+                saves = [Save("r", ChunkKey(f"{8 * number + i:032x}"), (2 * i, 2 * i + 1)) for i in range(8)]
+                begin = time.perf_counter()
+                saver.save(saves)
+                seconds.append(time.perf_counter() - begin)
+                saver.settle(60)
+            saver.close()
+        show(f"saves of 8 chunks of 12 MiB, save_threads={threads}", seconds, 1000 if threads else None)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--repeat", type=int, default=2000)
@@ -177,6 +195,7 @@ def main() -> None:
         show(f"lookup of {CHUNKS} chunks on the file store", lookups(scheduler, store, min(options.repeat, 500)), 2000)
         worker.close()
     a_layer_of(2048, 16, min(options.repeat, 100))
+    a_miss(min(options.repeat, 7))
 
 
 if __name__ == "__main__":
