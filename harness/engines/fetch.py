@@ -145,9 +145,8 @@ class Fetcher:
     async def _afetch(self, pieces: Sequence[Piece]) -> list[Piece]:
         run = asyncio.get_running_loop().run_in_executor
         ring, need = self.cache.ring(), self._slots_for(pieces)
-        slots: list[int] = []
-        if need:
-            slots = ring.take_now(need) or await run(None, ring.take, need)
+        now = ring.take_now(need) if need else []
+        slots = now if now is not None else await run(None, ring.take, need)
         try:
             landings = self._land(pieces, ring, slots)
             if self._free is not None and not self._free.query():
