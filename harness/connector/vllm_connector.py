@@ -75,7 +75,9 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         """Open the store and the engines over vLLM's caches."""
         parallel = self._vllm_config.parallel_config
         self._layer_numbers = {name: number for number, name in enumerate(kv_caches)}
-        cache = PagedKV(list(kv_caches.values()), self._geometry.chunk_blocks, self._block_tokens)
+        cache = PagedKV(
+            list(kv_caches.values()), self._geometry.chunk_blocks, self._block_tokens, self._kv_cache_config.num_blocks
+        )
         if cache.geometry != self._geometry:
             raise SetupError(
                 f"vLLM's KV cache is {cache.geometry}, its configuration says {self._geometry}; this build is not supported"
@@ -92,13 +94,16 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         }
         trace.write(start)
         self._worker = WorkerSide(
-            self._arms, in_layout(store, start), cache, trace, parallel.rank, parallel.world_size, on_any_rank=_on_any_rank
-        )
+            self._arms, in_layout(store, start), cache, trace, parallel.rank, parallel.world_size,
+            on_any_rank=_on_any_rank, save_threads=self._settings.save_threads,
+        )  # fmt: skip
 
     def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:
         """Keep the step; an idle one costs nothing afterwards."""
         super().bind_connector_metadata(connector_metadata)
         self._step = connector_metadata.step if isinstance(connector_metadata, StepMetadata) else None
+        if self._worker is not None and self._step is not None:
+            self._worker.release(self._step.fresh)
 
     def start_load_kv(self, forward_context: "ForwardContext", **kwargs: Any) -> None:
         """Begin the loads. In steps without any this comes after the forward and does nothing."""
