@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("vllm.ttft")
 
+LONGEST_MESSAGE = 500
+"""Characters of an error's text in the log."""
+
 
 class SchedulerSide:
     """Answers vLLM's scheduler and plans what the workers do."""
@@ -46,12 +49,20 @@ class SchedulerSide:
         """Tokens beyond ``computed_tokens`` that the arm grants as a hit. Asks the store once a request."""
         tracked = self._tracked.get(request.request_id)
         if tracked is None:
-            tracked = self._tracked[request.request_id] = self._look_up(request)
+            tracked = self._tracked[request.request_id] = self._known(request)
         hit = tracked.hit * self._chunk
         if hit <= computed_tokens:
             return 0
         tracked.skip_tokens = computed_tokens
         return hit - computed_tokens
+
+    def _known(self, request: "Request") -> Tracked:
+        """Its lookup. Whatever a request holds, an error here would end vLLM's engine and every other request with it."""
+        try:
+            return self._look_up(request)
+        except Exception as error:  # noqa: BLE001  see above: clients choose token ids, salts and parameters
+            logger.error("request %s is computed without the store: %s", request.request_id, short(error))
+            return Tracked(RequestParams(arm=next(iter(self._arms))), [], may_save=False)
 
     def _look_up(self, request: "Request") -> Tracked:
         params = self._params(request)
@@ -79,7 +90,7 @@ class SchedulerSide:
             return parse_params(request.kv_transfer_params, self._arms)
         except UsageError as error:
             # A request must not take the server down: it is served without a hit, and says why.
-            logger.error("request %s is computed without the store: %s", request.request_id, error)
+            logger.error("request %s is computed without the store: %s", request.request_id, short(error))
             return RequestParams(arm=next(iter(self._arms)), max_hit_tokens=0, save=False)
 
     def _root(self, params: RequestParams, salt: str | None) -> bytes:
@@ -152,6 +163,12 @@ class SchedulerSide:
         # Also after a proof, since a rank may still keep a record: a load that failed on another rank is never proven.
         if tracked is not None and tracked.params.label and tracked.hit:
             self._forget.append(request.request_id)
+
+
+def short(error: Exception) -> str:
+    """Its message on one line of bounded length: it may repeat what a client sent."""
+    text = " ".join(str(error)[:LONGEST_MESSAGE].split())
+    return f"{type(error).__name__}: {text}"
 
 
 def _tokens_tell_all(request: "Request") -> bool:
