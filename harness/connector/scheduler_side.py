@@ -33,8 +33,14 @@ class SchedulerSide:
         identity: Mapping[str, object],
         chunk_blocks: int,
         world: int,
+        window: int = 0,
+        proof_steps: int = 1,
     ) -> None:
-        """``identity`` is all but the namespace of what goes into the root of the keys."""
+        """``identity`` is what goes into the root of the keys, but for the namespace and what only workers know.
+
+        ``window``: tokens that vLLM keeps of a request; 0: all. ``proof_steps``: steps after a load until its tokens have
+        left for sure: 1, or 2 where vLLM begins a step before it hands out the tokens of the one before.
+        """
         self._settings = settings
         self._arms = arms
         self._store = store
@@ -42,8 +48,14 @@ class SchedulerSide:
         self._chunk = settings.chunk_tokens
         self._chunk_blocks = chunk_blocks
         self._world = world
+        self._window = window
+        self._proof_steps = proof_steps
         self._tracked: dict[str, Tracked] = {}
         self._forget: list[str] = []
+
+    def know(self, more: Mapping[str, object]) -> None:
+        """What the workers tell that belongs in the root of the keys too. Before the first request."""
+        self._identity |= more
 
     def matched_tokens(self, request: "Request", computed_tokens: int) -> int:
         """Tokens beyond ``computed_tokens`` that the arm grants as a hit. Asks the store once a request."""
@@ -75,7 +87,7 @@ class SchedulerSide:
         if not (save or arm.engine.grants_hits) or not _tokens_tell_all(request):
             return Tracked(params, [], may_save=False)
         keys = chain(self._root(params, request.cache_salt), prompt, self._chunk)
-        tracked = Tracked(params, keys, stored=0 if save else len(keys), may_save=save)
+        tracked = Tracked(params, keys, stored=0 if save else len(keys), may_save=save, window=self._window)
         if arm.engine.grants_hits:
             limit = hit_limit(len(prompt), self._chunk)
             if params.max_hit_tokens is not None:
@@ -122,7 +134,7 @@ class SchedulerSide:
             tracked = self._tracked.get(new.req_id)
             if tracked is not None:
                 tracked.begin(new.block_ids[0])
-                self._extend(step, new.req_id, tracked, new.num_computed_tokens + output.num_scheduled_tokens[new.req_id])
+                self._extend(step, new.req_id, tracked, new.num_computed_tokens, output.num_scheduled_tokens[new.req_id])
         cached = output.scheduled_cached_reqs
         for position, request_id in enumerate(cached.req_ids):
             tracked = self._tracked.get(request_id)
@@ -133,24 +145,26 @@ class SchedulerSide:
                 tracked.begin(blocks[0] if blocks else [])
             elif blocks:
                 tracked.blocks.extend(blocks[0])
-            computed = cached.num_computed_tokens[position] + output.num_scheduled_tokens[request_id]
-            self._extend(step, request_id, tracked, computed)
+            scheduled = output.num_scheduled_tokens[request_id]
+            self._extend(step, request_id, tracked, cached.num_computed_tokens[position], scheduled)
         return step
 
-    def _extend(self, step: Step, request_id: str, tracked: Tracked, computed_tokens: int) -> None:
-        """Add one request's work to the step."""
+    def _extend(self, step: Step, request_id: str, tracked: Tracked, computed: int, scheduled: int) -> None:
+        """Add one request's work to the step, before which ``computed`` tokens are in the cache."""
         label = tracked.params.label
         if label and tracked.lookup_s is not None and not tracked.noted:
             step.notes.append(Note(label, *tracked.lookup_s, tracked.hit * self._chunk))
             tracked.noted = True
-        if tracked.proof_due:
+        if tracked.proof_due == 1:
             step.prove.append(request_id)
-            tracked.proof_due = False
+            if freed := tracked.freed(computed, self._chunk // self._chunk_blocks):
+                step.freed[request_id] = freed - tracked.loaded_from * self._chunk_blocks
+        tracked.proof_due = max(0, tracked.proof_due - 1)
         if tracked.load_pending:
             step.loads.append(Load(tracked.params.arm, tracked.load(request_id, self._chunk, self._chunk_blocks), label))
             tracked.load_pending = False
-            tracked.proof_due = bool(label)
-        step.saves.extend(tracked.saves(request_id, computed_tokens, self._chunk, self._chunk_blocks))
+            tracked.proof_due = self._proof_steps if label else 0
+        step.saves.extend(tracked.saves(request_id, computed, computed + scheduled, self._chunk, self._chunk_blocks))
 
     def load_errors(self, invalid: set[int]) -> None:
         """Blocks that the workers could not fill."""

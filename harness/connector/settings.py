@@ -74,7 +74,8 @@ def _from_environment(name: str) -> str:
 def parse_params(params: Mapping[str, Any] | None, arms: Mapping[str, Arm]) -> RequestParams:
     """One request's parameters, its arm filled in. Raises UsageError."""
     if params is not None and not isinstance(params, Mapping):
-        raise UsageError(f"kv_transfer_params of type {type(params).__name__} is not an object; write for instance {{'arm': '{next(iter(arms))}'}}")
+        kind, arm = type(params).__name__, next(iter(arms))
+        raise UsageError(f"kv_transfer_params of type {kind} is not an object; write for instance {{'arm': '{arm}'}}")
     ours = {key: value for key, value in (params or {}).items() if key in RequestParams.model_fields}
     parsed = parse_options(RequestParams, ours, "kv_transfer_params")
     arm = parsed.arm or next(iter(arms))

@@ -114,6 +114,13 @@ class Session:
         keys = chain(self._roots[namespace], tokens, self.chunk_tokens)
         return [for_rank(key, rank, world) for key in keys for rank in range(world)]
 
+    def behind_window(self, tokens: Sequence[int], hit: int, namespace: str) -> list[ChunkKey]:
+        """Keys of the first chunks of a hit that vLLM has freed, in whole or in part, when the prompt is computed."""
+        window = int(self.trace.start.get("window", 0))
+        block = int(self.trace.start["geometry"]["block_tokens"]) if window else 1
+        freed = max(0, len(tokens) - window + 1) // block * block if window else 0
+        return self.keys(tokens[: min(hit, -(-freed // self.chunk_tokens) * self.chunk_tokens)], namespace)
+
     def head(self, tokens: Sequence[int], hit: int) -> Sequence[int]:
         """What has to be computed and saved once so that ``tokens`` hit ``hit``."""
         return tokens[:hit]

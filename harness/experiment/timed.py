@@ -137,7 +137,7 @@ class TimedRuns:
         outcome = await self._session.send(
             planned.arm, prompt.tokens, prompt.output_tokens, namespace, hit=hit, save=self._natural, label=label
         )
-        row = self._row(planned, position, outcome, hit, label, self._session.keys(prompt.tokens[:hit], namespace))
+        row = self._row(planned, position, outcome, hit, label, namespace)
         row |= {"page_cache": page_cache, "planned_s": planned_s, "sent_s": outcome.sent_s - start}
         self._writer.append(row)
         reason = row["void"] or row["error"]
@@ -148,7 +148,7 @@ class TimedRuns:
         return outcome.sent_s - start - planned_s, ttft_s
 
     def _row(
-        self, planned: PlannedRun, position: int, outcome: Outcome, hit: int, label: str, keys: Sequence[str]
+        self, planned: PlannedRun, position: int, outcome: Outcome, hit: int, label: str, namespace: str
     ) -> dict[str, object]:
         prompt = self._prompts[position]
         engine = self._arms[planned.arm].engine
@@ -157,8 +157,10 @@ class TimedRuns:
         lookup, loads = trace.lookup(label), trace.loads(label)
         self._writer.append_spans(rows.span_rows(planned.run, prompt.id, lookup, loads))
         digest = proofs.tokens_digest(outcome.tokens)
+        keys = self._session.keys(prompt.tokens[:hit], namespace)
+        behind = self._session.behind_window(prompt.tokens, hit, namespace)
         void = proofs.hit_reason(hit, outcome.cached_tokens)
-        void = void or proofs.load_reason(loads, hit, engine.loads_kv and self._session.traced, trace.saved, keys)
+        void = void or proofs.load_reason(loads, hit, engine.loads_kv and self._session.traced, trace.saved, keys, behind)
         if not void and engine.loads_kv and self._alone:
             void = self._witness.reason(prompt.id, planned.arm, digest)
         return {

@@ -12,7 +12,11 @@ EVERY_S = 5.0
 PATIENCE_S = 10.0
 
 _HISTOGRAMS = ("time_to_first_token_seconds", "request_queue_time_seconds", "request_prefill_time_seconds")
+FAILED_BLOCKS = "vllm:ttft_failed_load_blocks_total"
+"""Blocks that our connector could not load (harness/connector/failed_loads.py); a server without it does not count them."""
+
 NAMES = (
+    FAILED_BLOCKS,
     "vllm:external_prefix_cache_queries_total",
     "vllm:external_prefix_cache_hits_total",
     "vllm:prefix_cache_queries_total",
