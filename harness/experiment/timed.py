@@ -71,7 +71,9 @@ class TimedRuns:
         neighbours = self._crowd.gather(self._session)
         async with neighbours.during():
             start = time.perf_counter()
+            failed = await self._session.failed_blocks()
             await self._replay(planned, namespace, start, state)
+            self._judge_failures(planned, failed, await self._session.failed_blocks())
         self._note_neighbours(planned, neighbours, start)
         if self._natural:
             self._session.note_saves()
@@ -89,6 +91,16 @@ class TimedRuns:
         else:
             await open_loop(self._schedule, send)
             self._judge_lag(planned, timings)
+
+    def _judge_failures(self, planned: PlannedRun, before: float | None, after: float | None) -> None:
+        """Void the run during which loads failed at a server that doesn't tell whose: it computed what counts as a hit."""
+        if before is None or after is None:
+            reason = "the server's /metrics did not say how many blocks could not be loaded"
+        elif after != before:
+            reason = f"{after - before:.0f} blocks could not be loaded at the server; only its span log says for whom"
+        else:
+            return
+        self.void.append({"run": planned.run, "arm": planned.arm, "prompt": None, "reason": reason})
 
     def _note_neighbours(self, planned: PlannedRun, neighbours: Neighbours, start: float) -> None:
         """Keep what the neighbours went through; where one failed, the run was not the one that was asked for."""

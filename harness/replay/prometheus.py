@@ -52,6 +52,17 @@ def samples(text: str, at: float) -> list[Row]:
     ]
 
 
+async def failed_blocks(http: aiohttp.ClientSession, url: str) -> float | None:
+    """Blocks that the server's connector could not load since it started, for all its clients; None where nobody counts them."""
+    try:
+        async with http.get(f"{url}/metrics", timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as answer:
+            rows = samples(await answer.text(), 0.0) if answer.status == 200 else []
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
+        return None
+    found = [float(str(row["value"])) for row in rows if row["name"] == FAILED_BLOCKS]
+    return sum(found) if found else None
+
+
 class Scraper:
     """Asks a server for its metrics; what it could not get, it notes and goes on."""
 
