@@ -12,7 +12,7 @@ TESTED = ("0.29", "0.30", "0.31", "0.32")
 
 NEXT = "0.33"
 """The first minor version that was not: there is no CPU build of it. Its signatures were checked against its source
-(tests/connector/test_signatures.py)."""
+(tests/connector/test_vllm_class.py)."""
 
 
 def minor_of(version: str) -> str:
