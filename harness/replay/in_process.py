@@ -34,7 +34,7 @@ class EngineSettings:
     max_model_len: int
     kv_cache_bytes: int
     connector: Mapping[str, Any]
-    load_failure_policy: str = "fail"
+    load_failure_policy: str = "recompute"
     tensor_parallel: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
     peer: Mapping[str, Any] | None = None
