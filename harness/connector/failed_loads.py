@@ -15,7 +15,7 @@ class FailedLoads(KVConnectorStats):  # type: ignore[misc]
 
     def reset(self) -> None:
         """Begin from nothing."""
-        self.data = {}
+        self.data: dict[str, int] = {}
 
     def aggregate(self, other: KVConnectorStats) -> KVConnectorStats:
         """Add what another rank or a later step counted."""

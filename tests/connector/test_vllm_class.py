@@ -129,7 +129,7 @@ def test_a_load_that_fails_is_told_in_its_own_step_and_counted(worker: TTFTConne
     """With speculative decoding vLLM asks for the failures before it says that the step is over."""
     load = Load("chunkwise:pool=0", LoadRequest("r", ("0" * 32,), (3, 4)), "")  # type: ignore[arg-type]
     worker.bind_connector_metadata(StepMetadata(Step(loads=[load])))
-    worker.start_load_kv(SimpleNamespace())  # type: ignore[arg-type]
+    worker.start_load_kv(SimpleNamespace())
     for name in worker._layer_numbers:
         worker.wait_for_layer_load(name)
     if order == "as usual":

@@ -69,7 +69,8 @@ def write(kind: str, folder: Path) -> str:
     model_type, more = KINDS[kind]
     config = AutoConfig.for_model(model_type, **{**COMMON, **more})
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    maker: Any = AutoModelForCausalLM
+    model = maker.from_config(config, dtype=torch.float32)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if parameter.dim() > 1:
