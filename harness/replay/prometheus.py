@@ -15,7 +15,11 @@ PATIENCE_S = 10.0
 ANSWER_BYTES = 2**25
 
 _HISTOGRAMS = ("time_to_first_token_seconds", "request_queue_time_seconds", "request_prefill_time_seconds")
+FAILED_BLOCKS = "vllm:ttft_failed_load_blocks_total"
+"""Blocks that our connector could not load (harness/connector/failed_loads.py); a server without it does not count them."""
+
 NAMES = (
+    FAILED_BLOCKS,
     "vllm:external_prefix_cache_queries_total",
     "vllm:external_prefix_cache_hits_total",
     "vllm:prefix_cache_queries_total",
@@ -53,6 +57,17 @@ def samples(text: str, at: float) -> list[Row]:
         for family in families
         for sample in family.samples
     ]
+
+
+async def failed_blocks(http: aiohttp.ClientSession, url: str) -> float | None:
+    """Blocks that the server's connector could not load since it started, for all its clients; None where nobody counts them."""
+    try:
+        async with http.get(f"{url}/metrics", timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as answer:
+            rows = samples(await answer.text(), 0.0) if answer.status == 200 else []
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
+        return None
+    found = [float(str(row["value"])) for row in rows if row["name"] == FAILED_BLOCKS]
+    return sum(found) if found else None
 
 
 class Scraper:

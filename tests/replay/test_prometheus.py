@@ -14,10 +14,11 @@ from harness.replay.prometheus import NAMES, Row, Scraper, samples
 
 
 def test_only_what_matters_is_kept_in_long_form() -> None:
-    rows = samples(METRICS % 512, 12.5)
+    rows = samples(METRICS % (512, 0), 12.5)
     assert [(row["name"], row["value"]) for row in rows] == [
         ("vllm:num_requests_running", 1.0),
         ("vllm:external_prefix_cache_hits_total", 512.0),
+        ("vllm:ttft_failed_load_blocks_total", 0.0),
         ("vllm:time_to_first_token_seconds_sum", 2.5),
         ("vllm:time_to_first_token_seconds_count", 5.0),
     ]
@@ -80,9 +81,9 @@ def test_what_it_cannot_get_is_noted(answer: tuple[int, str], error: str) -> Non
 def test_a_row_is_what_the_log_takes(tmp_path: Any) -> None:
     from harness.results.side_tables import append_metrics, load_metrics
 
-    rows: list[Row] = samples(METRICS % 512, 12.5)
+    rows: list[Row] = samples(METRICS % (512, 0), 12.5)
     append_metrics(tmp_path, rows)
     append_metrics(tmp_path, rows)
     frame = load_metrics(tmp_path)
-    assert len(frame) == 8 and frame["value"].sum() == 2 * (1 + 512 + 2.5 + 5)
+    assert len(frame) == 10 and frame["value"].sum() == 2 * (1 + 512 + 2.5 + 5)
     assert len(load_metrics(tmp_path / "none")) == 0

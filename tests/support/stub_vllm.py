@@ -18,6 +18,8 @@ vllm:num_requests_running{engine="0",model_name="small"} 1.0
 # TYPE vllm:external_prefix_cache_hits counter
 vllm:external_prefix_cache_hits_total{engine="0",model_name="small"} %d
 vllm:external_prefix_cache_hits_created{engine="0",model_name="small"} 1.7e+09
+# TYPE vllm:ttft_failed_load_blocks counter
+vllm:ttft_failed_load_blocks_total{engine="0",model_name="small"} %d
 # TYPE vllm:time_to_first_token_seconds histogram
 vllm:time_to_first_token_seconds_bucket{engine="0",le="0.001",model_name="small"} 0.0
 vllm:time_to_first_token_seconds_sum{engine="0",model_name="small"} 2.5
@@ -69,6 +71,7 @@ class StubVllm:
     headers: list[Mapping[str, str]] = field(default_factory=list)
     connections: set[Any] = field(default_factory=set)
     hits: int = 0
+    failed_blocks: int = 0
     url: str = ""
 
     def app(self) -> web.Application:
@@ -99,7 +102,7 @@ class StubVllm:
         return answer
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        return web.Response(text=METRICS % self.hits)
+        return web.Response(text=METRICS % (self.hits, self.failed_blocks))
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
