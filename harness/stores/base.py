@@ -6,6 +6,7 @@ used from many threads at once, and releases the GIL while it waits.
 
 import asyncio
 import math
+import os
 import re
 import time
 from abc import ABC, abstractmethod
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from harness.core.errors import DeadlineMissed, ReadFailures, StoreError, UsageError
+from harness.core.errors import DeadlineMissed, ReadFailures, SetupError, StoreError, UsageError
 from harness.core.options import Options, parse_options
 from harness.core.text import redact
 
@@ -48,6 +49,28 @@ class Read:
     def length(self) -> int:
         """Bytes to read."""
         return sum(part.nbytes for part in self.out)
+
+
+class OneProcess:
+    """Says in which process something was made, and refuses its use in one that was forked from it: threads and connections
+    don't survive that, and two processes on one connection get each other's bytes."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._process = os.getpid()
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the process."""
+        return self._process == os.getpid()
+
+    def check(self) -> None:
+        """Raises SetupError in any other process."""
+        if not self.here:
+            raise SetupError(
+                f"this process was forked from one that had used {self._what}, whose threads and connections it must not use; "
+                "let processes be spawned: VLLM_WORKER_MULTIPROC_METHOD=spawn"
+            )
 
 
 class StoreOptions(Options):
