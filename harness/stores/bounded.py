@@ -89,6 +89,32 @@ def _run(what: Callable[[], T], answer: "Future[T]") -> None:
         answer.set_exception(error)
 
 
+class Shut(Exception):
+    """The caller no longer waits."""
+
+
+class Gate:
+    """Lets copies into the caller's memory through until it is shut, which waits for the one that is under way."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shut = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._shut:
+            self._lock.release()
+            raise Shut
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def shut(self) -> None:
+        """From now on entering raises Shut."""
+        with self._lock:
+            self._shut = True
+
+
 class Bounded(Wrapper):
     """A store that knows no deadlines, held to those of its reads. Reads into device memory, and those without a deadline,
     pass as they are; but no call begins after its deadline."""

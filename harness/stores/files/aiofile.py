@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import Field
 
 from harness.core.errors import ReadFailures, SetupError, StoreError
-from harness.stores.base import Read, deadline_of, late
+from harness.stores.base import OneProcess, Read, deadline_of, late
 from harness.stores.files.directory import DirectoryOptions, DirectoryStore
 from harness.stores.files.errors import missing, truncated, unavailable
 from harness.stores.files.trust import open_regular
@@ -54,13 +54,16 @@ class AioFileStore(DirectoryStore):
         self._open_file = aiofiles.open
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="aiofile") if options.threads else None
         self._loop = _LoopThread()
+        self._process = OneProcess("an aiofile store")
 
     def read(self, reads: Sequence[Read]) -> None:
         """``aread`` on the store's own event loop, in a thread, while the caller waits."""
+        self._process.check()
         self._loop.run(self.aread(reads))
 
     async def aread(self, reads: Sequence[Read]) -> None:
         """All reads of the batch at once, as far as the pool has threads."""
+        self._process.check()
         tasks = [asyncio.ensure_future(self._fetch(item)) for item in reads]
         try:
             await self._wait(tasks, reads)
@@ -120,6 +123,8 @@ class AioFileStore(DirectoryStore):
 
     def close(self) -> None:
         """End the loop's thread and the pool; what hangs in them is left behind."""
+        if not self._process.here:
+            return
         self._loop.close(self.options.timeout_s)
         if self._pool is not None:
             self._pool.shutdown(wait=self._apart is None, cancel_futures=True)
