@@ -20,10 +20,10 @@ from urllib.parse import SplitResult, urlencode
 from pydantic import Field
 
 from harness.core.chunks import total_bytes
-from harness.core.errors import UsageError, known
+from harness.core.errors import ReadFailures, UsageError, known
 from harness.core.options import parse_options
 from harness.core.text import redact
-from harness.stores.base import Buffer, Read, Store, StoreOptions, check_store, open_store, unsplit
+from harness.stores.base import Buffer, Read, Store, StoreOptions, check_store, deadline_of, late, open_store, unsplit
 from harness.stores.link import Link, Transfer
 from harness.stores.wrapper import Wrapper
 
@@ -124,20 +124,27 @@ class ShapedStore(Wrapper):
 
     def read(self, reads: Sequence[Read]) -> None:
         """One round trip for the whole batch. Failures of the wrapped store pass as they are."""
-        call = self._begin_read(reads)
+        call, deadline = self._begin_read(reads), deadline_of(reads)
         try:
             self.inner.read(reads)
         finally:
-            self._sleep(call)
+            in_time = self._sleep(call, deadline)
+        if not in_time:
+            raise _all_late(reads)
 
     async def aread(self, reads: Sequence[Read]) -> None:
         """``read`` with the wrapped store's ``aread``; the event loop runs on meanwhile."""
-        call = self._begin_read(reads)
+        call, deadline = self._begin_read(reads), deadline_of(reads)
+        in_time = True
         try:
             await self.inner.aread(reads)
         finally:
-            while (rest := self._rest(call)) > 0:
-                await asyncio.sleep(rest)
+            while in_time and (rest := self._rest(call)) > 0:
+                pause = _until(deadline, rest)
+                await asyncio.sleep(pause)
+                in_time = pause == rest
+        if not in_time:
+            raise _all_late(reads)
 
     def write(self, key: str, parts: Sequence[Buffer]) -> None:
         """Slow only with ``shape_writes=1``."""
@@ -185,10 +192,24 @@ class ShapedStore(Wrapper):
         with self._lock:
             return self._link.end(call, now) - now
 
-    def _sleep(self, call: Transfer) -> None:
+    def _sleep(self, call: Transfer, deadline: float = math.inf) -> bool:
+        """Whether the call ended before its deadline."""
         # More than once where calls that began later have taken a share of total_mbps.
         while (rest := self._rest(call)) > 0:
-            time.sleep(rest)
+            pause = _until(deadline, rest)
+            time.sleep(pause)
+            if pause < rest:
+                return False
+        return True
+
+
+def _until(deadline: float, rest: float) -> float:
+    """Seconds to sleep: ``rest``, or less to the deadline."""
+    return rest if math.isinf(deadline) else min(rest, max(deadline - time.monotonic(), 0.0))
+
+
+def _all_late(reads: Sequence[Read]) -> ReadFailures:
+    return ReadFailures({position: late(item.key) for position, item in enumerate(reads)})
 
 
 def _uniform(text: str) -> float:

@@ -84,7 +84,7 @@ class AioFileStore(DirectoryStore):
         if failures:
             raise ReadFailures(failures)
 
-    async def _wait(self, tasks: "list[asyncio.Future[memoryview]]", reads: Sequence[Read]) -> None:
+    async def _wait(self, tasks: "Sequence[asyncio.Future[memoryview]]", reads: Sequence[Read]) -> None:
         """For all of them; from a file system that may hang, no longer than to the deadline or for ``timeout_s``."""
         if self._apart is None or not tasks:
             await asyncio.gather(*tasks, return_exceptions=True)

@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import SplitResult, unquote, urlsplit
-from urllib.request import getproxies_environment, proxy_bypass_environment
+from urllib.request import getproxies_environment, proxy_bypass
 
 from harness.core.errors import UsageError
 
@@ -80,7 +80,7 @@ def proxy_of_environment(endpoint: str) -> str:
     """The URL of the proxy that HTTP_PROXY and the like name for a server; empty: none."""
     parts = urlsplit(endpoint or "https://s3.amazonaws.com")
     named = getproxies_environment()
-    if not parts.hostname or proxy_bypass_environment(parts.hostname, named):
+    if not parts.hostname or proxy_bypass(parts.hostname):
         return ""
     return named.get(parts.scheme) or named.get("all") or ""
 

@@ -201,9 +201,7 @@ class S3Store(Store):
         if not self._place.proxy:
             return ()
         host = self._place.endpoint or "s3.amazonaws.com"
-        return (
-            f"requests to {host} go through the proxy {self._place.proxy}, which HTTP_PROXY or the like names",
-        )
+        return (f"requests to {host} go through the proxy {self._place.proxy}, which HTTP_PROXY or the like names",)
 
     @property
     def _client(self) -> "Client":
