@@ -6,7 +6,6 @@ used from many threads at once, and releases the GIL while it waits.
 
 import asyncio
 import math
-import os
 import re
 import time
 from abc import ABC, abstractmethod
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from harness.core.errors import DeadlineMissed, ReadFailures, SetupError, StoreError, UsageError
+from harness.core.errors import DeadlineMissed, ReadFailures, StoreError, StoreUnavailable, UsageError
 from harness.core.options import Options, parse_options
 from harness.core.text import redact
 
@@ -49,28 +48,6 @@ class Read:
     def length(self) -> int:
         """Bytes to read."""
         return sum(part.nbytes for part in self.out)
-
-
-class OneProcess:
-    """Says in which process something was made, and refuses its use in one that was forked from it: threads and connections
-    don't survive that, and two processes on one connection get each other's bytes."""
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._process = os.getpid()
-
-    @property
-    def here(self) -> bool:
-        """Whether this is the process."""
-        return self._process == os.getpid()
-
-    def check(self) -> None:
-        """Raises SetupError in any other process."""
-        if not self.here:
-            raise SetupError(
-                f"this process was forked from one that had used {self._what}, whose threads and connections it must not use; "
-                "let processes be spawned: VLLM_WORKER_MULTIPROC_METHOD=spawn"
-            )
 
 
 class StoreOptions(Options):
@@ -147,7 +124,7 @@ class Store(ABC):
     async def aread(self, reads: Sequence[Read]) -> None:
         """``read`` for an event loop. By default in the loop's executor; override it where the store
         is asynchronous by nature."""
-        await asyncio.get_running_loop().run_in_executor(None, self.read, reads)
+        await in_executor(self.read, reads)
 
     @abstractmethod
     def write(self, key: str, parts: Sequence[Buffer]) -> None:
@@ -225,6 +202,27 @@ def each_read(reads: Sequence[Read], one: Callable[[Read], None]) -> None:
             failures[position] = error
     if failures:
         raise ReadFailures(failures)
+
+
+async def in_executor(read: Callable[[Sequence[Read]], None], reads: Sequence[Read]) -> None:
+    """``read`` in the running loop's executor. Raises StoreUnavailable where it has no thread and can't start one."""
+    refused = False
+
+    def call() -> None:
+        if not refused:
+            read(reads)
+
+    try:
+        reply = asyncio.get_running_loop().run_in_executor(None, call)
+    except RuntimeError as error:
+        refused = True  # it stays in the executor's queue
+        raise no_thread(error) from None
+    await reply
+
+
+def no_thread(error: RuntimeError) -> StoreUnavailable:
+    """What to raise where Python could not start a thread."""
+    return StoreUnavailable(f"cannot read in a thread of its own: {error}; raise ulimit -u, or use fewer readers")
 
 
 def deadline_of(reads: Sequence[Read]) -> float:

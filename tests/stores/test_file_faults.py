@@ -292,7 +292,7 @@ class TestAFileSystemThatHangs:
             raise RuntimeError("can't start new thread")
 
         monkeypatch.setattr(threading.Thread, "start", none_left)
-        with pytest.raises(StoreUnavailable, match="cannot start a thread for a call to a mount"):
+        with pytest.raises(StoreUnavailable, match="cannot read in a thread of its own: can't start new thread; raise ulimit -u"):
             Apart("a mount").call(lambda: None)
 
 

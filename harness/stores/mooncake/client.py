@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.errors import SetupError, StoreUnavailable
-from harness.stores.base import OneProcess
+from harness.core.machine import OneProcess
 from harness.stores.mooncake.errors import NO_MASTER
 
 _PACKAGE = "pip install 'mooncake-transfer-engine>=0.3.13' (with '-non-cuda' behind its name where there is no CUDA)"

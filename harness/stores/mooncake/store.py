@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Literal
 from urllib.parse import SplitResult
 
@@ -18,7 +19,7 @@ from harness.core.chunks import total_bytes
 from harness.core.errors import ChunkTruncated, ReadFailures, StoreError, StoreUnavailable, UsageError
 from harness.core.text import redact
 from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late, unsplit
-from harness.stores.bounded import Gate, Shut
+from harness.stores.bounded import Gate, Shut, submit_all
 from harness.stores.mooncake.client import Connection, MooncakeClient, names_at
 from harness.stores.mooncake.errors import BEYOND_THE_END, EXISTS_ALREADY, NOT_FOUND, explain
 
@@ -96,7 +97,8 @@ class MooncakeStore(Store):
             for group in groups:
                 self._read_group(reads, group, batch)
         else:
-            under_way = [self._threads.submit(self._read_group, reads, group, batch) for group in groups]
+            calls = [partial(self._read_group, reads, group, batch) for group in groups]
+            under_way = submit_all(self._threads, calls, batch.gate)
             left = deadline - time.monotonic()
             wait(under_way, None if math.isinf(left) else max(left, 0.0))
             batch.gate.shut()

@@ -20,7 +20,8 @@ from harness.core.errors import (
     StoreUnavailable,
     UsageError,
 )
-from harness.stores.base import Buffer, OneProcess, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late
+from harness.core.machine import OneProcess
+from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late
 from harness.stores.bounded import Apart
 from harness.stores.redis.address import Address, address_of, login_of
 from harness.stores.redis.errors import explain

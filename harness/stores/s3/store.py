@@ -9,13 +9,14 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 from urllib.parse import SplitResult
 
 from harness.core.errors import ChunkMissing, ChunkTruncated, ReadFailures, SetupError, StoreError
 from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late
-from harness.stores.bounded import Gate, Shut
+from harness.stores.bounded import Gate, Shut, submit_all
 from harness.stores.s3.address import place_of, refuse_secrets
 from harness.stores.s3.client import S3Options, connect
 from harness.stores.s3.errors import explain, is_beyond_the_end
@@ -103,12 +104,11 @@ class S3Store(Store):
         requests, deadline = coalesce(reads), deadline_of(reads)
         left = deadline - time.monotonic()
         gate = Gate()
-        by_itself = left > _LONGEST_TRY * self.options.timeout_s and len(requests) <= self.options.concurrency
-        if math.isinf(left) or by_itself:
-            _raise_failures(self._each(lambda request: self._get(request, gate), requests))
+        if len(requests) == 1 and left > _LONGEST_TRY * self.options.timeout_s:  # ends by itself before
+            _raise_failures([self._get(requests[0], gate)])
             return
-        under_way = [self._pool.submit(self._get, request, gate) for request in requests]
-        wait(under_way, max(left, 0.0))
+        under_way = submit_all(self._pool, [partial(self._get, request, gate) for request in requests], gate)
+        wait(under_way, None if math.isinf(left) else max(left, 0.0))
         gate.shut()
         _raise_failures(map(self._in_time, requests, under_way))
 
@@ -222,7 +222,9 @@ class S3Store(Store):
 
     def _each(self, do: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
         """``do`` for every item, at once. The calling thread does a single one itself."""
-        return [do(item) for item in items] if len(items) < 2 else list(self._pool.map(do, items))
+        if len(items) < 2:
+            return [do(item) for item in items]
+        return [call.result() for call in submit_all(self._pool, [partial(do, item) for item in items], Gate())]
 
     def _is_there(self, name: str) -> bool:
         try:
