@@ -35,6 +35,8 @@ def check(url: Annotated[str, typer.Argument(help="store URL, e.g. redis://127.0
     outcomes = []
     with open_store(url) as opened:
         terminal.print(f"Checking {opened.url}, with keys that begin with {prefix}", markup=False, soft_wrap=True)
+        for note in opened.notes:
+            terminal.print(f"  {note}", markup=False, soft_wrap=True)
         try:
             for outcome in examine(opened, url, prefix):
                 outcomes.append(outcome)

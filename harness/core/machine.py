@@ -1,5 +1,6 @@
-"""What this machine computes with: its vector instructions, its GPU, and the dtype that suits them."""
+"""What this machine computes with: its vector instructions, its GPU, the dtype that suits them; and which process this is."""
 
+import os
 import platform
 import re
 import shutil
@@ -7,6 +8,8 @@ import subprocess
 from collections.abc import Collection
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+
+from harness.core.errors import SetupError
 
 CPUINFO = Path("/proc/cpuinfo")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
@@ -113,3 +116,25 @@ def default_dtype() -> str:
         capability = compute_capability()
         return "float16" if capability is not None and capability < (8, 0) else "bfloat16"
     return "bfloat16" if _NATIVE_BFLOAT16 & cpu_flags() else "float32"
+
+
+class OneProcess:
+    """Says in which process something was made, and refuses its use in one that was forked from it: threads and connections
+    don't survive that, and two processes on one connection get each other's bytes."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._process = os.getpid()
+
+    @property
+    def here(self) -> bool:
+        """Whether this is the process."""
+        return self._process == os.getpid()
+
+    def check(self) -> None:
+        """Raises SetupError in any other process."""
+        if not self.here:
+            raise SetupError(
+                f"this process was forked from one that had used {self._what}, whose threads and connections it must not use; "
+                "let processes be spawned: VLLM_WORKER_MULTIPROC_METHOD=spawn"
+            )

@@ -83,7 +83,8 @@ def redact(url: str) -> str:
     """The URL without its password, and with ``***`` for the value of every option whose name sounds
     like a secret; for results, logs and pictures. Takes any text, so that errors can quote a wrong URL."""
     address, question, query = url.partition("?")
-    if "@" in query and "://" in address and not address.partition("://")[2].startswith("/"):
+    place = address.partition("://")[2]
+    if "@" in query and ":" in place and not place.startswith("/"):
         address, question, query = url, "", ""  # the "?" may be a password's
     scheme, colon, rest = address.partition("://") if "://" in address else ("", "", address)
     # Up to the last "@", since a password that was not percent-encoded may hold "/" and "@".
@@ -94,6 +95,8 @@ def redact(url: str) -> str:
 
 
 def _redact_option(pair: str) -> str:
-    name, equals, _ = pair.partition("=")
-    secret = any(word in unquote(name).lower() for word in _SECRET_NAMES)
-    return f"{name}=***" if equals and secret else pair
+    name, equals, value = pair.partition("=")
+    if equals and any(word in unquote(name).lower() for word in _SECRET_NAMES):
+        return f"{name}=***"
+    inner = unquote(value)  # an option may be a URL itself, as mooncake's metadata=
+    return f"{name}={shown}" if "://" in inner and (shown := redact(inner)) != inner else pair

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
 import xxhash
 
@@ -21,12 +21,13 @@ from harness.experiment.trace import PeerTrace
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
 from harness.stores.base import Store
+from harness.stores.files.directory import named_directory
 from harness.stores.files.page_cache import PAGE, drop, fill, resident_pages
 
 
 def place_of(setting: Setting, folder: Path) -> Place:
     """For the run in ``folder``; two runs never share one."""
-    store = Path(unquote(urlsplit(setting.experiment.store).path))
+    store = named_directory(urlsplit(setting.experiment.store))
     name = xxhash.xxh3_64_hexdigest(str(folder.resolve()).encode())
     return Place(store.resolve() / "peers" / name, setting.experiment.chunk_tokens)
 

@@ -20,7 +20,7 @@ class Experiment(Options):
 
     question: str = Field("", description="what the experiment answers, one sentence")
     workload: str = Field("shared_prefix", description="workload spec, name:option=value,...")
-    store: str = Field("file:///tmp/ttft-kv", description="URL of the store")
+    store: str = Field("file://~/.cache/ttft/kv", description="URL of the store")
     arms: list[str] = Field(
         default=["chunkwise:pool=0", "chunkwise:pool=8", "layerwise:depth=4"],
         min_length=1,

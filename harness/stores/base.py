@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from harness.core.errors import DeadlineMissed, ReadFailures, StoreError, UsageError
+from harness.core.errors import DeadlineMissed, ReadFailures, StoreError, StoreUnavailable, UsageError
 from harness.core.options import Options, parse_options
 from harness.core.text import redact
 
@@ -124,7 +124,7 @@ class Store(ABC):
     async def aread(self, reads: Sequence[Read]) -> None:
         """``read`` for an event loop. By default in the loop's executor; override it where the store
         is asynchronous by nature."""
-        await asyncio.get_running_loop().run_in_executor(None, self.read, reads)
+        await in_executor(self.read, reads)
 
     @abstractmethod
     def write(self, key: str, parts: Sequence[Buffer]) -> None:
@@ -202,6 +202,27 @@ def each_read(reads: Sequence[Read], one: Callable[[Read], None]) -> None:
             failures[position] = error
     if failures:
         raise ReadFailures(failures)
+
+
+async def in_executor(read: Callable[[Sequence[Read]], None], reads: Sequence[Read]) -> None:
+    """``read`` in the running loop's executor. Raises StoreUnavailable where it has no thread and can't start one."""
+    refused = False
+
+    def call() -> None:
+        if not refused:
+            read(reads)
+
+    try:
+        reply = asyncio.get_running_loop().run_in_executor(None, call)
+    except RuntimeError as error:
+        refused = True  # it stays in the executor's queue
+        raise no_thread(error) from None
+    await reply
+
+
+def no_thread(error: RuntimeError) -> StoreUnavailable:
+    """What to raise where Python could not start a thread."""
+    return StoreUnavailable(f"cannot read in a thread of its own: {error}; raise ulimit -u, or use fewer readers")
 
 
 def deadline_of(reads: Sequence[Read]) -> float:

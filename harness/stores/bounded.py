@@ -4,18 +4,17 @@ Such a call can't be taken back, and may write to its memory hours later. So it 
 of its own, and what has arrived in time is copied. Python ends daemon threads with the process, so a hung one holds nothing up.
 """
 
-import asyncio
 import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Executor, Future
 from typing import TypeVar
 
 import numpy as np
 
 from harness.core.errors import DeadlineMissed, ReadFailures, StoreError, StoreUnavailable
-from harness.stores.base import GRACE_S, Read, Store, deadline_of, each_read, late
+from harness.stores.base import GRACE_S, Read, Store, deadline_of, each_read, in_executor, late, no_thread
 from harness.stores.wrapper import Wrapper
 
 T = TypeVar("T")
@@ -43,7 +42,7 @@ class Apart:
         try:
             threading.Thread(target=_run, args=(what, answer), name="ttft-apart", daemon=True).start()
         except RuntimeError as error:
-            raise StoreUnavailable(f"cannot start a thread for a call to {self._place}: {error}; raise ulimit -u") from None
+            raise no_thread(error) from None
         left = min(deadline - time.monotonic(), self._timeout_s)
         try:
             return answer.result(None if math.isinf(left) else max(left, 0.0))
@@ -89,6 +88,42 @@ def _run(what: Callable[[], T], answer: "Future[T]") -> None:
         answer.set_exception(error)
 
 
+class Shut(Exception):
+    """The caller no longer waits."""
+
+
+class Gate:
+    """Lets copies into the caller's memory through until it is shut, which waits for the one that is under way."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._shut = False
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        if self._shut:
+            self._lock.release()
+            raise Shut
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+    def shut(self) -> None:
+        """From now on entering raises Shut."""
+        with self._lock:
+            self._shut = True
+
+
+def submit_all(pool: Executor, calls: Sequence[Callable[[], T]], gate: Gate) -> "list[Future[T]]":
+    """Begin ``calls``, whose copies go through ``gate``. Raises StoreUnavailable where a thread can't be started; what was
+    begun before copies nothing then."""
+    try:
+        return [pool.submit(call) for call in calls]
+    except RuntimeError as error:
+        gate.shut()
+        raise no_thread(error) from None
+
+
 class Bounded(Wrapper):
     """A store that knows no deadlines, held to those of its reads. Reads into device memory, and those without a deadline,
     pass as they are; but no call begins after its deadline."""
@@ -111,4 +146,4 @@ class Bounded(Wrapper):
         if math.isinf(deadline_of(reads)):
             await self.inner.aread(reads)
         else:
-            await asyncio.get_running_loop().run_in_executor(None, self.read, reads)
+            await in_executor(self.read, reads)

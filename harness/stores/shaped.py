@@ -4,7 +4,7 @@ A call (a ``read`` with all of its batch, an ``exists``, a ``write``) is one rou
 ``latency + bytes / stream_mbps``, longer where ``total_mbps`` is shared with other calls. Calls from
 several threads, or several ``aread``, overlap as on a network. The wrapped store does its work inside
 that time and only the rest is slept, so a call takes the longer of the two. A failed read takes as long
-as if it had succeeded.
+as if it had succeeded. A read with a deadline that would end later ends there, and has failed.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ import hashlib
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
 from urllib.parse import SplitResult, urlencode
@@ -19,10 +20,10 @@ from urllib.parse import SplitResult, urlencode
 from pydantic import Field
 
 from harness.core.chunks import total_bytes
-from harness.core.errors import UsageError, known
+from harness.core.errors import ReadFailures, UsageError, known
 from harness.core.options import parse_options
 from harness.core.text import redact
-from harness.stores.base import Buffer, Read, Store, StoreOptions, check_store, open_store, unsplit
+from harness.stores.base import Buffer, Read, Store, StoreOptions, check_store, deadline_of, late, open_store, unsplit
 from harness.stores.link import Link, Transfer
 from harness.stores.wrapper import Wrapper
 
@@ -40,7 +41,11 @@ class ShapedOptions(StoreOptions):
     jitter: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="standard deviation of the latency over its mean, lognormal"
     )
-    seed: int = Field(0, description="of the jitter: one key and offset always gets the same latency")
+    slow_share: float = Field(0.0, ge=0, le=1, description="share of calls that take slow_ms more, as of a store that stalls")
+    slow_ms: float = Field(0.0, ge=0, le=3.6e6, description="milliseconds that a slow call takes more")
+    seed: int = Field(
+        0, description="of jitter and slow calls: drawn from key, offset and how often that was asked for, whoever asks first"
+    )
     shape_writes: bool = Field(False, description="slow writes down as well; off, since priming is not measured")
 
 
@@ -60,6 +65,8 @@ class ShapedStore(Wrapper):
         variance = math.log1p(options.jitter**2)
         self._log_latency = NormalDist(-variance / 2, math.sqrt(variance)) if variance else None
 
+        self._asked: Counter[str] = Counter()
+
     @classmethod
     def check_address(cls, url: SplitResult) -> None:
         """That of the wrapped store."""
@@ -75,6 +82,11 @@ class ShapedStore(Wrapper):
         """The options of ``shaped``; those of what is behind ``shaped+`` are checked as well."""
         own, inner = cls._apart(url, options)
         settings = parse_options(cls.Options, own, f"store '{cls.name}'")
+        if bool(settings.slow_share) != bool(settings.slow_ms):
+            raise UsageError(
+                f"store '{cls.name}': slow_share={settings.slow_share:g} with slow_ms={settings.slow_ms:g} makes no call slow; "
+                "give both, or neither"
+            )
         check_store(inner)
         return settings
 
@@ -112,20 +124,27 @@ class ShapedStore(Wrapper):
 
     def read(self, reads: Sequence[Read]) -> None:
         """One round trip for the whole batch. Failures of the wrapped store pass as they are."""
-        call = self._begin_read(reads)
+        call, deadline = self._begin_read(reads), deadline_of(reads)
         try:
             self.inner.read(reads)
         finally:
-            self._sleep(call)
+            in_time = self._sleep(call, deadline)
+        if not in_time:
+            raise _all_late(reads)
 
     async def aread(self, reads: Sequence[Read]) -> None:
         """``read`` with the wrapped store's ``aread``; the event loop runs on meanwhile."""
-        call = self._begin_read(reads)
+        call, deadline = self._begin_read(reads), deadline_of(reads)
+        in_time = True
         try:
             await self.inner.aread(reads)
         finally:
-            while (rest := self._rest(call)) > 0:
-                await asyncio.sleep(rest)
+            while in_time and (rest := self._rest(call)) > 0:
+                pause = _until(deadline, rest)
+                await asyncio.sleep(pause)
+                in_time = pause == rest
+        if not in_time:
+            raise _all_late(reads)
 
     def write(self, key: str, parts: Sequence[Buffer]) -> None:
         """Slow only with ``shape_writes=1``."""
@@ -151,24 +170,49 @@ class ShapedStore(Wrapper):
 
     def _begin(self, what: str, offset: int, size: int) -> Transfer:
         now = time.perf_counter()
-        latency_s = self.options.latency_ms / 1e3 * self._jitter(what, offset)
+        latency_s = self._latency_s(f"{what} {offset}")
         with self._lock:
             return self._link.send(now, now + latency_s, size)
 
-    def _jitter(self, what: str, offset: int) -> float:
-        """A factor of mean 1. Drawn from the call itself, so that the order of threads does not matter."""
-        if self._log_latency is None:
-            return 1.0
-        text = f"{self.options.seed} {what} {offset}"
-        number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "little")
-        return math.exp(self._log_latency.inv_cdf((number + 0.5) / 2**48))
+    def _latency_s(self, call: str) -> float:
+        """Drawn from the call itself, so that the order of threads does not matter."""
+        milliseconds = self.options.latency_ms
+        if self._log_latency is not None:  # a factor of mean 1
+            milliseconds *= math.exp(self._log_latency.inv_cdf(_uniform(f"{self.options.seed} {call}")))
+        if self.options.slow_share:
+            with self._lock:  # a call is slow now and then, not a key for ever
+                self._asked[call] += 1
+                turn = self._asked[call]
+            if _uniform(f"slow {self.options.seed} {call} {turn}") < self.options.slow_share:
+                milliseconds += self.options.slow_ms
+        return milliseconds / 1e3
 
     def _rest(self, call: Transfer) -> float:
         now = time.perf_counter()
         with self._lock:
             return self._link.end(call, now) - now
 
-    def _sleep(self, call: Transfer) -> None:
+    def _sleep(self, call: Transfer, deadline: float = math.inf) -> bool:
+        """Whether the call ended before its deadline."""
         # More than once where calls that began later have taken a share of total_mbps.
         while (rest := self._rest(call)) > 0:
-            time.sleep(rest)
+            pause = _until(deadline, rest)
+            time.sleep(pause)
+            if pause < rest:
+                return False
+        return True
+
+
+def _until(deadline: float, rest: float) -> float:
+    """Seconds to sleep: ``rest``, or less to the deadline."""
+    return rest if math.isinf(deadline) else min(rest, max(deadline - time.monotonic(), 0.0))
+
+
+def _all_late(reads: Sequence[Read]) -> ReadFailures:
+    return ReadFailures({position: late(item.key) for position, item in enumerate(reads)})
+
+
+def _uniform(text: str) -> float:
+    """Between 0 and 1, neither included; always the same for a text."""
+    number = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=6).digest(), "little")
+    return (number + 0.5) / 2**48

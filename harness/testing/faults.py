@@ -13,7 +13,9 @@ def _cut(size: Callable[[Layout], int]) -> Damage:
     return lambda geometry, key: chunk_object(geometry, key)[: size(Layout(geometry))]
 
 
-def _flip(position: int) -> Damage:
+def flip(position: int) -> Damage:
+    """One bit of the byte at ``position``."""
+
     def damage(geometry: KVGeometry, key: ChunkKey) -> bytes:
         data = bytearray(chunk_object(geometry, key))
         data[position] ^= 1
@@ -34,22 +36,28 @@ FAULTS: Mapping[str, Damage | None] = {
     "ends in the first layer": _cut(lambda layout: layout.header_bytes + 100),
     "ends in the last layer": _cut(lambda layout: layout.total_bytes - layout.padding - 1),
     "not ours": lambda geometry, key: b"something else".ljust(Layout(geometry).total_bytes),
-    "header damaged": _flip(64),  # in the first checksum
+    "header damaged": flip(64),  # in the first checksum
     "of another model": _other_model,
     "of another chunk": lambda geometry, key: chunk_object(geometry, chunk_key("quite another")),
 }
 """Reasons why a chunk cannot be had, by what is wrong with it."""
 
 
+def spoiled(geometry: KVGeometry, key: ChunkKey, fault: str) -> bytes | None:
+    """What one of ``FAULTS`` puts in the place of chunk ``key``; None for nothing."""
+    damage = FAULTS[fault]
+    return None if damage is None else damage(geometry, key)
+
+
 def spoil(kv: SmallKV, key: ChunkKey, fault: str) -> None:
     """Put one of ``FAULTS`` in the place of chunk ``key``."""
-    damage = FAULTS[fault]
-    if damage is None:
+    data = spoiled(kv.cache.geometry, key, fault)
+    if data is None:
         kv.store.delete([key])
     else:
-        kv.store.write(key, [damage(kv.cache.geometry, key)])
+        kv.store.write(key, [data])
 
 
 def flip_a_bit(kv: SmallKV, key: ChunkKey, layer: int) -> None:
     """Change one bit of one layer of a stored chunk; its header stays right."""
-    kv.store.write(key, [_flip(Layout(kv.cache.geometry).offset(layer) + 5)(kv.cache.geometry, key)])
+    kv.store.write(key, [flip(Layout(kv.cache.geometry).offset(layer) + 5)(kv.cache.geometry, key)])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from kvikio_running import pretended_kvikio
 
-from harness.core.errors import ChunkMissing, DeadlineMissed, ReadFailures, StoreError, StoreUnavailable
+from harness.core.errors import ChunkMissing, DeadlineMissed, ReadFailures, StoreError, StoreUnavailable, UsageError
 from harness.stores import open_store
 from harness.stores.base import GRACE_S, Read, Store
 from harness.stores.bounded import MOST_HUNG, Apart
@@ -292,7 +292,7 @@ class TestAFileSystemThatHangs:
             raise RuntimeError("can't start new thread")
 
         monkeypatch.setattr(threading.Thread, "start", none_left)
-        with pytest.raises(StoreUnavailable, match="cannot start a thread for a call to a mount"):
+        with pytest.raises(StoreUnavailable, match="cannot read in a thread of its own: can't start new thread; raise ulimit -u"):
             Apart("a mount").call(lambda: None)
 
 
@@ -331,3 +331,30 @@ def test_every_store_over_a_directory_is_tested_here() -> None:
     from harness.stores import STORES
 
     assert {name for name, cls in STORES.all().items() if issubclass(cls, DirectoryStore)} == set(KINDS)
+
+
+class TestPerUserDefault:
+    def test_lies_in_the_cache_of_this_user_alone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """/tmp/ttft-kv, the default before, could be put there by anybody."""
+        from harness.experiment.settings import Experiment
+
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        for cache, place in (("", tmp_path / "home/.cache/ttft/kv"), (str(tmp_path / "xdg"), tmp_path / "xdg/ttft/kv")):
+            monkeypatch.setenv("XDG_CACHE_HOME", cache)
+            with open_store(Experiment().store) as store:
+                assert isinstance(store, DirectoryStore)
+                assert store.root == place
+                assert stat.S_IMODE(place.stat().st_mode) == 0o700
+                assert store.url == "file://~/.cache/ttft/kv"  # the same for everybody, in results as well
+
+    def test_other_paths_below_home(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("HOME", str(tmp_path))
+        with open_store("file://~/a%20b/kv") as store:
+            assert isinstance(store, DirectoryStore)
+            assert store.root == tmp_path / "a b/kv"
+
+    def test_without_a_home(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.delenv("HOME", raising=False)
+        monkeypatch.setattr("pwd.getpwuid", lambda user: {}[user])
+        with pytest.raises(UsageError, match="this user has no home"):
+            open_store("file://~/kv")

@@ -121,7 +121,22 @@ class TestOpening:
             assert "has a certificate that is not trusted here" in self.refusal(tls_url.partition("?")[0] + ca)
 
     def test_a_certificate_of_another_host(self, tls_url: str) -> None:
-        assert "has a certificate that is not trusted" in self.refusal(tls_url.replace("127.0.0.1", "localhost"))
+        assert "has a certificate for other names than 'localhost'" in self.refusal(tls_url.replace("127.0.0.1", "localhost"))
+
+    def test_a_server_that_wants_a_certificate_of_ours(self, tmp_path: Path) -> None:
+        certificate, key = self_signed(tmp_path)
+        ours = tmp_path / "client.pem"
+        ours.write_bytes(certificate.read_bytes() + key.read_bytes())
+        port = free_port()
+        files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate)]
+        with redis_server("--tls-port", str(port), *files, "--tls-auth-clients", "yes"):
+            url = f"rediss://127.0.0.1:{port}?ca={certificate}"
+            assert "wants a certificate of ours (client_cert=)" in self.refusal(url, StoreUnavailable)
+            with open_store(f"{url}&client_cert={ours}") as store:
+                store.write("key", [b"data"])
+                assert fetch(store, "key", 0, 4) == [b"data"]
+            for wrong in (tmp_path / "absent.pem", certificate):
+                assert f"client_cert={wrong} holds no certificate with" in self.refusal(f"{url}&client_cert={wrong}")
 
     @pytest.mark.parametrize("content", [None, "no certificate"])
     def test_an_authority_that_is_none(self, content: str | None, tmp_path: Path) -> None:

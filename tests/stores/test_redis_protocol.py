@@ -38,7 +38,7 @@ def dialogues(draw: st.DrawFn) -> tuple[list[Request], list[bytearray], bytes, l
         length = sum(map(len, parts))
         requests.append(Request(b"", tuple(map(memoryview, parts)), length))
         memory.append(bytearray().join(parts))
-        kind = draw(st.sampled_from(["bulk", "bulk", "bulk", "integer", "status", "error"]))
+        kind = draw(st.sampled_from(["bulk", "bulk", "bulk", "error"] if length else ["bulk", "integer", "status", "error"]))
         if kind == "bulk":
             body = draw(st.binary(max_size=length) | st.binary(min_size=length, max_size=length))
             wire += b"$%d\r\n%b\r\n" % (len(body), body)
@@ -107,14 +107,28 @@ def test_any_bytes_are_a_reply_or_a_violation(wire: bytes, pieces: list[int]) ->
         (b"$11\r\n", "a value has 11 bytes, at most 10"),
         (b"$-1\r\n", "a value has -1 bytes"),
         (b"$2\r\nabc\r\n", "longer than it said"),
-        (b":1\r\n:2\r\n", "more came than was asked for"),
-        (b":one\r\n", "b'one' is no number"),
-        (b"*1\r\n:1\r\n", r"begins with b'\*'"),
+        (b":10\r\n", "a reply of b':10' came in place of a value"),  # it counted as ten bytes that had been read
+        (b"+OK\r\n", r"a reply of b'\+OK' came in place of a value"),
+        (b"*1\r\n:1\r\n", r"a reply of b'\*1' came in place of a value"),
         (b"x" * 3000, "a line does not end"),
     ],
 )
 def test_violations_say_what_is_wrong(wire: bytes, why: str) -> None:
     exchange = Exchange([Request(b"", (memoryview(bytearray(10)),), 10)])
+    with pytest.raises(ProtocolViolation, match=why):
+        feed(exchange, wire, [], scatter=False)
+
+
+@pytest.mark.parametrize(
+    ("wire", "why"),
+    [
+        (b":1\r\n:2\r\n", "more came than was asked for"),
+        (b":one\r\n", "b'one' is no number"),
+        (b"*1\r\n:1\r\n", r"begins with b'\*'"),
+    ],
+)
+def test_violations_where_a_number_was_asked_for(wire: bytes, why: str) -> None:
+    exchange = Exchange([Request(b"")])
     with pytest.raises(ProtocolViolation, match=why):
         feed(exchange, wire, [], scatter=False)
 

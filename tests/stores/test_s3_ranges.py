@@ -4,6 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.stores.base import Read
+from harness.stores.bounded import Gate
 from harness.stores.s3.ranges import coalesce, scatter
 
 
@@ -45,6 +46,6 @@ def test_no_read_is_lost_and_no_byte_asked_for_in_vain(wanted: list[tuple[str, i
 def test_pieces_of_any_size_fill_buffers_of_any_size(pieces: list[bytes], sizes: list[int]) -> None:
     out = [bytearray(size) for size in sizes]
     data = b"".join(pieces)
-    done = scatter(pieces, map(memoryview, out))
+    done = scatter(pieces, map(memoryview, out), Gate())
     assert done == min(len(data), sum(sizes))
     assert b"".join(out) == data[:done].ljust(sum(sizes), b"\0")

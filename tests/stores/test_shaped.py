@@ -13,9 +13,9 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from harness.core.errors import ChunkMissing, ReadFailures, UsageError
+from harness.core.errors import ChunkMissing, DeadlineMissed, ReadFailures, UsageError
 from harness.stores import open_store
-from harness.stores.base import Buffer, Read
+from harness.stores.base import GRACE_S, Buffer, Read, check_store
 from harness.stores.files.disk import DiskStore
 from harness.stores.files.memory import MemoryStore
 from harness.stores.shaped import ShapedOptions, ShapedStore
@@ -192,6 +192,60 @@ class TestJitter:
         assert taken.mean() == pytest.approx(0.002, rel=0.02)
         assert taken.std() / taken.mean() == pytest.approx(0.3, rel=0.05)
         assert np.log(taken).std() == pytest.approx(np.sqrt(np.log1p(0.3**2)), rel=0.05)
+
+
+class TestStalls:
+    """slow_share and slow_ms: a store that stalls now and then."""
+
+    OPTIONS = "latency_ms=2&slow_share=0.1&slow_ms=300"
+
+    def slow(self, clock: Clock, store: ShapedStore, offsets: Sequence[int]) -> list[bool]:
+        for offset in offsets:
+            store.read([Read("one", offset, into(1))])
+        taken, clock.slept = clock.slept, []
+        assert all(seconds == pytest.approx(0.002) or seconds == pytest.approx(0.302) for seconds in taken)
+        return [seconds > 0.1 for seconds in taken]
+
+    def test_so_many_calls_are_slow_and_by_so_much(self, clock: Clock, shape: Callable[[str], ShapedStore]) -> None:
+        assert 0.08 < np.mean(self.slow(clock, shape(self.OPTIONS), range(4000))) < 0.12
+
+    def test_the_call_decides_not_the_order(self, clock: Clock, shape: Callable[[str], ShapedStore]) -> None:
+        forth = self.slow(clock, shape(self.OPTIONS), range(200))
+        assert self.slow(clock, shape(self.OPTIONS), range(199, -1, -1)) == forth[::-1]
+        assert self.slow(clock, shape(f"{self.OPTIONS}&seed=1"), range(200)) != forth
+
+    def test_no_key_is_slow_for_ever(self, clock: Clock, shape: Callable[[str], ShapedStore]) -> None:
+        store = shape(self.OPTIONS)
+        assert 0.07 < np.mean(self.slow(clock, store, [5] * 2000)) < 0.13
+
+    def test_jitter_stays_what_it_was(self, clock: Clock, shape: Callable[[str], ShapedStore]) -> None:
+        for options in ("latency_ms=2&jitter=0.3&seed=7", "latency_ms=2&jitter=0.3&seed=7&slow_share=1e-9&slow_ms=1"):
+            shape(options).read([Read("one", 0, into(1))])
+        assert clock.slept[0] == pytest.approx(clock.slept[1])
+
+    @pytest.mark.parametrize("options", ["slow_share=0.1", "slow_ms=3", "slow_share=0&slow_ms=3"])
+    def test_one_without_the_other_is_refused(self, options: str) -> None:
+        with pytest.raises(UsageError, match="makes no call slow; give both, or neither"):
+            check_store(f"shaped+mem://kv?{options}")
+
+    @pytest.mark.parametrize("options", ["slow_share=1.1&slow_ms=1", "slow_share=-1&slow_ms=1", "slow_share=0.1&slow_ms=inf"])
+    def test_values_out_of_range_are_refused(self, options: str) -> None:
+        with pytest.raises(UsageError, match="will not do"):
+            check_store(f"shaped+mem://kv?{options}")
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_read_that_would_end_after_its_deadline_ends_there(shape: Callable[[str], ShapedStore], asynchronous: bool) -> None:
+    store = shape("latency_ms=30000")
+    start = time.monotonic()
+    reads = [Read("one", 0, into(1), start + 0.1), Read("one", 1, into(1), start + 0.1)]
+    with pytest.raises(ReadFailures) as caught:
+        if asynchronous:
+            asyncio.run(store.aread(reads))
+        else:
+            store.read(reads)
+    assert time.monotonic() - start < 0.1 + GRACE_S
+    assert [type(error) for error in caught.value.failures.values()] == [DeadlineMissed] * 2
 
 
 class TestOpening:

@@ -34,6 +34,10 @@ from harness.stores.base import Read, check_store, each_read, unsplit
         ("redis:ann:hunter2@host", "redis:***@host"),
         ("file:///a@b/kv:1@2", "file:///a@b/kv:1@2"),
         ("s3://ann:hun/t@er2@host/p", "s3://ann:***@host/p"),
+        ("mooncake://h:1?metadata=http://m:8080/metadata?token=hunter2", "mooncake://h:1?metadata=http://m:8080/metadata?token=***"),
+        ("mooncake://h:1?metadata=http%3A//m/%3Fkey%3Dhunter2&parallel=2", "mooncake://h:1?metadata=http://m/?key=***&parallel=2"),
+        ("mooncake://h:1?metadata=etcd%3A//ann:hunter2%40m", "mooncake://h:1?metadata=etcd://ann:***@m"),
+        ("s3://b?endpoint=http://m:9000&region=eu", "s3://b?endpoint=http://m:9000&region=eu"),
     ],
 )  # fmt: skip
 def test_secrets_are_not_shown(url: str, shown: str) -> None:
@@ -112,6 +116,9 @@ def test_a_wrong_address_is_refused_by_reading_it(url: str, said: str) -> None:
         "shaped+redis://u:x?latency_ms=hunter2@h",
         "redis://u:x?timeout_s=hunter2@h",
         "s3://u:x?token=hunter2@h",
+        "mooncake://h:1?metadata=http%3A//ann:hunter2%40m/metadata",
+        "mooncake://h:1?metadata=http%3A//m/%3Ftoken%3Dhunter2%40x",
+        "s3://b/p?endpoint=http%3A//ann:hunter2%40m",
     ],
 )
 def test_a_password_that_looks_like_options_is_quoted_nowhere(url: str) -> None:

@@ -88,8 +88,7 @@ def conduct(
     with ExitStack() as stack:
         stack.callback(clean, part)
         limit, said = limit_of(store, settings.sizes, settings.keys) if limited else (None, "")
-        if said:
-            table.notes.append(said)
+        table.notes += [*store.notes, *([said] if said else [])]
         if limit is not None:
             stack.callback(limit.close)
             table.limit = limit.name

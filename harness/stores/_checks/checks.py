@@ -1,6 +1,7 @@
 """The list of checks, and carrying them out on a store that others use as well."""
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -69,9 +70,21 @@ def examine(store: Store, address: str, prefix: str, checks: tuple[Check, ...] =
         part = Scoped(store, address, f"{prefix}{number}-")
         try:
             outcome = _outcome(check, part, first=number == 0)
-        finally:
+        except StoreUnavailable:  # what it says comes first, whatever deleting says
+            with suppress(StoreError):
+                clean(part)
+            raise
+        except BaseException:
             clean(part)
+            raise
+        left = None
+        try:
+            clean(part)
+        except StoreError as error:
+            left = error
         yield outcome
+        if left is not None:
+            raise left
 
 
 def _outcome(check: Check, part: Scoped, first: bool) -> Outcome:

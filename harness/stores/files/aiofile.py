@@ -16,7 +16,8 @@ import numpy as np
 from pydantic import Field
 
 from harness.core.errors import ReadFailures, SetupError, StoreError
-from harness.stores.base import Read, deadline_of, late
+from harness.core.machine import OneProcess
+from harness.stores.base import Read, deadline_of, late, no_thread
 from harness.stores.files.directory import DirectoryOptions, DirectoryStore
 from harness.stores.files.errors import missing, truncated, unavailable
 from harness.stores.files.trust import open_regular
@@ -54,13 +55,16 @@ class AioFileStore(DirectoryStore):
         self._open_file = aiofiles.open
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="aiofile") if options.threads else None
         self._loop = _LoopThread()
+        self._process = OneProcess("an aiofile store")
 
     def read(self, reads: Sequence[Read]) -> None:
         """``aread`` on the store's own event loop, in a thread, while the caller waits."""
+        self._process.check()
         self._loop.run(self.aread(reads))
 
     async def aread(self, reads: Sequence[Read]) -> None:
         """All reads of the batch at once, as far as the pool has threads."""
+        self._process.check()
         tasks = [asyncio.ensure_future(self._fetch(item)) for item in reads]
         try:
             await self._wait(tasks, reads)
@@ -81,7 +85,7 @@ class AioFileStore(DirectoryStore):
         if failures:
             raise ReadFailures(failures)
 
-    async def _wait(self, tasks: "list[asyncio.Future[memoryview]]", reads: Sequence[Read]) -> None:
+    async def _wait(self, tasks: "Sequence[asyncio.Future[memoryview]]", reads: Sequence[Read]) -> None:
         """For all of them; from a file system that may hang, no longer than to the deadline or for ``timeout_s``."""
         if self._apart is None or not tasks:
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -95,20 +99,27 @@ class AioFileStore(DirectoryStore):
         path = self._path(item.key)
         parts = [part for part in item.out if part.nbytes]
         whole = parts[0] if len(parts) == 1 and self._apart is None else np.empty(item.length, np.uint8).data
+        refused = False
+
+        def opener(path: str, _: int) -> int:
+            if refused:
+                raise OSError("nobody waits for this file any more")
+            return open_regular(path, 0, self._shared)
+
         try:
             # Unbuffered: a buffer of Python's would be one more copy.
-            async with self._open_file(path, "rb", buffering=0, executor=self._pool, opener=self._opener) as file:
+            async with self._open_file(path, "rb", buffering=0, executor=self._pool, opener=opener) as file:
                 done = await _fill(file, item.offset, whole)
         except FileNotFoundError:
             raise missing(item.key, path) from None
         except OSError as error:
             raise unavailable("read the object", path, error) from None
+        except RuntimeError as error:
+            refused = True  # what could not be given to a thread stays in the pool's queue
+            raise no_thread(error) from None
         if done < item.length:
             raise truncated(item, done)
         return whole
-
-    def _opener(self, path: str, _: int) -> int:
-        return open_regular(path, 0, self._shared)
 
     def evict_from_os_cache(self, keys: Iterable[str]) -> bool:
         """Drop, then count what is left; True where nothing is."""
@@ -120,6 +131,8 @@ class AioFileStore(DirectoryStore):
 
     def close(self) -> None:
         """End the loop's thread and the pool; what hangs in them is left behind."""
+        if not self._process.here:
+            return
         self._loop.close(self.options.timeout_s)
         if self._pool is not None:
             self._pool.shutdown(wait=self._apart is None, cancel_futures=True)
@@ -138,7 +151,12 @@ async def _fill(file: "AsyncFileIO", offset: int, out: memoryview) -> int:
         await file.seek(offset)
     done = 0
     while done < out.nbytes:  # once, but for the 2 GiB that Linux moves in one call
-        count = await file.readinto(out[done:])
+        rest = out[done:]
+        try:
+            count = await file.readinto(rest)
+        except RuntimeError:  # no thread: the call stays in the pool's queue, and must find no memory later
+            rest.release()
+            raise
         if not count:
             break
         done += count
@@ -154,7 +172,12 @@ class _LoopThread:
 
     def run(self, work: Coroutine[Any, Any, None]) -> None:
         """Wait for ``work`` to be done there; raises what it raises."""
-        future = asyncio.run_coroutine_threadsafe(work, self._loop())
+        try:
+            loop = self._loop()
+        except BaseException:
+            work.close()
+            raise
+        future = asyncio.run_coroutine_threadsafe(work, loop)
         try:
             future.result()
         except BaseException:
@@ -166,7 +189,11 @@ class _LoopThread:
             if self._running is None:
                 loop = asyncio.new_event_loop()
                 thread = threading.Thread(target=_serve, args=(loop,), name="aiofile-loop", daemon=True)
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError as error:
+                    loop.close()
+                    raise no_thread(error) from None
                 self._running = loop, thread
             return self._running[0]
 

@@ -89,6 +89,13 @@ class DirectoryStore(Store):
         """``what``, which must not write to the caller's memory, in bounded time. Raises DeadlineMissed."""
         return what() if self._apart is None else self._apart.call(what)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """That reads with a deadline are copied, if they are."""
+        if self._apart is None:
+            return ()
+        return (f"{self.root} lies on a network or FUSE file system, so each batch of reads takes a thread and a copy",)
+
     def exists(self, keys: Sequence[str]) -> int:
         """One stat per key, up to the first that is missing. What is no regular file is no object."""
         paths = [self._path(key) for key in keys]
@@ -265,12 +272,22 @@ def _count_present(paths: Sequence[str]) -> int:
 
 
 def named_directory(url: SplitResult) -> Path:
-    """The directory of ``scheme:///absolute/path``. Raises UsageError for a URL that names none."""
+    """The directory of ``scheme:///absolute/path``, or of ``scheme://~/path`` below this user's home, whose ``.cache`` is what
+    XDG_CACHE_HOME says. Raises UsageError for a URL that names none."""
     path = unquote(url.path)
-    if url.netloc not in ("", "localhost") or not path.strip("/") or "\0" in path or url.fragment:
+    if url.netloc not in ("", "localhost", "~") or not path.strip("/") or "\0" in path or url.fragment:
         shown = redact(unsplit(url))
         raise UsageError(f"'{shown}' names no directory; write {url.scheme}:///absolute/path, with %3F for ? and %23 for #")
-    return Path(path)
+    if url.netloc != "~":
+        return Path(path)
+    below = Path(path.lstrip("/"))
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    if below.parts[0] == ".cache" and cache.startswith("/"):
+        return Path(cache, *below.parts[1:])
+    try:
+        return Path.home() / below
+    except RuntimeError:
+        raise UsageError(f"this user has no home for '{redact(unsplit(url))}'; write {url.scheme}:///absolute/path") from None
 
 
 def _folder(key: str) -> str:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.errors import SetupError, StoreUnavailable
+from harness.core.machine import OneProcess
 from harness.stores.mooncake.errors import NO_MASTER
 
 _PACKAGE = "pip install 'mooncake-transfer-engine>=0.3.13' (with '-non-cuda' behind its name where there is no CUDA)"
@@ -60,6 +61,7 @@ class MooncakeClient:
         self._calls = 0
         self._closed = False
         self._lost = False
+        self._process = OneProcess("a mooncake store")
         local = _local_address(connection)
         _bound_transfers(connection.timeout_s)
         with _environment(_settings(connection.timeout_s)):
@@ -148,12 +150,18 @@ class MooncakeClient:
         return self._closed
 
     def close(self) -> None:
-        """Wait for the calls under way, then disconnect. Safe to call twice."""
+        """Wait for the calls under way, then disconnect. Safe to call twice.
+
+        A client that a call still hangs in after twice ``timeout_s`` stays as it is until the process ends, since Mooncake
+        crashes where it is taken away from under a call; so does one of the process that this one was forked from.
+        """
         with self._changed:
             if self._closed:
                 return
             self._closed = True
-            self._changed.wait_for(lambda: not self._calls)
+            idle = self._changed.wait_for(lambda: not self._calls, 2 * self.connection.timeout_s)
+        if not idle or not self._process.here:
+            return
         self._pool.close()
         self._client.close()
 
@@ -165,6 +173,7 @@ class MooncakeClient:
     @contextmanager
     def _call(self) -> Iterator[None]:
         """Mooncake crashes the process where a client is used after it was closed, and looks for a lost master for 4 s a call."""
+        self._process.check()
         if self._lost:
             _local_address(self.connection)
             self._lost = False

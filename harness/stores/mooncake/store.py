@@ -8,7 +8,8 @@ import math
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Literal
 from urllib.parse import SplitResult
 
@@ -17,7 +18,8 @@ from pydantic import Field
 from harness.core.chunks import total_bytes
 from harness.core.errors import ChunkTruncated, ReadFailures, StoreError, StoreUnavailable, UsageError
 from harness.core.text import redact
-from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, is_key, unsplit
+from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late, unsplit
+from harness.stores.bounded import Gate, Shut, submit_all
 from harness.stores.mooncake.client import Connection, MooncakeClient, names_at
 from harness.stores.mooncake.errors import BEYOND_THE_END, EXISTS_ALREADY, NOT_FOUND, explain
 
@@ -51,6 +53,7 @@ class MooncakeStore(Store):
     name = "mooncake"
     Options = MooncakeOptions
     replaces = False
+    keeps_deadlines = True
 
     def __init__(self, url: SplitResult, options: MooncakeOptions) -> None:
         """Connect. Raises UsageError, StoreUnavailable, and SetupError without the package mooncake."""
@@ -64,6 +67,7 @@ class MooncakeStore(Store):
         self._place = f"the Mooncake cluster of {connection.master}"
         self._most_bytes = connection.buffer_bytes // _SHARE
         self._client = MooncakeClient(connection)
+        self._abandoned = False
         self._threads = ThreadPoolExecutor(options.parallel, thread_name_prefix="mooncake")
 
     @classmethod
@@ -87,16 +91,31 @@ class MooncakeStore(Store):
         Mooncake can scatter, but each piece is a transfer of its own then: two to three times as slow for a layer of 16
         blocks over TCP, where the copy costs some 5%.
         """
-        groups = self._groups(reads)
+        groups, deadline = self._groups(reads), deadline_of(reads)
         batch = _Batch(time.monotonic() + self.options.timeout_s)
-        if len(groups) > 1 and not self._client.closed:
-            for _ in self._threads.map(lambda group: self._read_group(reads, group, batch), groups):
-                pass
-        else:
+        if math.isinf(deadline) and (len(groups) == 1 or self._client.closed):
             for group in groups:
                 self._read_group(reads, group, batch)
+        else:
+            calls = [partial(self._read_group, reads, group, batch) for group in groups]
+            under_way = submit_all(self._threads, calls, batch.gate)
+            left = deadline - time.monotonic()
+            wait(under_way, None if math.isinf(left) else max(left, 0.0))
+            batch.gate.shut()
+            for group, call in zip(groups, under_way, strict=True):
+                self._settle(reads, group, call, batch)
         if batch.failures:
             raise ReadFailures(batch.failures)
+
+    def _settle(self, reads: Sequence[Read], group: Sequence[int], call: "Future[None]", batch: "_Batch") -> None:
+        """Take note of a call that has not ended in time: nothing of it is copied any more."""
+        if call.done() and not isinstance(call.exception(), Shut):
+            call.result()
+            return
+        call.cancel()
+        self._abandoned = True
+        for position in group:
+            batch.fail(position, late(reads[position].key))
 
     def write(self, key: str, parts: Sequence[Buffer]) -> None:
         """Copied into registered memory, then one transfer. Returns at once where the key exists."""
@@ -141,9 +160,9 @@ class MooncakeStore(Store):
         return size
 
     def close(self) -> None:
-        """Wait for the calls under way, and disconnect."""
+        """Wait for the calls under way, twice ``timeout_s`` at most, and disconnect."""
         self._client.close()
-        self._threads.shutdown()
+        self._threads.shutdown(wait=not self._abandoned, cancel_futures=True)
 
     def _name(self, key: str) -> str:
         return self.options.prefix + checked_key(key)
@@ -172,7 +191,7 @@ class MooncakeStore(Store):
                 begin = 0
                 for item, code in zip(some, codes, strict=True):
                     if code == item.length:
-                        _scatter(buffer.view[begin : begin + item.length], item.out)
+                        _scatter(buffer.view[begin : begin + item.length], item.out, batch.gate)
                     begin += item.length
             for position, item, code in zip(group, some, codes, strict=True):
                 if code != item.length:
@@ -214,6 +233,7 @@ class _Batch:
 
     def __init__(self, until: float) -> None:
         self.failures: dict[int, StoreError] = {}
+        self.gate = Gate()
         self._until = until
         self._broken = threading.Event()
 
@@ -229,12 +249,12 @@ class _Batch:
             raise StoreUnavailable(f"{place} does not deliver the other objects of the batch; see whether all of it is alive")
 
 
-def _scatter(data: memoryview, out: Sequence[memoryview]) -> None:
-    begin = 0
-    for part in out:
-        part[:] = data[begin : begin + part.nbytes]
-        begin += part.nbytes
-    data.release()
+def _scatter(data: memoryview, out: Sequence[memoryview], gate: Gate) -> None:
+    with data, gate:
+        begin = 0
+        for part in out:
+            part[:] = data[begin : begin + part.nbytes]
+            begin += part.nbytes
 
 
 def _address_of(url: SplitResult) -> tuple[str, int]:

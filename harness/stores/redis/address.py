@@ -34,6 +34,10 @@ class Login:
     database: int = 0
     tls: ssl.SSLContext | None = None
     timeout_s: float = 5.0
+    authority: str = ""
+    """The PEM file that ``tls`` trusts; empty: the system's."""
+    client_cert: str = ""
+    """The PEM file of our own certificate and its key; empty: none."""
 
     def requests(self) -> list[Request]:
         """Commands that make a new connection ours; PING proves that the server lets us in."""
@@ -61,7 +65,7 @@ def address_of(url: SplitResult) -> Address:
     return Address(url.hostname, port or _PORT)
 
 
-def login_of(url: SplitResult, timeout_s: float, authority: str | None) -> Login:
+def login_of(url: SplitResult, timeout_s: float, authority: str | None, client_cert: str = "") -> Login:
     """From a URL. ``authority`` is None without TLS, else a PEM file, or empty. Raises UsageError."""
     context = None
     if authority is not None:
@@ -69,10 +73,21 @@ def login_of(url: SplitResult, timeout_s: float, authority: str | None) -> Login
             context = ssl.create_default_context(cafile=authority or None)
         except OSError as error:  # ssl.SSLError is one
             raise UsageError(f"ca={authority} is no file of certificates: {error.strerror or error}; name a PEM file") from None
+        if client_cert:
+            try:
+                context.load_cert_chain(client_cert, password="")  # an encrypted key would ask at the terminal
+            except (OSError, ValueError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise UsageError(
+                    f"client_cert={client_cert} holds no certificate with its private key: {reason}; "
+                    "name a PEM file of both, the key not encrypted"
+                ) from None
     return Login(
         username=unquote(url.username or ""),
         password=unquote(url.password or "") or os.environ.get(PASSWORD_VARIABLE, ""),
         database=int(url.path.strip("/") or 0),
         tls=context,
         timeout_s=timeout_s,
+        authority=authority or "",
+        client_cert=client_cert,
     )

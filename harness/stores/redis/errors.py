@@ -26,6 +26,14 @@ _USAGE: tuple[tuple[str, str], ...] = (
         "does not let this user do that; allow its rights to read, write and scan with ACL SETUSER",
     ),
     (
+        r"(hostname|ip address) mismatch",
+        "has a certificate for other names than '{host}'; connect by a name that is in it, or have one issued for this name",
+    ),
+    (
+        r"certificate.required|alert.certificate|handshake failure",
+        "wants a certificate of ours that it trusts; name a PEM file of it and its key with client_cert=/path/to/client.pem",
+    ),
+    (
         r"certificate verify failed|certificate_verify_failed",
         "has a certificate that is not trusted here; name the file of its authority with ca=/path/to/ca.pem",
     ),
@@ -53,7 +61,7 @@ _UNAVAILABLE: tuple[tuple[str, str], ...] = (
     (r"refused", "is not there: nothing listens at that port; start it, or correct host and port"),
     (
         r"closed|reset by peer|broken pipe|eof occurred",
-        "closed the connection; see whether it is alive, and whether it wants TLS (rediss://)",
+        "closed the connection; see whether it is alive, and whether it wants {wants}",
     ),
 )
 
@@ -77,8 +85,13 @@ def _sentence(error: Exception | str, address: Address, login: Login) -> tuple[s
     for table in (_USAGE, _UNAVAILABLE):
         for pattern, sentence in table:
             if re.search(pattern, text.lower()):
-                speaks_tls = " and speaks TLS" if login.tls else ""
-                said = sentence.format(database=login.database, timeout_s=login.timeout_s, speaks_tls=speaks_tls)
+                said = sentence.format(
+                    host=address.host,
+                    database=login.database,
+                    timeout_s=login.timeout_s,
+                    speaks_tls=" and speaks TLS" if login.tls else "",
+                    wants="a certificate of ours (client_cert=)" if login.tls else "TLS (rediss://)",
+                )
                 return f"the redis server at {address} {said}", table is _USAGE
     shown = " ".join((text.replace(login.password, "***") if login.password else text).split()) or type(error).__name__
     if isinstance(error, ProtocolViolation):

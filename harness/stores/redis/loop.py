@@ -5,8 +5,10 @@ generators of its loop, and one of ours holds them.
 """
 
 import asyncio
+import math
 import select
 import threading
+import time
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
@@ -14,7 +16,7 @@ from typing import cast
 
 from harness.stores.redis.address import Address, Login
 from harness.stores.redis.protocol import LEAST_WINDOW, Exchange, ProtocolViolation, Request, window_bytes
-from harness.stores.redis.wire import FAILURES, check_login
+from harness.stores.redis.wire import FAILURES, Late, check_login
 
 _SCRATCH_BYTES = 256 << 10
 _DIRECT_BYTES = 128 << 10
@@ -147,8 +149,17 @@ class _OfLoop:
         self._free: defaultdict[Address, asyncio.Semaphore] = defaultdict(partial(asyncio.Semaphore, size))
         self._idle: defaultdict[Address, list[LoopWire]] = defaultdict(list)
 
-    async def carry_out(self, address: Address, exchange: Exchange) -> Exception | None:
-        """Run one exchange; returns what broke it."""
+    async def carry_out(self, address: Address, exchange: Exchange, deadline: float) -> Exception | None:
+        """Run one exchange; returns what broke it, Late if it was the deadline."""
+        if math.isinf(deadline):
+            return await self._carry_out(address, exchange)
+        try:
+            async with asyncio.timeout(max(deadline - time.monotonic(), 0)):
+                return await self._carry_out(address, exchange)
+        except TimeoutError:
+            return Late()
+
+    async def _carry_out(self, address: Address, exchange: Exchange) -> Exception | None:
         async with self._free[address]:
             try:
                 wire = await self._take(address)
@@ -184,14 +195,14 @@ class LoopWires:
         self._lock = threading.Lock()
         self._holders: dict[asyncio.AbstractEventLoop, tuple[_OfLoop, AsyncGenerator[None]]] = {}
 
-    async def carry_out(self, exchanges: Mapping[Address, Exchange]) -> dict[Address, Exception]:
-        """Run all exchanges, one a server, in one round trip; returns what broke those that did not finish."""
+    async def carry_out(self, exchanges: Mapping[Address, Exchange], deadline: float = math.inf) -> dict[Address, Exception]:
+        """As ``Wires.carry_out``."""
         wires = await self._of_running_loop()
         if len(exchanges) == 1:
             ((address, exchange),) = exchanges.items()
-            results = [await wires.carry_out(address, exchange)]
+            results = [await wires.carry_out(address, exchange, deadline)]
         else:
-            results = await asyncio.gather(*(wires.carry_out(*item) for item in exchanges.items()))
+            results = await asyncio.gather(*(wires.carry_out(*item, deadline) for item in exchanges.items()))
         return {address: error for address, error in zip(exchanges, results, strict=True) if error is not None}
 
     async def _of_running_loop(self) -> _OfLoop:

@@ -177,6 +177,8 @@ class Exchange:
         if kind == b"$":
             self._begin_body(request, _number(rest))
             return
+        if request.length and kind != b"-":  # a number would pass for the length of a value that never came
+            raise ProtocolViolation(f"a reply of {kind + rest[:20]!r} came in place of a value")
         self._promised -= request.length
         text = rest.decode(errors="replace")
         if kind == b":":

@@ -26,11 +26,8 @@ _CLUSTER_PAUSE_S = 0.1
 class Servers:
     """A server, or the cluster that the server at ``address`` belongs to. Thread-safe."""
 
-    def __init__(self, address: Address, login: Login, *, cluster: bool, authority: str, connections: int) -> None:
-        """Prove that it can be used. ``authority`` names the file of the TLS authority, or is empty.
-
-        Raises UsageError, StoreUnavailable, and SetupError without the package redis.
-        """
+    def __init__(self, address: Address, login: Login, *, cluster: bool, connections: int) -> None:
+        """Prove that it can be used. Raises UsageError, StoreUnavailable, and SetupError without the package redis."""
         try:
             from redis import exceptions
         except ImportError:
@@ -40,9 +37,7 @@ class Servers:
         self._errors: tuple[type[Exception], ...] = (exceptions.RedisError, exceptions.RedisClusterException, *FAILURES)
         try:
             Wire(address, login).close()  # first, since its errors say most
-            self._client: Any = (
-                _cluster(address, login, authority) if cluster else _single(address, login, authority, connections)
-            )
+            self._client: Any = _cluster(address, login) if cluster else _single(address, login, connections)
         except self._errors as error:
             raise explain_opening(error, address, login) from None
         if not cluster and self._is_node():
@@ -137,24 +132,29 @@ class Servers:
             raise explain(error, self._address, self._login) from None
 
 
-def _settings(login: Login, authority: str) -> dict[str, Any]:
+def _settings(login: Login) -> dict[str, Any]:
+    tls = (
+        {"ssl_ca_certs": login.authority, "ssl_certfile": login.client_cert, "ssl_keyfile": login.client_cert}
+        if login.tls
+        else {}
+    )
     return {
         "username": login.username or None,
         "password": login.password or None,
         "socket_timeout": login.timeout_s,
         "socket_connect_timeout": login.timeout_s,
         "protocol": 2,
-        **({"ssl_ca_certs": authority or None} if login.tls else {}),
+        **{name: file or None for name, file in tls.items()},
     }
 
 
-def _single(address: Address, login: Login, authority: str, connections: int) -> Any:
+def _single(address: Address, login: Login, connections: int) -> Any:
     import redis
     from redis.backoff import NoBackoff
     from redis.retry import Retry
 
     settings = {
-        **_settings(login, authority),
+        **_settings(login),
         "host": address.host,
         "port": address.port,
         "db": login.database,
@@ -166,11 +166,11 @@ def _single(address: Address, login: Login, authority: str, connections: int) ->
     return redis.Redis.from_pool(redis.BlockingConnectionPool(**settings))  # type: ignore[no-untyped-call]
 
 
-def _cluster(address: Address, login: Login, authority: str) -> Any:
+def _cluster(address: Address, login: Login) -> Any:
     import redis
     from redis.backoff import ConstantBackoff
     from redis.retry import Retry
 
-    settings = _settings(login, authority) | ({"ssl": True} if login.tls else {})
+    settings = _settings(login) | ({"ssl": True} if login.tls else {})
     retry = Retry(ConstantBackoff(_CLUSTER_PAUSE_S), _CLUSTER_TRIES)
     return redis.RedisCluster(host=address.host, port=address.port, retry=retry, **settings)

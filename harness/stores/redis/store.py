@@ -1,21 +1,36 @@
 """``redis://``, ``rediss://`` (TLS), and both with ``+cluster``: one string an object. Valkey answers to them as well."""
 
 import asyncio
+import math
 import re
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar
+from contextlib import suppress
+from typing import ClassVar, TypeVar
 from urllib.parse import SplitResult
 
 from pydantic import Field
 
-from harness.core.errors import ChunkMissing, ChunkTruncated, ReadFailures, StoreError, StoreUnavailable, UsageError
-from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, is_key
+from harness.core.errors import (
+    ChunkMissing,
+    ChunkTruncated,
+    DeadlineMissed,
+    ReadFailures,
+    StoreError,
+    StoreUnavailable,
+    UsageError,
+)
+from harness.core.machine import OneProcess
+from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late
+from harness.stores.bounded import Apart
 from harness.stores.redis.address import Address, address_of, login_of
 from harness.stores.redis.errors import explain
 from harness.stores.redis.loop import LoopWires, loop_exchange
 from harness.stores.redis.protocol import Exchange, Refusal, Reply, Request, command
 from harness.stores.redis.servers import Servers
-from harness.stores.redis.wire import Wires
+from harness.stores.redis.wire import Late, Wires
+
+T = TypeVar("T")
 
 _GLOB = re.compile(r"([\\*?\[\]])")
 _MOVING = ("MOVED", "ASK", "TRYAGAIN")
@@ -34,6 +49,7 @@ class RedisTlsOptions(RedisOptions):
     """Options of ``rediss``."""
 
     ca: str = Field("", description="PEM file of the authority that signed the server's certificate; empty: the system's")
+    client_cert: str = Field("", description="PEM file of this client's certificate and its private key, if the server wants one")
 
 
 class _Plan:
@@ -67,19 +83,23 @@ class RedisStore(Store):
 
     name = "redis"
     Options: ClassVar[type[StoreOptions]] = RedisOptions
+    keeps_deadlines = True
 
     def __init__(self, url: SplitResult, options: RedisOptions) -> None:
         """Connect and log in. Raises UsageError, StoreUnavailable, and SetupError without the package redis."""
         super().__init__(url, options)
         self.options: RedisOptions = options
         authority = options.ca if isinstance(options, RedisTlsOptions) else None
-        self._login = login_of(url, options.timeout_s, authority)
+        self._login = login_of(
+            url, options.timeout_s, authority, options.client_cert if isinstance(options, RedisTlsOptions) else ""
+        )
         self._clustered = url.scheme.endswith("+cluster")
         if self._clustered and self._login.database:
             raise UsageError(f"a Redis cluster has only database 0, not {self._login.database}; leave it out of the URL")
-        self._servers = Servers(
-            address_of(url), self._login, cluster=self._clustered, authority=authority or "", connections=options.connections
-        )
+        address = address_of(url)
+        self._process = OneProcess("a redis store")
+        self._apart = Apart(f"the redis server at {address}")
+        self._servers = Servers(address, self._login, cluster=self._clustered, connections=options.connections)
         self._wires = Wires(self._login, options.connections)
         self._loop_wires = LoopWires(self._login, options.connections)
 
@@ -91,17 +111,18 @@ class RedisStore(Store):
         address_of(url)
 
     def exists(self, keys: Sequence[str]) -> int:
-        """One round trip to each server that has some of the keys."""
+        """One round trip to each server that has some of the keys, in ``timeout_s`` altogether."""
+        self._process.check()
         names = [self._name(key) for key in keys]
         requests = {
             position: (self._servers.place(name), Request(command("EXISTS", name))) for position, name in enumerate(names)
         }
         plan = _Plan(requests, Exchange)
-        broken = self._wires.carry_out(plan.exchanges)
+        broken = self._wires.carry_out(plan.exchanges, time.monotonic() + self.options.timeout_s)
         found = {}
         for position, address, reply in plan.replies():
             if reply is None:
-                self._servers.look_again()
+                self._look_again(time.monotonic() + self.options.timeout_s)
                 raise explain(broken[address], address, self._login)
             if isinstance(reply, Refusal) and not self._moving(reply):
                 raise explain(reply.text, address, self._login)
@@ -110,13 +131,15 @@ class RedisStore(Store):
 
     def read(self, reads: Sequence[Read]) -> None:
         """GETRANGE, all of a batch in one round trip to each server, received straight into ``out``."""
+        self._process.check()
         plan = _Plan(self._requests(reads), Exchange)
-        self._settle(reads, plan, self._wires.carry_out(plan.exchanges))
+        self._settle(reads, plan, self._wires.carry_out(plan.exchanges, deadline_of(reads)))
 
     async def aread(self, reads: Sequence[Read]) -> None:
         """The same by the event loop, over connections of its own."""
+        self._process.check()
         plan = _Plan(self._requests(reads), loop_exchange)
-        broken = await self._loop_wires.carry_out(plan.exchanges)
+        broken = await self._loop_wires.carry_out(plan.exchanges, deadline_of(reads))
         if len(plan) < len(reads) or plan.not_in_place(reads):  # what follows asks the servers again, which blocks
             await asyncio.get_running_loop().run_in_executor(None, self._settle, reads, plan, broken)
 
@@ -126,19 +149,23 @@ class RedisStore(Store):
 
     def write_many(self, objects: Iterable[tuple[str, Sequence[Buffer]]]) -> None:
         """SET, up to 64 MiB in one round trip."""
+        self._process.check()
         self._servers.set((self._name(key), parts) for key, parts in objects)
 
     def delete(self, keys: Iterable[str]) -> None:
         """UNLINK, up to 1,000 in one round trip."""
+        self._process.check()
         self._servers.unlink(map(self._name, keys))
 
     def keys(self) -> Iterator[str]:
         """SCAN, on every server of a cluster; keys that do not begin with the prefix are not ours."""
+        self._process.check()
         names = self._servers.scan(_GLOB.sub(r"\\\1", self.options.prefix) + "*")
         return filter(is_key, (name.removeprefix(self.options.prefix) for name in names))
 
     def size(self, key: str) -> int:
         """STRLEN."""
+        self._process.check()
         size = self._servers.lengths([self._name(key)])[0]
         if size is None:
             raise self._missing(key)
@@ -146,6 +173,8 @@ class RedisStore(Store):
 
     def close(self) -> None:
         """Close the connections; those of an event loop that has ended are closed already."""
+        if not self._process.here:  # they are the other process's
+            return
         self._wires.close()
         self._loop_wires.close()
         self._servers.close()
@@ -177,30 +206,46 @@ class RedisStore(Store):
                 failures[position] = self._unreadable(reads[position], broken[address], address)
             else:
                 unsure.append(position)
+        deadline = deadline_of(reads)
         if broken:
-            self._servers.look_again()
-        failures |= self._look_into(reads, unsure)
+            self._look_again(deadline)
+        failures |= self._look_into(reads, unsure, deadline)
         if failures:
             raise ReadFailures(failures)
 
+    def _look_again(self, deadline: float) -> None:
+        if self._clustered:
+            with suppress(StoreError):
+                self._apart.call(self._servers.look_again, deadline)
+
     def _unreadable(self, item: Read, error: Exception | str, address: Address) -> StoreUnavailable:
+        if isinstance(error, Late):
+            return late(item.key)
         return StoreUnavailable(f"cannot read object {item.key}: {explain(error, address, self._login)}")
 
-    def _look_into(self, reads: Sequence[Read], positions: Sequence[int]) -> dict[int, StoreError]:
+    def _look_into(self, reads: Sequence[Read], positions: Sequence[int], deadline: float) -> dict[int, StoreError]:
         """Reads whose reply was short, or whose key is elsewhere: what is wrong, if anything. Fills the latter."""
         if not positions:
             return {}
+        names = [self._name(reads[position].key) for position in positions]
         try:
-            sizes = self._servers.lengths([self._name(reads[position].key) for position in positions])
+            sizes = self._ask(lambda: self._servers.lengths(names), deadline)
         except StoreError as error:
-            return dict.fromkeys(positions, error)
+            return {position: self._of(reads[position], error) for position in positions}
         failures: dict[int, StoreError] = {}
         for position, size in zip(positions, sizes, strict=True):
             try:
                 self._read_slowly(reads[position], size)
             except StoreError as error:
-                failures[position] = error
+                failures[position] = self._of(reads[position], error)
         return failures
+
+    def _of(self, item: Read, error: StoreError) -> StoreError:
+        return late(item.key) if isinstance(error, DeadlineMissed) else error
+
+    def _ask(self, what: Callable[[], T], deadline: float) -> T:
+        """By redis-py, which has a time-out for each wait but none for all of them."""
+        return what() if math.isinf(deadline) else self._apart.call(what, deadline)
 
     def _read_slowly(self, item: Read, size: int | None) -> None:
         if size is None:
@@ -208,7 +253,9 @@ class RedisStore(Store):
         wanted = item.offset + item.length
         if size < wanted:
             raise ChunkTruncated(f"object {item.key} ends after {size} bytes, {wanted} were asked for; delete it")
-        data = memoryview(self._servers.get_range(self._name(item.key), item.offset, wanted - 1) if item.length else b"")
+        name, data = self._name(item.key), memoryview(b"")
+        if item.length:
+            data = memoryview(self._ask(lambda: self._servers.get_range(name, item.offset, wanted - 1), item.deadline))
         if len(data) < item.length:
             raise ChunkTruncated(f"object {item.key} was replaced by a shorter one while it was read; read it again")
         for part in item.out:

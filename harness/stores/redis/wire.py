@@ -1,17 +1,23 @@
 """Connections to Redis servers for blocking reads: a pool for each server, and pipelines to several servers at once."""
 
+import math
 import select
 import socket
 import ssl
 import threading
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 
 from harness.stores.redis.address import Address, Login
 from harness.stores.redis.protocol import LEAST_WINDOW, Exchange, ProtocolViolation, Refusal, window_bytes
 
 FAILURES = (OSError, ProtocolViolation)
 """What ends a connection. Time-outs are OSErrors."""
+
+
+class Late(TimeoutError):
+    """The deadline has passed."""
 
 
 class Refused(OSError):
@@ -31,6 +37,7 @@ class Wire:
     def __init__(self, address: Address, login: Login) -> None:
         """Connect and log in. Raises OSError, Refused, ProtocolViolation."""
         self._window = LEAST_WINDOW
+        self.timeout_s = login.timeout_s
         self._socket = socket.create_connection(address, timeout=login.timeout_s)
         try:
             self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -53,22 +60,32 @@ class Wire:
         """Whether an idle connection is still good: the server has neither closed it nor sent anything."""
         return not self._idle.poll(0)
 
-    def begin(self, exchange: Exchange) -> None:
+    def begin(self, exchange: Exchange, deadline: float = math.inf) -> None:
         """Send the first commands. Raises OSError."""
         exchange.window = self._window
+        self._be_patient_until(deadline)
         self._socket.sendall(exchange.outgoing())
 
-    def finish(self, exchange: Exchange) -> None:
-        """Receive all replies. The time-out is for each wait: bytes that come slowly are no failure."""
+    def finish(self, exchange: Exchange, deadline: float = math.inf) -> None:
+        """Receive all replies. The time-out is for each wait, the deadline for all of it: bytes may come slowly, not for ever."""
         wire = self._socket
         scatters = not isinstance(wire, ssl.SSLSocket)  # which has no recvmsg_into
         while not exchange.done:
+            if deadline < math.inf:
+                self._be_patient_until(deadline)
             count = wire.recvmsg_into(exchange.targets())[0] if scatters else wire.recv_into(exchange.target())
             if count == 0:
                 raise ConnectionResetError("the server closed the connection")
             exchange.arrived(count)
             if more := exchange.outgoing():
                 wire.sendall(more)
+
+    def _be_patient_until(self, deadline: float) -> None:
+        left = min(deadline - time.monotonic(), self.timeout_s)
+        if left <= 0:
+            raise Late
+        if left != self._socket.gettimeout():
+            self._socket.settimeout(left)
 
     def close(self) -> None:
         """Safe to call twice."""
@@ -84,9 +101,11 @@ class WirePool:
         self._idle: list[Wire] = []  # the last one used comes first: its memory is warm
         self._closed = False
 
-    def take(self) -> Wire:
+    def take(self, deadline: float = math.inf) -> Wire:
         """A connection, new if need be; to be given back. Raises what ``Wire`` raises."""
-        self._free.acquire()
+        left = deadline - time.monotonic()
+        if not self._free.acquire(timeout=None if math.isinf(left) else max(left, 0)):
+            raise Late
         try:
             while self._idle:
                 try:
@@ -96,7 +115,13 @@ class WirePool:
                 if wire.usable:
                     return wire
                 wire.close()
-            return Wire(self._address, self._login)
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise Late
+            login = self._login if left >= self._login.timeout_s else replace(self._login, timeout_s=left)
+            wire = Wire(self._address, login)
+            wire.timeout_s = self._login.timeout_s
+            return wire
         except BaseException:
             self._free.release()
             raise
@@ -130,26 +155,30 @@ class Wires:
                 self._pools[address] = WirePool(address, self._login, self._size)
             return self._pools[address]
 
-    def carry_out(self, exchanges: Mapping[Address, Exchange]) -> dict[Address, Exception]:
-        """Run all exchanges, one a server, in one round trip; returns what broke those that did not finish."""
+    def carry_out(self, exchanges: Mapping[Address, Exchange], deadline: float = math.inf) -> dict[Address, Exception]:
+        """Run all exchanges, one a server, in one round trip; returns what broke those that did not finish.
+
+        ``deadline``, on time.monotonic, is for all of them together; what it breaks is broken by Late.
+        """
         failures: dict[Address, Exception] = {}
         lent: dict[Address, Wire] = {}
         try:
             for address in sorted(exchanges):  # one order, or two threads could wait for each other's connections
                 try:
-                    lent[address] = self._pool(address).take()
-                    lent[address].begin(exchanges[address])
+                    lent[address] = self._pool(address).take(deadline)
+                    lent[address].begin(exchanges[address], deadline)
                 except FAILURES as error:
                     failures[address] = error
             for address in lent.keys() - failures.keys():
                 try:
-                    lent[address].finish(exchanges[address])
+                    lent[address].finish(exchanges[address], deadline)
                 except FAILURES as error:
                     failures[address] = error
         finally:
             for address, wire in lent.items():
                 self._pool(address).give_back(wire, good=exchanges[address].done)
-        return failures
+        over = time.monotonic() >= deadline
+        return {address: Late() if over and isinstance(error, TimeoutError) else error for address, error in failures.items()}
 
     def close(self) -> None:
         """Close all pools."""

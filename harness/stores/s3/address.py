@@ -3,8 +3,11 @@
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import ip_address
 from urllib.parse import SplitResult, unquote, urlsplit
+from urllib.request import getproxies_environment, proxy_bypass
 
 from harness.core.errors import UsageError
 
@@ -24,6 +27,8 @@ class Place:
     bucket: str
     prefix: str
     endpoint: str
+    proxy: str = ""
+    """``host:port`` of the proxy on the way, as the environment has it; empty: none."""
 
     @property
     def server(self) -> str:
@@ -31,7 +36,8 @@ class Place:
         return self.endpoint or "Amazon S3"
 
     def __str__(self) -> str:
-        return f"s3://{self.bucket}/{self.prefix} at {self.server}"
+        through = f" through the proxy {self.proxy}" if self.proxy else ""
+        return f"s3://{self.bucket}/{self.prefix} at {self.server}{through}"
 
 
 def refuse_secrets(url: SplitResult, options: Mapping[str, str]) -> None:
@@ -58,7 +64,30 @@ def place_of(url: SplitResult, endpoint: str) -> Place:
         raise UsageError(
             f"'{prefix}' is no prefix for objects; use at most {_LONGEST_PREFIX} letters, digits, '.', '_', '-', '=' and slashes"
         )
-    return Place(url.netloc, prefix, _checked_endpoint(endpoint or _endpoint_of_environment()))
+    server = _checked_endpoint(endpoint or _endpoint_of_environment())
+    return Place(url.netloc, prefix, server, "" if is_loopback(server) else _shown(proxy_of_environment(server)))
+
+
+def is_loopback(endpoint: str) -> bool:
+    """Whether a server is on this machine."""
+    host = urlsplit(endpoint).hostname or ""
+    with suppress(ValueError):
+        return ip_address(host).is_loopback
+    return host == "localhost" or host.endswith(".localhost")
+
+
+def proxy_of_environment(endpoint: str) -> str:
+    """The URL of the proxy that HTTP_PROXY and the like name for a server; empty: none."""
+    parts = urlsplit(endpoint or "https://s3.amazonaws.com")
+    named = getproxies_environment()
+    if not parts.hostname or proxy_bypass(parts.hostname):
+        return ""
+    return named.get(parts.scheme) or named.get("all") or ""
+
+
+def _shown(proxy: str) -> str:
+    """Without user and password."""
+    return proxy.rpartition("://")[2].rpartition("@")[2].rstrip("/")
 
 
 def _endpoint_of_environment() -> str:

@@ -4,12 +4,13 @@ import os
 from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pydantic import Field
 
 from harness.core.errors import SetupError, UsageError
 from harness.stores.base import StoreOptions
-from harness.stores.s3.address import LOGIN_FIX, Place
+from harness.stores.s3.address import LOGIN_FIX, Place, is_loopback, proxy_of_environment
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, S3Config, S3CredentialProvider, S3Store
@@ -49,6 +50,9 @@ def connect(place: Place, options: S3Options) -> "S3Store":
         "connect_timeout": timeout,
         "user_agent": "ttft",
     }
+    if is_loopback(place.endpoint) and (proxy := proxy_of_environment(place.endpoint)):
+        # obstore heeds HTTP_PROXY for loopback as well; a proxy of its own with an exception is the way round it.
+        client["proxy_url"], client["proxy_excludes"] = proxy, urlsplit(place.endpoint).hostname or ""
     if options.ca:
         client["root_certificate"] = _certificates(options.ca)
     try:

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from harness.stores.base import Buffer, Read
+from harness.stores.bounded import Gate
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +44,9 @@ def coalesce(reads: Sequence[Read]) -> list[Ranged]:
     return requests
 
 
-def scatter(pieces: Iterable[Buffer], out: Iterable[memoryview]) -> int:
-    """Copy ``pieces``, one behind the other, into the buffers of ``out``; returns the bytes copied, never more than fit."""
+def scatter(pieces: Iterable[Buffer], out: Iterable[memoryview], gate: Gate) -> int:
+    """Copy ``pieces``, one behind the other, into the buffers of ``out``, through ``gate``; returns the bytes copied, never
+    more than fit. Raises Shut."""
     targets = iter(out)
     target = memoryview(b"")
     done = 0
@@ -57,7 +59,8 @@ def scatter(pieces: Iterable[Buffer], out: Iterable[memoryview]) -> int:
                     return done
                 target = following
             size = min(view.nbytes, target.nbytes)
-            target[:size] = view[:size]
+            with gate:
+                target[:size] = view[:size]
             target, view = target[size:], view[size:]
             done += size
     return done

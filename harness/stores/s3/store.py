@@ -4,15 +4,19 @@ An object lies under ``<prefix>/<key>.kv``. What is under another name is no obj
 """
 
 import asyncio
+import math
 import os
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from itertools import chain, islice
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 from urllib.parse import SplitResult
 
 from harness.core.errors import ChunkMissing, ChunkTruncated, ReadFailures, SetupError, StoreError
-from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, is_key
+from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late
+from harness.stores.bounded import Gate, Shut, submit_all
 from harness.stores.s3.address import place_of, refuse_secrets
 from harness.stores.s3.client import S3Options, connect
 from harness.stores.s3.errors import explain, is_beyond_the_end
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
 
 _SUFFIX = ".kv"
 _AFTER_ALL_KEYS = "~"
+_LONGEST_TRY = 4
+"""Times ``timeout_s`` that a request may take with all its retries, and more: obstore begins none after ``timeout_s``."""
 _PAGE = 1000
 _PIECE = 256 << 10
 """Larger ranges are copied piece by piece while they arrive, which is a quarter faster: what is copied is still in the
@@ -42,6 +48,7 @@ class S3Store(Store):
 
     name = "s3"
     Options = S3Options
+    keeps_deadlines = True
     _first_user: ClassVar[int | None] = None
     """The process that started obstore's threads. They don't survive a fork, and whoever waits for them then waits for ever."""
 
@@ -60,6 +67,7 @@ class S3Store(Store):
 
         self._obstore = obstore
         self._failures = (BaseError, OSError)
+        self._abandoned = False
         self._pool = ThreadPoolExecutor(options.concurrency, thread_name_prefix="s3")
         try:  # nothing comes after this name, so that the reply is small however full the bucket is
             next(iter(obstore.list(self._client, offset=_AFTER_ALL_KEYS, chunk_size=_PAGE)), None)
@@ -82,7 +90,10 @@ class S3Store(Store):
         return the whole store, a thousand names after the other.
         """
         names = [self._name(key) for key in keys]
+        until = time.monotonic() + self.options.timeout_s
         for start in range(0, len(names), self.options.concurrency):
+            if start and time.monotonic() > until:
+                raise self._explained("look for objects", TimeoutError("timedout"))
             present = self._each(self._is_there, names[start : start + self.options.concurrency])
             if not all(present):
                 return start + present.index(False)
@@ -90,17 +101,46 @@ class S3Store(Store):
 
     def read(self, reads: Sequence[Read]) -> None:
         """One ranged GET a read, all at once; one for ranges of an object that touch."""
-        _raise_failures(self._each(self._get, coalesce(reads)))
+        requests, deadline = coalesce(reads), deadline_of(reads)
+        left = deadline - time.monotonic()
+        gate = Gate()
+        if len(requests) == 1 and left > _LONGEST_TRY * self.options.timeout_s:  # ends by itself before
+            _raise_failures([self._get(requests[0], gate)])
+            return
+        under_way = submit_all(self._pool, [partial(self._get, request, gate) for request in requests], gate)
+        wait(under_way, None if math.isinf(left) else max(left, 0.0))
+        gate.shut()
+        _raise_failures(map(self._in_time, requests, under_way))
+
+    def _in_time(self, request: Ranged, reply: "Future[dict[int, StoreError]]") -> dict[int, StoreError]:
+        """What came of a request when its caller's deadline had come."""
+        if reply.done() and not isinstance(reply.exception(), Shut):
+            return reply.result()
+        reply.cancel()
+        self._abandoned = True
+        return {position: late(request.key) for position in request.positions}
 
     async def aread(self, reads: Sequence[Read]) -> None:
         """The same from obstore's own threads, without one of Python's; the copy into ``out`` is the event loop's."""
-        under_way = asyncio.Semaphore(self.options.concurrency)
+        free = asyncio.Semaphore(self.options.concurrency)
 
         async def get(request: Ranged) -> dict[int, StoreError]:
-            async with under_way:
+            async with free:
                 return await self._aget(request)
 
-        _raise_failures(await asyncio.gather(*map(get, coalesce(reads))))
+        requests, deadline = coalesce(reads), deadline_of(reads)
+        if math.isinf(deadline) or not requests:
+            _raise_failures(await asyncio.gather(*map(get, requests)))
+            return
+        tasks = [asyncio.ensure_future(get(request)) for request in requests]
+        try:
+            await asyncio.wait(tasks, timeout=max(deadline - time.monotonic(), 0.0))
+        finally:
+            unfinished = [task.cancel() for task in tasks]  # nothing is copied after this; what is done stays done
+        _raise_failures(
+            {position: late(request.key) for position in request.positions} if cancelled else task.result()
+            for request, task, cancelled in zip(requests, tasks, unfinished, strict=True)
+        )
 
     def write(self, key: str, parts: Sequence[Buffer]) -> None:
         """One PUT, in several parts above 5 MiB; S3 publishes either as a whole.
@@ -152,8 +192,16 @@ class S3Store(Store):
             raise self._why_not(key, error) from None
 
     def close(self) -> None:
-        """Release the threads; obstore closes its connections once nobody refers to it."""
-        self._pool.shutdown()
+        """Release the threads; obstore closes its connections once nobody refers to it. Waits for no abandoned request."""
+        self._pool.shutdown(wait=not self._abandoned, cancel_futures=True)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """That there is a proxy on the way."""
+        if not self._place.proxy:
+            return ()
+        host = self._place.endpoint or "s3.amazonaws.com"
+        return (f"requests to {host} go through the proxy {self._place.proxy}, which HTTP_PROXY or the like names",)
 
     @property
     def _client(self) -> "Client":
@@ -174,7 +222,9 @@ class S3Store(Store):
 
     def _each(self, do: Callable[[_T], _R], items: Sequence[_T]) -> list[_R]:
         """``do`` for every item, at once. The calling thread does a single one itself."""
-        return [do(item) for item in items] if len(items) < 2 else list(self._pool.map(do, items))
+        if len(items) < 2:
+            return [do(item) for item in items]
+        return [call.result() for call in submit_all(self._pool, [partial(do, item) for item in items], Gate())]
 
     def _is_there(self, name: str) -> bool:
         try:
@@ -185,10 +235,10 @@ class S3Store(Store):
             raise self._explained("look for objects", error) from None
         return True
 
-    def _get(self, request: Ranged) -> dict[int, StoreError]:
-        """Carry a request out; why each read of it failed, by its position in the batch."""
+    def _get(self, request: Ranged, gate: Gate) -> dict[int, StoreError]:
+        """Carry a request out; why each read of it failed, by its position in the batch. Raises Shut."""
         try:
-            return self._arrived(request, self._pieces(request))
+            return self._arrived(request, self._pieces(request), gate)
         except self._failures as error:
             return self._failed(request, error)
 
@@ -209,12 +259,12 @@ class S3Store(Store):
                 await self._obstore.head_async(self._client, name)
                 return {}
             data = await self._obstore.get_range_async(self._client, name, start=start, length=length)
-            return self._arrived(request, [memoryview(data)])
+            return self._arrived(request, [memoryview(data)], Gate())
         except self._failures as error:
             return self._failed(request, error)
 
-    def _arrived(self, request: Ranged, pieces: Iterable[Buffer]) -> dict[int, StoreError]:
-        done = scatter(pieces, chain.from_iterable(item.out for item in request.reads))
+    def _arrived(self, request: Ranged, pieces: Iterable[Buffer], gate: Gate) -> dict[int, StoreError]:
+        done = scatter(pieces, chain.from_iterable(item.out for item in request.reads), gate)
         return {position: self._truncated(item, request.start + done) for position, item, end in request.ends() if done < end}
 
     def _failed(self, request: Ranged, error: Exception) -> dict[int, StoreError]:

@@ -129,6 +129,35 @@ def test_what_cannot_be_deleted_is_said(store: Store, url: str) -> None:
         list(examine(Keeps(store), url, "own-", CHECKS[:1]))
 
 
+class Dies(Faithful):
+    """Takes ``writes`` objects; from then on it is not there."""
+
+    def __init__(self, inner: Store, writes: int) -> None:
+        super().__init__(inner)
+        self.left = writes
+
+    def write(self, key: str, parts: Sequence[Buffer]) -> None:
+        if self.left == 0:
+            raise StoreUnavailable("the first error")
+        self.left -= 1
+        super().write(key, parts)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        if self.left == 0:
+            raise StoreUnavailable("nothing answers any more")
+        super().delete(keys)
+
+
+def test_the_first_error_is_told_and_not_that_of_cleaning_up(store: Store, url: str) -> None:
+    with pytest.raises(StoreUnavailable, match=r"^the first error$"):
+        list(examine(Dies(store, 0), url, "own-"))
+    told = []
+    with pytest.raises(StoreError, match="left behind, with keys that begin with own-2-: nothing answers"):
+        for outcome in examine(Dies(store, 3), url, "own-"):
+            told.append(outcome.reason)
+    assert told == ["", "", "the first error"]
+
+
 def test_a_second_ctrl_c_says_what_is_left(store: Store, url: str) -> None:
     class Slow(Faithful):
         def delete(self, keys: Iterable[str]) -> None:

@@ -1,0 +1,105 @@
+"""A TCP proxy on the loopback that can behave as a bad network or a dying server does, in front of any store's server."""
+
+import socket
+import struct
+import threading
+import time
+from contextlib import suppress
+from typing import Literal, Self
+
+Behaviour = Literal["pass", "slow", "never", "reset", "trickle", "refuse"]
+"""What becomes of the server's bytes: passed on, passed on after ``SLOW_S``, kept, the connection reset, one each
+``TRICKLE_S``; ``refuse`` resets new connections as well."""
+
+SLOW_S = 0.1
+TRICKLE_S = 0.02
+_RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
+
+
+class FaultyProxy:
+    """Listens at ``port`` for a server at ``behind``. Set ``behaviour`` at any time; it holds for connections that are open."""
+
+    def __init__(self, behind: int, host: str = "127.0.0.1") -> None:
+        self.behaviour: Behaviour = "pass"
+        self.behind = (host, behind)
+        self._closed = threading.Event()
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+        self._threads: list[threading.Thread] = []
+        self._start(self._accept)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._closed.set()
+        for item in [self._listener, *self._open]:
+            with suppress(OSError):
+                item.shutdown(socket.SHUT_RDWR)
+            item.close()
+        for thread in self._threads:
+            thread.join(5)
+
+    def _start(self, target: object, *args: object) -> None:
+        thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
+        self._threads.append(thread)
+        thread.start()
+
+    def _accept(self) -> None:
+        while not self._closed.is_set():
+            try:
+                client = self._listener.accept()[0]
+            except OSError:
+                return
+            if self.behaviour == "refuse":
+                _reset(client)
+                continue
+            try:
+                server = socket.create_connection(self.behind)
+            except OSError:
+                _reset(client)
+                continue
+            for item in (client, server):
+                item.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._open += [client, server]
+            self._start(self._pump, client, server, False)
+            self._start(self._pump, server, client, True)
+
+    def _pump(self, source: socket.socket, target: socket.socket, from_server: bool) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                if from_server:
+                    self._deliver(data, target)
+                else:
+                    target.sendall(data)
+        for item in (source, target):
+            with suppress(OSError):
+                item.shutdown(socket.SHUT_RDWR)
+
+    def _deliver(self, data: bytes, target: socket.socket) -> None:
+        """Raises OSError where the connection is over."""
+        while data and not self._closed.is_set():
+            match self.behaviour:
+                case "pass":
+                    target.sendall(data)
+                    return
+                case "slow":
+                    time.sleep(SLOW_S)
+                    target.sendall(data)
+                    return
+                case "reset" | "refuse":
+                    _reset(target)
+                    raise ConnectionResetError
+                case "trickle":
+                    target.sendall(data[:1])
+                    data = data[1:]
+                    self._closed.wait(TRICKLE_S)
+                case "never":
+                    self._closed.wait(TRICKLE_S)
+
+
+def _reset(item: socket.socket) -> None:
+    with suppress(OSError):
+        item.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+    item.close()
