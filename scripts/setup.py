@@ -137,6 +137,10 @@ def check_machine(root: Path, kind: str) -> None:
     except ImportError:
         reason = f"this Python ({sys.executable}) cannot make virtual environments: sudo apt-get install python{VERSION}-venv"
         raise SetupFailed(reason) from None
+    from harness.core.machine import driver_too_old, nvidia_driver
+
+    if kind == "cuda" and (old := driver_too_old(nvidia_driver() or "")):
+        raise SetupFailed(old)
     free = shutil.disk_usage(root).free
     if free < NEEDED_DISK[kind]:
         needed = NEEDED_DISK[kind] >> 30

@@ -62,13 +62,11 @@ def serve(
 
 
 def served(settings: Any) -> Any:
-    """The settings as a server needs them: saves that a failed load cannot spoil, and no secret on the command line."""
+    """The settings as a server needs them: no secret on the command line."""
     from dataclasses import replace
 
     from harness.core.text import redact
 
-    # With asynchronous scheduling a step under way when a load fails may save what it computed on blocks never filled.
-    settings = replace(settings, extra={"async_scheduling": False, **settings.extra})
     if redact(settings.connector["store"]) == settings.connector["store"]:
         return settings
     return replace(settings, connector={**settings.connector, "store": f"${STORE}"})

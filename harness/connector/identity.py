@@ -10,13 +10,14 @@ if TYPE_CHECKING:
 
 
 def identity(config: "VllmConfig", geometry: KVGeometry, layout: str = "chunk") -> dict[str, object]:
-    """Everything by which two caches of the same tokens may differ, but for namespace and rank.
+    """What both halves of the connector know by which two caches of the same tokens may differ, but for namespace and rank.
 
     The inside of a CPU block is packed for the instruction set that vLLM picked, so that and vLLM's
-    version belong to it.
+    version belong to it. ``layout``: the store's.
     """
     import vllm
 
+    device = config.device_config.device_type
     return {
         "format": VERSION,
         "model": fingerprint(config.model_config.model),
@@ -24,8 +25,8 @@ def identity(config: "VllmConfig", geometry: KVGeometry, layout: str = "chunk") 
         "dtype": str(config.model_config.dtype),
         "cache_dtype": str(config.cache_config.cache_dtype),
         "geometry": geometry.digest().hex(),
-        "device": config.device_config.device_type,
-        "instruction_set": instruction_set(),
+        "device": device,
+        **({"instruction_set": instruction_set()} if device == "cpu" else {}),
         "vllm": vllm.__version__,
         "world": config.parallel_config.world_size,
         **({"layout": layout} if layout != "chunk" else {}),

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("vllm.ttft")
 
+LONGEST_MESSAGE = 500
+"""Characters of an error's text in the log."""
+
 
 class SchedulerSide:
     """Answers vLLM's scheduler and plans what the workers do."""
@@ -30,8 +33,14 @@ class SchedulerSide:
         identity: Mapping[str, object],
         chunk_blocks: int,
         world: int,
+        window: int = 0,
+        proof_steps: int = 1,
     ) -> None:
-        """``identity`` is all but the namespace of what goes into the root of the keys."""
+        """``identity`` is what goes into the root of the keys, but for the namespace and what only workers know.
+
+        ``window``: tokens that vLLM keeps of a request; 0: all. ``proof_steps``: steps after a load until its tokens have
+        left for sure: 1, or 2 where vLLM begins a step before it hands out the tokens of the one before.
+        """
         self._settings = settings
         self._arms = arms
         self._store = store
@@ -39,19 +48,33 @@ class SchedulerSide:
         self._chunk = settings.chunk_tokens
         self._chunk_blocks = chunk_blocks
         self._world = world
+        self._window = window
+        self._proof_steps = proof_steps
         self._tracked: dict[str, Tracked] = {}
         self._forget: list[str] = []
+
+    def know(self, more: Mapping[str, object]) -> None:
+        """What the workers tell that belongs in the root of the keys too. Before the first request."""
+        self._identity |= more
 
     def matched_tokens(self, request: "Request", computed_tokens: int) -> int:
         """Tokens beyond ``computed_tokens`` that the arm grants as a hit. Asks the store once a request."""
         tracked = self._tracked.get(request.request_id)
         if tracked is None:
-            tracked = self._tracked[request.request_id] = self._look_up(request)
+            tracked = self._tracked[request.request_id] = self._known(request)
         hit = tracked.hit * self._chunk
         if hit <= computed_tokens:
             return 0
         tracked.skip_tokens = computed_tokens
         return hit - computed_tokens
+
+    def _known(self, request: "Request") -> Tracked:
+        """Its lookup. Whatever a request holds, an error here would end vLLM's engine and every other request with it."""
+        try:
+            return self._look_up(request)
+        except Exception as error:  # noqa: BLE001  see above: clients choose token ids, salts and parameters
+            logger.error("request %s is computed without the store: %s", request.request_id, short(error))
+            return Tracked(RequestParams(arm=next(iter(self._arms))), [], may_save=False)
 
     def _look_up(self, request: "Request") -> Tracked:
         params = self._params(request)
@@ -64,7 +87,7 @@ class SchedulerSide:
         if not (save or arm.engine.grants_hits) or not _tokens_tell_all(request):
             return Tracked(params, [], may_save=False)
         keys = chain(self._root(params, request.cache_salt), prompt, self._chunk)
-        tracked = Tracked(params, keys, stored=0 if save else len(keys), may_save=save)
+        tracked = Tracked(params, keys, stored=0 if save else len(keys), may_save=save, window=self._window)
         if arm.engine.grants_hits:
             limit = hit_limit(len(prompt), self._chunk)
             if params.max_hit_tokens is not None:
@@ -79,7 +102,7 @@ class SchedulerSide:
             return parse_params(request.kv_transfer_params, self._arms)
         except UsageError as error:
             # A request must not take the server down: it is served without a hit, and says why.
-            logger.error("request %s is computed without the store: %s", request.request_id, error)
+            logger.error("request %s is computed without the store: %s", request.request_id, short(error))
             return RequestParams(arm=next(iter(self._arms)), max_hit_tokens=0, save=False)
 
     def _root(self, params: RequestParams, salt: str | None) -> bytes:
@@ -112,7 +135,7 @@ class SchedulerSide:
             step.fresh.extend(self._fresh(tracked, new.block_ids[0], new.num_computed_tokens))
             if tracked is not None:
                 tracked.begin(new.block_ids[0])
-                self._extend(step, new.req_id, tracked, new.num_computed_tokens + output.num_scheduled_tokens[new.req_id])
+                self._extend(step, new.req_id, tracked, new.num_computed_tokens, output.num_scheduled_tokens[new.req_id])
         cached = output.scheduled_cached_reqs
         for position, request_id in enumerate(cached.req_ids):
             blocks = cached.new_block_ids[position]
@@ -126,8 +149,8 @@ class SchedulerSide:
                 tracked.begin(blocks[0] if blocks else [])
             elif blocks:
                 tracked.blocks.extend(blocks[0])
-            computed = cached.num_computed_tokens[position] + output.num_scheduled_tokens[request_id]
-            self._extend(step, request_id, tracked, computed)
+            scheduled = output.num_scheduled_tokens[request_id]
+            self._extend(step, request_id, tracked, cached.num_computed_tokens[position], scheduled)
         return step
 
     def _fresh(self, tracked: Tracked | None, blocks: Sequence[int], computed_tokens: int) -> Sequence[int]:
@@ -135,20 +158,22 @@ class SchedulerSide:
         local = tracked.skip_tokens if tracked is not None and tracked.load_pending else computed_tokens
         return blocks[local * self._chunk_blocks // self._chunk :]
 
-    def _extend(self, step: Step, request_id: str, tracked: Tracked, computed_tokens: int) -> None:
-        """Add one request's work to the step."""
+    def _extend(self, step: Step, request_id: str, tracked: Tracked, computed: int, scheduled: int) -> None:
+        """Add one request's work to the step, before which ``computed`` tokens are in the cache."""
         label = tracked.params.label
         if label and tracked.lookup_s is not None and not tracked.noted:
             step.notes.append(Note(label, *tracked.lookup_s, tracked.hit * self._chunk))
             tracked.noted = True
-        if tracked.proof_due:
+        if tracked.proof_due == 1:
             step.prove.append(request_id)
-            tracked.proof_due = False
+            if freed := tracked.freed(computed, self._chunk // self._chunk_blocks):
+                step.freed[request_id] = freed - tracked.loaded_from * self._chunk_blocks
+        tracked.proof_due = max(0, tracked.proof_due - 1)
         if tracked.load_pending:
             step.loads.append(Load(tracked.params.arm, tracked.load(request_id, self._chunk, self._chunk_blocks), label))
             tracked.load_pending = False
-            tracked.proof_due = bool(label)
-        step.saves.extend(tracked.saves(request_id, computed_tokens, self._chunk, self._chunk_blocks))
+            tracked.proof_due = self._proof_steps if label else 0
+        step.saves.extend(tracked.saves(request_id, computed, computed + scheduled, self._chunk, self._chunk_blocks))
 
     def load_errors(self, invalid: set[int]) -> None:
         """Blocks that the workers could not fill."""
@@ -161,6 +186,12 @@ class SchedulerSide:
         # Also after a proof, since a rank may still keep a record: a load that failed on another rank is never proven.
         if tracked is not None and tracked.params.label and tracked.hit:
             self._forget.append(request.request_id)
+
+
+def short(error: Exception) -> str:
+    """Its message on one line of bounded length: it may repeat what a client sent."""
+    text = " ".join(str(error)[:LONGEST_MESSAGE].split())
+    return f"{type(error).__name__}: {text}"
 
 
 def _tokens_tell_all(request: "Request") -> bool:

@@ -35,8 +35,8 @@ class RequestParams(Options):
     arm: str = Field("", description="which arm serves this request; empty: the default one")
     max_hit_tokens: int | None = Field(None, ge=0, description="never grant a longer hit than this")
     save: bool | None = Field(None, description="save what this request computes; unset: as the connector is set")
-    namespace: str | None = Field(None, description="another namespace than the connector's")
-    label: str = Field("", description="name of the request in the trace; empty: not traced")
+    namespace: str | None = Field(None, max_length=1000, description="another namespace than the connector's")
+    label: str = Field("", max_length=1000, description="name of the request in the trace; empty: not traced")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,8 @@ def _from_environment(name: str) -> str:
 def parse_params(params: Mapping[str, Any] | None, arms: Mapping[str, Arm]) -> RequestParams:
     """One request's parameters, its arm filled in. Raises UsageError."""
     if params is not None and not isinstance(params, Mapping):
-        raise UsageError(f"kv_transfer_params={params!r} is not an object; write for instance {{'arm': '{next(iter(arms))}'}}")
+        kind, arm = type(params).__name__, next(iter(arms))
+        raise UsageError(f"kv_transfer_params of type {kind} is not an object; write for instance {{'arm': '{arm}'}}")
     ours = {key: value for key, value in (params or {}).items() if key in RequestParams.model_fields}
     parsed = parse_options(RequestParams, ours, "kv_transfer_params")
     arm = parsed.arm or next(iter(arms))

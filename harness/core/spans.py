@@ -8,11 +8,19 @@
 {"kind": "start", "geometry": {...}, "identity": {...}, "blocks": n, "direct": true | false, "torch_threads": n}
 """
 
+import errno
 import json
+import logging
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+logger = logging.getLogger("vllm.ttft")
+
+LONGEST_LOG = 1 << 30
+"""Bytes at which a span log begins anew: a server writes about 10 KiB per traced request, for months."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +67,19 @@ PEER_FOLDER = "TTFT_PEER_TRACE"
 
 
 class Trace:
-    """Appends to ``<folder>/<name>.jsonl``; does nothing without a folder."""
+    """Appends to ``<folder>/<name>.jsonl``; does nothing without a folder.
 
-    def __init__(self, folder: str, name: str) -> None:
-        self._file = (Path(folder) / f"{name}.jsonl").open("a", encoding="utf-8") if folder else None
+    It never raises once it is open: the forward of a server must not end because a disk is full. What cannot be written
+    is dropped whole and counted, and a load without its record is no proven one. A log of ``limit`` bytes moves to
+    ``<name>.jsonl.1``, in place of the one there, and begins anew with the record of its start.
+    """
+
+    def __init__(self, folder: str, name: str, limit: int = LONGEST_LOG) -> None:
+        self._path = Path(folder) / f"{name}.jsonl" if folder else None
+        self._limit = limit
+        self._head = b""
+        self.dropped = 0
+        self._file = self._path.open("ab", buffering=0) if self._path is not None else None
 
     @property
     def enabled(self) -> bool:
@@ -71,9 +88,37 @@ class Trace:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record and hand it to the operating system."""
-        if self._file is not None:
-            self._file.write(json.dumps(record, separators=(",", ":")) + "\n")
-            self._file.flush()
+        if self._file is None:
+            return
+        line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
+        if record.get("kind") == "start":
+            self._head = line
+        try:
+            if self._file.tell() + len(line) > self._limit and self._file.tell() > len(self._head):
+                self._rotate()
+            self._append(line)
+        except OSError as error:
+            if not self.dropped:
+                logger.error("the span log %s cannot be written (%s): records are dropped", self._path, error.strerror)
+            self.dropped += 1
+
+    def _append(self, line: bytes) -> None:
+        """The whole line or nothing of it: half a line would spoil the next one."""
+        assert self._file is not None
+        begin = self._file.tell()
+        if self._file.write(line) != len(line):
+            self._file.truncate(begin)
+            self._file.seek(begin)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _rotate(self) -> None:
+        assert self._file is not None
+        assert self._path is not None
+        self._path.replace(self._path.with_name(self._path.name + ".1"))
+        self._file.close()
+        self._file = self._path.open("ab", buffering=0)
+        if self._head:
+            self._append(self._head)
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""

@@ -2,8 +2,9 @@
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from harness.experiment.trace import TraceReader
 from harness.replay.models import fingerprint
 from harness.replay.outcome import Outcome
 from harness.replay.over_http import HttpEngine, connected
+from harness.replay.prometheus import FAILED_BLOCKS, failed_blocks
 from harness.replay.target import Target
 from harness.stores.base import Store
 from harness.stores.layered import in_layout
@@ -59,9 +61,10 @@ async def session_at_server(setting: Setting, store: Store) -> AsyncIterator[AtS
         local = bool(folder and about and about.boot and about.boot == boot_id())
         if experiment.page_cache == "dropped" and not local:
             raise UsageError("page_cache=dropped needs a server of ttft serve on this machine, whose page cache it is; use warm")
+        failures = None if folder is not None else await _failures(engine, start)
         session = Session(
             engine, in_layout(store, start), trace, experiment.chunk_tokens,
-            prefix=prefix, traced=folder is not None, local=local, shared=True,
+            prefix=prefix, traced=folder is not None, local=local, shared=True, failures=failures,
         )  # fmt: skip
         trace.start = start
         try:
@@ -69,6 +72,23 @@ async def session_at_server(setting: Setting, store: Store) -> AsyncIterator[AtS
             yield AtServer(session, engine, _notes(engine.target, session), _told(engine.target))
         finally:
             session.close(keep_store=experiment.keep_store)
+
+
+async def _failures(engine: HttpEngine, start: Mapping[str, Any]) -> Callable[[], Awaitable[float | None]] | None:
+    """How to see here that a load failed at the server: vLLM goes on to call a hit what it had to compute.
+
+    None where such a request is an error. Raises SetupError where it would not show.
+    """
+    if (start.get("engine") or {}).get("load_failure_policy") == "fail":
+        return None
+    ask = partial(failed_blocks, engine.http, engine.target.url)
+    if await ask() is None:
+        raise SetupError(
+            f"the server at {engine.target.url} does not tell which loads fail: its span log cannot be read here and its "
+            f"/metrics has no {FAILED_BLOCKS}; serve with this version of ttft, or with kv_load_failure_policy=fail, "
+            "or give --trace FOLDER"
+        )
+    return ask
 
 
 def _check(setting: Setting, target: Target, start: Mapping[str, Any]) -> None:

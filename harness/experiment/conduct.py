@@ -132,6 +132,7 @@ class Conductor:
         """From priming on."""
         start = session.trace.start
         self.meta |= {"geometry": start.get("geometry", {}), "direct_reads": start.get("direct")}
+        self.meta["engine"] = start.get("engine", {})
         self.meta["binding"] |= {"torch_threads": start["torch_threads"]} if "torch_threads" in start else {}
         self._progress.stage(f"priming the store with {self._setting.primed_chunks} chunks")
         await session.prime(self._heads(session), self._namespace)

@@ -43,7 +43,8 @@ async def check(
             session.trace.poll()
             loads = session.trace.loads(label)
             keys = session.keys(prompt.tokens[:hit], namespace)
-            reason = load_reason(loads, hit, moves_kv=session.traced, saved=session.trace.saved, keys=keys)
+            behind = session.behind_window(tokens, hit, namespace)
+            reason = load_reason(loads, hit, session.traced, session.trace.saved, keys, behind)
             if outcome.cached_tokens != hit:
                 reason = f"hit {outcome.cached_tokens} tokens where {hit} are stored"
             equal = sum(a == b for a, b in zip(outcome.tokens, truth.tokens, strict=True))

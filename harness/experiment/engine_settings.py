@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.connector.peers.base import Peer
+from harness.core.machine import uses_gpu
 from harness.experiment.plan import Setting
 from harness.replay.in_process import EngineSettings
 
@@ -25,6 +26,15 @@ def _traced(transfer: dict[str, Any]) -> dict[str, Any]:
     return {**transfer, "kv_connector": f"{name}@{module}" if module else name, "kv_connector_module_path": TRACED}
 
 
+def failure_policy(setting: Setting) -> str:
+    """What vLLM is to do after a failed load. On a GPU and behind a sliding window ``recompute`` gives wrong tokens
+    (harness/connector/supported.py); the run is void either way."""
+    asked = setting.experiment.load_failure_policy
+    if asked != "auto":
+        return asked
+    return "fail" if uses_gpu() or setting.model.window else "recompute"
+
+
 def engine_settings(setting: Setting, dtype: str, kv_cache_gib: float, trace: Path, *, save: bool) -> EngineSettings:
     """How to start vLLM with the connector. ``save``: whether requests that don't say so are saved."""
     experiment = setting.experiment
@@ -41,7 +51,7 @@ def engine_settings(setting: Setting, dtype: str, kv_cache_gib: float, trace: Pa
             "save": save,
             "trace": str(trace.resolve()),
         },
-        load_failure_policy=experiment.load_failure_policy,
+        load_failure_policy=failure_policy(setting),
         tensor_parallel=experiment.tensor_parallel,
         extra=experiment.vllm,
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -51,10 +51,12 @@ class Session:
         traced: bool = True,
         local: bool = True,
         shared: bool = False,
+        failures: Callable[[], Awaitable[float | None]] | None = None,
     ) -> None:
         """``prefix``: put before every label. ``traced``: the connector's trace can be read; without it there are no keys
         and no proofs of bytes. ``local``: the store's files, if it has any, are in this machine's page cache.
         ``shared``: others may use the same engine, so what the trace calls saved need not be ours.
+        ``failures``: asks how many blocks could not be loaded so far, where no trace tells it of each request.
         """
         self.engine = engine
         self.store = store
@@ -64,6 +66,7 @@ class Session:
         self.local = local
         self._prefix = prefix
         self._shared = shared
+        self._failures = failures
         self._own: set[str] = set()
         self._numbers = itertools.count()
         self._roots: dict[str, bytes] = {}
@@ -113,6 +116,17 @@ class Session:
         world = int(self.trace.start["identity"]["world"])
         keys = chain(self._roots[namespace], tokens, self.chunk_tokens)
         return [for_rank(key, rank, world) for key in keys for rank in range(world)]
+
+    async def failed_blocks(self) -> float | None:
+        """Blocks that the engine could not load so far, for whomever; 0 where the trace tells it of each request."""
+        return await self._failures() if self._failures is not None else 0
+
+    def behind_window(self, tokens: Sequence[int], hit: int, namespace: str) -> list[ChunkKey]:
+        """Keys of the first chunks of a hit that vLLM has freed, in whole or in part, when the prompt is computed."""
+        window = int(self.trace.start.get("window", 0))
+        block = int(self.trace.start["geometry"]["block_tokens"]) if window else 1
+        freed = max(0, len(tokens) - window + 1) // block * block if window else 0
+        return self.keys(tokens[: min(hit, -(-freed // self.chunk_tokens) * self.chunk_tokens)], namespace)
 
     def head(self, tokens: Sequence[int], hit: int) -> Sequence[int]:
         """What has to be computed and saved once so that ``tokens`` hit ``hit``."""

@@ -57,7 +57,9 @@ class Experiment(Options):
     tensor_parallel: int = Field(1, ge=1, description="vLLM's tensor-parallel size")
     warmup: int = Field(1, ge=0, description="warm-up requests an arm, with prompts outside the measured set")
     correctness_prompts: int = Field(2, ge=0, description="prompts of the float32 correctness pass before timing; 0: no pass")
-    load_failure_policy: Literal["recompute", "fail"] = Field("recompute", description="what vLLM does when a load fails")
+    load_failure_policy: Literal["auto", "recompute", "fail"] = Field(
+        "auto", description="what vLLM does when a load fails; auto: recompute where that gives right tokens, else fail"
+    )
     keep_store: bool = Field(False, description="leave the primed chunks in the store")
     seed: int = Field(0, description="seed of the warm-up prompts")
     target: str = Field("", description="http://HOST:PORT of a running vLLM to measure; empty: one is started")

@@ -71,7 +71,9 @@ class TimedRuns:
         neighbours = self._crowd.gather(self._session)
         async with neighbours.during():
             start = time.perf_counter()
+            failed = await self._session.failed_blocks()
             await self._replay(planned, namespace, start, state)
+            self._judge_failures(planned, failed, await self._session.failed_blocks())
         self._note_neighbours(planned, neighbours, start)
         if self._natural:
             self._session.note_saves()
@@ -89,6 +91,16 @@ class TimedRuns:
         else:
             await open_loop(self._schedule, send)
             self._judge_lag(planned, timings)
+
+    def _judge_failures(self, planned: PlannedRun, before: float | None, after: float | None) -> None:
+        """Void the run during which loads failed at a server that doesn't tell whose: it computed what counts as a hit."""
+        if before is None or after is None:
+            reason = "the server's /metrics did not say how many blocks could not be loaded"
+        elif after != before:
+            reason = f"{after - before:.0f} blocks could not be loaded at the server; only its span log says for whom"
+        else:
+            return
+        self.void.append({"run": planned.run, "arm": planned.arm, "prompt": None, "reason": reason})
 
     def _note_neighbours(self, planned: PlannedRun, neighbours: Neighbours, start: float) -> None:
         """Keep what the neighbours went through; where one failed, the run was not the one that was asked for."""
@@ -137,7 +149,7 @@ class TimedRuns:
         outcome = await self._session.send(
             planned.arm, prompt.tokens, prompt.output_tokens, namespace, hit=hit, save=self._natural, label=label
         )
-        row = self._row(planned, position, outcome, hit, label, self._session.keys(prompt.tokens[:hit], namespace))
+        row = self._row(planned, position, outcome, hit, label, namespace)
         row |= {"page_cache": page_cache, "planned_s": planned_s, "sent_s": outcome.sent_s - start}
         self._writer.append(row)
         reason = row["void"] or row["error"]
@@ -148,7 +160,7 @@ class TimedRuns:
         return outcome.sent_s - start - planned_s, ttft_s
 
     def _row(
-        self, planned: PlannedRun, position: int, outcome: Outcome, hit: int, label: str, keys: Sequence[str]
+        self, planned: PlannedRun, position: int, outcome: Outcome, hit: int, label: str, namespace: str
     ) -> dict[str, object]:
         prompt = self._prompts[position]
         engine = self._arms[planned.arm].engine
@@ -157,8 +169,10 @@ class TimedRuns:
         lookup, loads = trace.lookup(label), trace.loads(label)
         self._writer.append_spans(rows.span_rows(planned.run, prompt.id, lookup, loads))
         digest = proofs.tokens_digest(outcome.tokens)
+        keys = self._session.keys(prompt.tokens[:hit], namespace)
+        behind = self._session.behind_window(prompt.tokens, hit, namespace)
         void = proofs.hit_reason(hit, outcome.cached_tokens)
-        void = void or proofs.load_reason(loads, hit, engine.loads_kv and self._session.traced, trace.saved, keys)
+        void = void or proofs.load_reason(loads, hit, engine.loads_kv and self._session.traced, trace.saved, keys, behind)
         if not void and engine.loads_kv and self._alone:
             void = self._witness.reason(prompt.id, planned.arm, digest)
         return {

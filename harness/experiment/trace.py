@@ -28,13 +28,20 @@ class TraceReader:
     def poll(self) -> None:
         """Take in what is new; a line that is still being written waits for the next call."""
         for path in self._files():
-            with path.open("rb") as file:
-                file.seek(self._offsets.get(path, 0))
-                data = file.read()
-            end = data.rfind(b"\n") + 1
-            self._offsets[path] = self._offsets.get(path, 0) + end
-            for line in data[:end].splitlines():
-                self._take(json.loads(line))
+            if path.stat().st_size < self._offsets.get(path, 0):  # it began anew: what is left to read moved aside
+                self._read(path.with_name(path.name + ".1"), self._offsets[path])
+                self._offsets[path] = 0
+            self._offsets[path] = self._read(path, self._offsets.get(path, 0))
+
+    def _read(self, path: Path, begin: int) -> int:
+        """Take in the whole lines of a file from ``begin`` on; returns where they end."""
+        with path.open("rb") as file:
+            file.seek(begin)
+            data = file.read()
+        end = data.rfind(b"\n") + 1
+        for line in data[:end].splitlines():
+            self._take(json.loads(line))
+        return begin + end
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("worker-*.jsonl")) if self._folder is not None else []

@@ -13,9 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import SetupError
+from harness.core.machine import uses_gpu
+from harness.core.vllm_versions import preemptions_of
 from harness.replay.outcome import Outcome
 from harness.replay.sockets import own_sockets
 from harness.replay.start_failure import end_cause, start_failure
+
+START_SHARE = 0.05
+"""vLLM refuses to start where less than this part of a GPU's memory is free. What it takes is another thing: weights,
+activations, and a KV cache of ``kv_cache_bytes``. So several vLLMs of a comparison start beside one another on one GPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +152,7 @@ def _outcome(item: Any, sent: float, arrivals: list[float], last: float, receive
         server_ttft_s=metrics.first_token_latency or None,
         queue_s=metrics.scheduled_ts - metrics.queued_ts if metrics.scheduled_ts else None,
         prefill_s=metrics.first_token_ts - metrics.scheduled_ts if metrics.first_token_ts else None,
-        preemptions=metrics.num_preemptions,
+        preemptions=preemptions_of(metrics),
         error=error,
     )
 
@@ -166,6 +172,7 @@ def transfer_arguments(settings: EngineSettings) -> dict[str, Any]:
 
 def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
     """The engine arguments by name, but for the connector's."""
+    gpu = uses_gpu()
     arguments: dict[str, Any] = {
         "model": settings.model,
         "dtype": settings.dtype,
@@ -175,11 +182,16 @@ def engine_arguments(settings: EngineSettings) -> dict[str, Any]:
         "kv_cache_memory_bytes": settings.kv_cache_bytes,
         "tensor_parallel_size": settings.tensor_parallel,
         "skip_tokenizer_init": True,
-        "enforce_eager": True,
+        "enforce_eager": not gpu,  # compiling takes a minute on a CPU and gains little; a GPU's launches cost without graphs
+        # Asynchronously the next step, which may digest what was loaded, begins before the tokens of this one leave: the
+        # digests would lie inside the TTFT of the arms that load. After a failed load that step also computes on garbage.
+        "async_scheduling": False,
         "enable_prefix_caching": False,  # vLLM's own cache would hide the engines
         "disable_log_stats": False,
         "seed": 0,
     }
+    if gpu:
+        arguments["gpu_memory_utilization"] = START_SHARE
     return {**arguments, **settings.extra}
 
 

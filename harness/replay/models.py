@@ -30,6 +30,7 @@ class Model:
 
     ``path``: what vLLM gets, a folder or a hub name. ``name``: what the user can write to get it
     again. ``vocabulary``: token ids lie below it. ``max_positions``: longest context in tokens.
+    ``window``: of sliding-window attention where all layers have one, in tokens; else 0.
     """
 
     path: str
@@ -37,6 +38,7 @@ class Model:
     vocabulary: int
     max_positions: int
     builtin: bool
+    window: int = 0
 
 
 def resolve(spec: str, dtype: str) -> Model:
@@ -93,7 +95,29 @@ def _described(path: str, name: str, config: Mapping[str, Any]) -> Model:
     if not isinstance(vocabulary, int) or positions is None:
         lacking = "max_position_embeddings" if isinstance(vocabulary, int) else "vocab_size"
         raise UsageError(f"the configuration of model {name} has no '{lacking}'; choose a model that generates text")
-    return Model(path, name, vocabulary, positions, builtin=False)
+    _refuse(name, config)
+    return Model(path, name, vocabulary, positions, builtin=False, window=_window(config))
+
+
+_LINEAR = ("layers_block_type", "attn_layer_period", "full_attention_interval", "hybrid_override_pattern", "mamba_d_state")
+"""Keys by which models tell that some or all of their layers keep a state in place of KV."""
+
+
+def _refuse(name: str, config: Mapping[str, Any]) -> None:
+    """Raises UsageError for models that vLLM does not start with a connector, before it has loaded for minutes to say so."""
+    linear = any(config.get(key) for key in _LINEAR) or "linear_attention" in (config.get("layer_types") or ())
+    if linear:
+        raise UsageError(
+            f"model {name} has layers of linear attention or Mamba, whose state is no KV of single tokens; "
+            "choose a model whose layers all have attention"
+        )
+
+
+def _window(config: Mapping[str, Any]) -> int:
+    """Where only some layers slide, vLLM keeps the KV of all tokens of all layers beside this connector."""
+    window, kinds = config.get("sliding_window"), set(config.get("layer_types") or ["sliding_attention"])
+    slides = config.get("use_sliding_window", True) and kinds == {"sliding_attention"}
+    return window if isinstance(window, int) and slides else 0
 
 
 def _local_config(folder: Path) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ class Outcome:
 
     ``server_ttft_s`` is vLLM's own first-token latency, ``queue_s`` from queued to first scheduled,
     ``prefill_s`` from first scheduled to the first token (lookup, stall and compute), ``token_gaps_s``
-    between the arrivals of neighbouring outputs, each mostly one token.
+    between the arrivals of neighbouring outputs, each mostly one token. ``preemptions``: None where nobody counts them.
     """
 
     sent_s: float
@@ -20,6 +20,6 @@ class Outcome:
     server_ttft_s: float | None = None
     queue_s: float | None = None
     prefill_s: float | None = None
-    preemptions: int = 0
+    preemptions: int | None = None
     error: str = ""
     token_gaps_s: tuple[float, ...] = ()

@@ -8,11 +8,18 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from harness.replay.target import beginning
+
 EVERY_S = 5.0
 PATIENCE_S = 10.0
+ANSWER_BYTES = 2**25
 
 _HISTOGRAMS = ("time_to_first_token_seconds", "request_queue_time_seconds", "request_prefill_time_seconds")
+FAILED_BLOCKS = "vllm:ttft_failed_load_blocks_total"
+"""Blocks that our connector could not load (harness/connector/failed_loads.py); a server without it does not count them."""
+
 NAMES = (
+    FAILED_BLOCKS,
     "vllm:external_prefix_cache_queries_total",
     "vllm:external_prefix_cache_hits_total",
     "vllm:prefix_cache_queries_total",
@@ -36,6 +43,10 @@ def samples(text: str, at: float) -> list[Row]:
     """Rows of metrics.csv from one answer of ``/metrics``. Raises ValueError where it is not Prometheus' text format."""
     # Two thousand lines are mostly buckets: to look at their beginnings is a hundred times cheaper than to parse them.
     kept = "\n".join(line for line in text.splitlines() if line.startswith(_STARTS))
+    try:
+        families = list(text_string_to_metric_families(kept + "\n"))
+    except (KeyError, IndexError, TypeError, AttributeError) as error:  # what the parser raises for some bad lines
+        raise ValueError(f"its metrics are not in Prometheus' text format ({type(error).__name__})") from error
     return [
         {
             "time_s": at,
@@ -43,9 +54,20 @@ def samples(text: str, at: float) -> list[Row]:
             "labels": ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items())),
             "value": sample.value,
         }
-        for family in text_string_to_metric_families(kept + "\n")
+        for family in families
         for sample in family.samples
     ]
+
+
+async def failed_blocks(http: aiohttp.ClientSession, url: str) -> float | None:
+    """Blocks that the server's connector could not load since it started, for all its clients; None where nobody counts them."""
+    try:
+        async with http.get(f"{url}/metrics", timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as answer:
+            rows = samples(await answer.text(), 0.0) if answer.status == 200 else []
+    except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
+        return None
+    found = [float(str(row["value"])) for row in rows if row["name"] == FAILED_BLOCKS]
+    return sum(found) if found else None
 
 
 class Scraper:
@@ -83,7 +105,7 @@ class Scraper:
             async with self._http.get(self._url, timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as answer:
                 if answer.status != 200:
                     raise ValueError(f"the server answered {answer.status}")
-                rows = samples(await answer.text(), at)
+                rows = samples((await beginning(answer, ANSWER_BYTES)).decode(errors="replace"), at)
         except TimeoutError:
             self.errors.append(f"no answer within {PATIENCE_S:.0f} s")
             return

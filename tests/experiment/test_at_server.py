@@ -93,6 +93,39 @@ def test_without_the_trace_hits_are_proven_and_what_only_it_tells_stays_empty(la
     assert any("chunks stay in the server's store" in note for note in run.meta["data"]["notes"])
 
 
+def test_a_load_that_fails_at_a_server_whose_trace_is_not_here_voids_its_run(lab: Lab) -> None:
+    """vLLM computes what was not loaded, and goes on to call it a hit: only the counter shows it."""
+    stub = StubVllm()
+
+    def fails(one: Served) -> None:
+        if one.label.endswith("/3/1"):
+            stub.failed_blocks += 8
+
+    lab.vllm.tamper = fails
+    with served(lab, traced=False, stub=stub):
+        run = measure(lab, stub, bounds=False)
+    assert (run.requests["hit_tokens"] == 32).all()
+    assert run.meta["status"] == "void"
+    assert list(run.void_runs) == [3]
+    assert run.void_runs[3].startswith("8 blocks could not be loaded at the server")
+
+
+def test_a_server_that_does_not_count_failed_loads_is_refused_unless_it_fails_them(lab: Lab) -> None:
+    stub = StubVllm(answers={"/metrics": (200, "vllm:num_requests_running 0.0\n")})
+    with served(lab, traced=False, stub=stub), pytest.raises(SetupError, match=r"does not tell which loads fail.*--trace FOLDER"):
+        measure(lab, stub)
+
+
+def test_a_server_that_fails_requests_whose_load_fails_needs_no_counter(lab: Lab) -> None:
+    stub = StubVllm(answers={"/metrics": (200, "vllm:num_requests_running 0.0\n")})
+    with served(lab, traced=False, stub=stub):
+        assert stub.about is not None
+        stub.about = {**stub.about, "start": {**stub.about["start"], "engine": {"load_failure_policy": "fail"}}}
+        with serving(stub):
+            run = measure(lab, stub, bounds=False)
+    assert run.meta["status"] == "complete"
+
+
 def test_without_the_trace_priming_that_saved_nothing_shows_in_a_second_reading(lab: Lab) -> None:
     def forgets(one: Served) -> None:
         one.saves = one.namespace.startswith("probe")

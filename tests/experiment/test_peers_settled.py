@@ -129,7 +129,7 @@ def test_ours_is_named_as_it_is(tmp_path: Path) -> None:
 
 
 def test_a_plan_says_who_would_be_refused_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(offloading, "nvidia_driver", lambda: None)
+    monkeypatch.setattr(offloading, "uses_gpu", lambda: False)
     monkeypatch.delenv("A_TOKEN", raising=False)
     arms = ["chunkwise:pool=0", "example", "offloading", "connector:Some,token=$A_TOKEN"]
     said = peers_that_cannot_run(settled(arms=arms), tmp_path / "run")

@@ -1,20 +1,24 @@
 """The samples that are kept of ``/metrics``, and a scraper that never stands in the way."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from stub_vllm import METRICS, StubVllm, serving
 
-from harness.replay.prometheus import Row, Scraper, samples
+from harness.replay.prometheus import NAMES, Row, Scraper, samples
 
 
 def test_only_what_matters_is_kept_in_long_form() -> None:
-    rows = samples(METRICS % 512, 12.5)
+    rows = samples(METRICS % (512, 0), 12.5)
     assert [(row["name"], row["value"]) for row in rows] == [
         ("vllm:num_requests_running", 1.0),
         ("vllm:external_prefix_cache_hits_total", 512.0),
+        ("vllm:ttft_failed_load_blocks_total", 0.0),
         ("vllm:time_to_first_token_seconds_sum", 2.5),
         ("vllm:time_to_first_token_seconds_count", 5.0),
     ]
@@ -30,6 +34,16 @@ def test_what_is_not_prometheus_is_refused() -> None:
     with pytest.raises(ValueError, match="could not convert string to float"):
         samples("vllm:num_requests_running many\n", 0.0)
     assert samples("<html>nothing</html>", 0.0) == []
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(NAMES), st.text(alphabet='{}",=\\ 0123456789.eENaInf+-abc#\t\0é', max_size=40)), max_size=4
+    )
+)
+def test_a_bad_line_is_a_value_error_and_nothing_else(lines: list[tuple[str, str]]) -> None:
+    with contextlib.suppress(ValueError):
+        samples("\n".join(name + rest for name, rest in lines), 0.0)
 
 
 def scrape(stub: StubVllm, seconds: float = 0.0, every_s: float = 60.0) -> tuple[list[Any], list[str]]:
@@ -67,9 +81,9 @@ def test_what_it_cannot_get_is_noted(answer: tuple[int, str], error: str) -> Non
 def test_a_row_is_what_the_log_takes(tmp_path: Any) -> None:
     from harness.results.side_tables import append_metrics, load_metrics
 
-    rows: list[Row] = samples(METRICS % 512, 12.5)
+    rows: list[Row] = samples(METRICS % (512, 0), 12.5)
     append_metrics(tmp_path, rows)
     append_metrics(tmp_path, rows)
     frame = load_metrics(tmp_path)
-    assert len(frame) == 8 and frame["value"].sum() == 2 * (1 + 512 + 2.5 + 5)
+    assert len(frame) == 10 and frame["value"].sum() == 2 * (1 + 512 + 2.5 + 5)
     assert len(load_metrics(tmp_path / "none")) == 0

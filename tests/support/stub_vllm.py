@@ -18,6 +18,8 @@ vllm:num_requests_running{engine="0",model_name="small"} 1.0
 # TYPE vllm:external_prefix_cache_hits counter
 vllm:external_prefix_cache_hits_total{engine="0",model_name="small"} %d
 vllm:external_prefix_cache_hits_created{engine="0",model_name="small"} 1.7e+09
+# TYPE vllm:ttft_failed_load_blocks counter
+vllm:ttft_failed_load_blocks_total{engine="0",model_name="small"} %d
 # TYPE vllm:time_to_first_token_seconds histogram
 vllm:time_to_first_token_seconds_bucket{engine="0",le="0.001",model_name="small"} 0.0
 vllm:time_to_first_token_seconds_sum{engine="0",model_name="small"} 2.5
@@ -25,6 +27,19 @@ vllm:time_to_first_token_seconds_count{engine="0",model_name="small"} 5.0
 # TYPE process_open_fds gauge
 process_open_fds 30.0
 """
+
+
+HOSTILE = {
+    "deep": b"data: " + 100_000 * b"[" + b"\n\n",
+    "infinite token": b'data: {"choices": [{"token_ids": [Infinity]}]}\n\n',
+    "huge token": b'data: {"choices": [{"token_ids": [8589934592]}]}\n\n',
+    "negative token": b'data: {"choices": [{"token_ids": [-1]}]}\n\n',
+    "token of text": b'data: {"choices": [{"token_ids": ["7"]}]}\n\n',
+    "odd usage": b'data: {"choices": [], "usage": {"prompt_tokens_details": {"cached_tokens": "many"}}}\n\n',
+    "odd metrics": b'data: {"choices": [], "metrics": [1, 2]}\n\n',
+    "long line": b"data: " + 17 * 2**20 * b" " + b"\n\n",
+}
+"""What a hostile server sends before its first token."""
 
 
 class Served(Protocol):
@@ -56,6 +71,7 @@ class StubVllm:
     headers: list[Mapping[str, str]] = field(default_factory=list)
     connections: set[Any] = field(default_factory=set)
     hits: int = 0
+    failed_blocks: int = 0
     url: str = ""
 
     def app(self) -> web.Application:
@@ -86,13 +102,18 @@ class StubVllm:
         return answer
 
     async def _metrics(self, request: web.Request) -> web.Response:
-        return web.Response(text=METRICS % self.hits)
+        return web.Response(text=METRICS % (self.hits, self.failed_blocks))
 
     async def _completions(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
         self.bodies.append(body)
         self.connections.add(request.transport)
         fault = self.fault(body)
+        if fault == "endless refusal":
+            answer = web.StreamResponse(status=500)
+            await answer.prepare(request)
+            while True:
+                await answer.write(2**16 * b"sorry ")
         if fault.isdigit():
             return web.json_response({"error": {"message": "not now", "code": int(fault)}}, status=int(fault))
         tokens = body["prompt"]
@@ -110,6 +131,24 @@ class StubVllm:
             await answer.write(b": keep-alive\n\n")
         if outcome.error:
             await answer.write(event({"error": {"message": outcome.error, "code": 500}}))
+            return
+        if fault in HOSTILE:
+            await answer.write(HOSTILE[fault])
+        while fault == "endless comments":
+            await answer.write(b": still here\n\n")
+            await asyncio.sleep(0.01)
+        while fault == "endless tokens":
+            await answer.write(event({"choices": [{"token_ids": [7]}]}))
+        if fault == "no ids":
+            await answer.write(event({"choices": [{"index": 0, "text": "seven"}]}) + b"data: [DONE]\n\n")
+            return
+        if fault in ("buffered", "one event"):
+            await asyncio.sleep(0.05)
+            together = [list(outcome.tokens)] if fault == "one event" else [[token] for token in outcome.tokens]
+            metrics = {"queue_time_ms": 0.0, "time_to_first_token_ms": 5.0, "generation_time_ms": 45.0}
+            told = {"metrics": metrics} if len(self.bodies) % 2 else {}  # a plain server does not say
+            end = event({"choices": [], **told}) + b"data: [DONE]\n\n"
+            await answer.write(b"".join(event({"choices": [{"token_ids": some}]}) for some in together) + end)
             return
         for number, token in enumerate(outcome.tokens):
             if number == 1 and fault == "stall":
@@ -132,7 +171,7 @@ class StubVllm:
             if number == 0:
                 choice["prompt_token_ids"] = body["prompt"]
             await answer.write(event({"id": "cmpl", "choices": [choice]}))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)  # no model decodes faster
         usage: dict[str, Any] = {"prompt_tokens": len(body["prompt"])}
         if fault != "no details":
             usage["prompt_tokens_details"] = {"cached_tokens": outcome.cached_tokens}

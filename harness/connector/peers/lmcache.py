@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from harness.connector.peers.base import Peer, PeerOptions, Place
 from harness.core.errors import RunError, SetupError, UsageError
-from harness.core.machine import nvidia_driver
+from harness.core.machine import uses_gpu
 
 KEYS = "*@*@*@*@*"
 """What LMCache's keys in Redis look like: model, world size, worker, chunk's hash, type, and in layerwise mode the layer."""
@@ -77,7 +77,7 @@ class LMCache(Peer):
 
     def transfer(self) -> dict[str, Any]:
         """On a GPU LMCache's own connector, on a CPU the adapter."""
-        if nvidia_driver() is not None:
+        if uses_gpu():
             return {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}
         return {
             "kv_connector": "LMCacheOnCPU",

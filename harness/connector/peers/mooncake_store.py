@@ -14,7 +14,7 @@ from pydantic import Field
 from harness.connector.peers.base import Peer, PeerOptions, Place
 from harness.connector.peers.servers import answers, free_port, running
 from harness.core.errors import SetupError
-from harness.core.machine import nvidia_driver
+from harness.core.machine import uses_gpu
 from harness.stores.mooncake.client import load
 
 WITH_CUDA = "mooncake-transfer-engine"
@@ -37,7 +37,7 @@ class MooncakeStorePeer(Peer):
 
     name: ClassVar[str] = "mooncake-store"
     Options = MooncakeStoreOptions
-    package: ClassVar[str] = WITHOUT_CUDA if nvidia_driver() is None else WITH_CUDA
+    package: ClassVar[str] = WITH_CUDA if uses_gpu() else WITHOUT_CUDA
     variables: ClassVar[str] = "MOONCAKE_"
 
     def __init__(self, options: PeerOptions, place: Place) -> None:
@@ -56,7 +56,7 @@ class MooncakeStorePeer(Peer):
 
     def check(self) -> None:
         """Raises SetupError where Mooncake's package is missing, does not load, or cannot reach the memory of KV cache."""
-        if nvidia_driver() is not None:
+        if uses_gpu():
             try:
                 version(WITH_CUDA)
             except PackageNotFoundError:

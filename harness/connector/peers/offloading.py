@@ -7,7 +7,7 @@ from pydantic import Field
 
 from harness.connector.peers.base import Peer, PeerOptions, Place
 from harness.core.errors import SetupError
-from harness.core.machine import nvidia_driver
+from harness.core.machine import uses_gpu
 
 
 class OffloadingOptions(PeerOptions):
@@ -30,7 +30,7 @@ class Offloading(Peer):
 
     def check(self) -> None:
         """The refusal of vLLM itself comes after the model is loaded, in the log of a process."""
-        if nvidia_driver() is None:
+        if not uses_gpu():
             raise SetupError(
                 f"the arm {self.name} needs a GPU: vLLM's OffloadingConnector supports CUDA and XPU only; leave the arm out here"
             )

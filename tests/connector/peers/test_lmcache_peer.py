@@ -58,9 +58,9 @@ def test_what_every_arm_is_told() -> None:
 
 
 def test_a_gpu_gets_lmcaches_own_connector_and_a_cpu_the_adapter(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lmcache, "nvidia_driver", lambda: "580.1")
+    monkeypatch.setattr(lmcache, "uses_gpu", lambda: True)
     assert peer().transfer() == {"kv_connector": "LMCacheConnectorV1", "kv_role": "kv_both"}
-    monkeypatch.setattr(lmcache, "nvidia_driver", lambda: None)
+    monkeypatch.setattr(lmcache, "uses_gpu", lambda: False)
     told = peer().transfer()
     assert (told["kv_connector"], told["kv_role"]) == ("LMCacheOnCPU", "kv_both")
     module = Path(__file__).parents[3].joinpath(*told["kv_connector_module_path"].split(".")).with_suffix(".py")

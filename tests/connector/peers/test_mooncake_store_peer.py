@@ -66,9 +66,9 @@ def test_a_gpu_needs_the_package_that_knows_gpus(monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(mooncake_store, "load", lambda: None)
     monkeypatch.setattr(mooncake_store, "version", none)
-    monkeypatch.setattr(mooncake_store, "nvidia_driver", lambda: None)
+    monkeypatch.setattr(mooncake_store, "uses_gpu", lambda: False)
     peer().check()
-    monkeypatch.setattr(mooncake_store, "nvidia_driver", lambda: "580.1")
+    monkeypatch.setattr(mooncake_store, "uses_gpu", lambda: True)
     with pytest.raises(SetupError, match=r"needs the package mooncake-transfer-engine, .*; install it in place of the other"):
         peer().check()
 

@@ -1,0 +1,213 @@
+"""The class that vLLM sees, between vLLM's own types but without an engine: both halves, as a scheduler and workers use them."""
+
+import ast
+import inspect
+import os
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+pytest.importorskip("vllm", reason="vLLM is not installed; make test installs it")
+
+import prometheus_client
+import torch
+from standins import make_request
+from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorRole
+from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec, SlidingWindowSpec
+
+from harness.connector.failed_loads import FailedLoads
+from harness.connector.step import Load, Step
+from harness.connector.vllm_connector import StepMetadata, TTFTConnector
+from harness.core.chunks import LoadRequest
+from harness.core.errors import SetupError
+from harness.experiment.trace import TraceReader
+from harness.replay.prometheus import FAILED_BLOCKS, samples
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+BLOCKS, BLOCK, LAYERS = 16, 8, 2
+ATTENTION: dict[str, Any] = {"block_size": BLOCK, "num_kv_heads": 2, "head_size": 16, "dtype": torch.float32}
+
+
+def caches_of(spec: Any, blocks: int = BLOCKS) -> dict[str, torch.Tensor]:
+    width = spec.page_size_bytes // 4 // (2 * BLOCK)
+    return {f"layer.{i}": torch.zeros(blocks, 2, BLOCK, width) for i in range(LAYERS)}
+
+
+def cache_config(spec: Any, blocks: int = BLOCKS) -> KVCacheConfig:
+    groups = [KVCacheGroupSpec([f"layer.{i}" for i in range(LAYERS)], spec)]
+    config = KVCacheConfig(num_blocks=blocks, kv_cache_tensors=[], kv_cache_groups=groups)
+    if hasattr(config, "kv_cache_layout"):
+        config.kv_cache_layout = "LBHNC"
+    return config
+
+
+def vllm_config(folder: Path, policy: str = "recompute", device: str = "cpu") -> Any:
+    extra = {"store": f"file://{folder / 'kv'}", "arms": ["chunkwise:pool=0"], "chunk_tokens": 2 * BLOCK, "trace": str(folder)}
+    transfer = SimpleNamespace(kv_connector_extra_config=extra, kv_load_failure_policy=policy, kv_connector="TTFTConnector")
+    return SimpleNamespace(
+        kv_transfer_config=transfer,
+        parallel_config=SimpleNamespace(
+            pipeline_parallel_size=1, prefill_context_parallel_size=1, decode_context_parallel_size=1, world_size=1, rank=0
+        ),
+        model_config=SimpleNamespace(model="a-model", revision=None, dtype=torch.float32, enforce_eager=True),
+        cache_config=SimpleNamespace(cache_dtype="auto", gpu_memory_utilization=0.5),
+        device_config=SimpleNamespace(device_type=device),
+        scheduler_config=SimpleNamespace(async_scheduling=False),
+        compilation_config=SimpleNamespace(cudagraph_mode=None),
+        attention_config=SimpleNamespace(backend=None),
+        use_v2_model_runner=False,
+        max_concurrent_batches=1,
+    )
+
+
+def make(folder: Path, role: str, spec: Any = None, **more: Any) -> TTFTConnector:
+    spec = spec or FullAttentionSpec(**ATTENTION)
+    return TTFTConnector(vllm_config(folder, **more), KVConnectorRole[role], cache_config(spec))
+
+
+@pytest.fixture
+def worker(tmp_path: Path) -> Iterator[TTFTConnector]:
+    one = make(tmp_path, "WORKER")
+    one.register_kv_caches(caches_of(FullAttentionSpec(**ATTENTION)))
+    yield one
+    one.shutdown()
+
+
+def test_both_halves_make_the_same_keys_of_what_the_worker_tells(worker: TTFTConnector, tmp_path: Path) -> None:
+    scheduler = make(tmp_path, "SCHEDULER")
+    before = dict(scheduler._side._identity)
+    told = worker.get_handshake_metadata()
+    assert told is not None
+    scheduler.set_xfer_handshake_metadata({0: told})
+    assert scheduler._side._identity == worker._identity
+    assert worker._identity == {**before, "kv_layout": told.kv_layout, "kernel_block": BLOCK}
+
+
+def test_ranks_whose_caches_differ_are_refused(worker: TTFTConnector, tmp_path: Path) -> None:
+    scheduler, told = make(tmp_path, "SCHEDULER"), worker.get_handshake_metadata()
+    other = type(told)("LHBNC", BLOCK)  # type: ignore[misc]
+    with pytest.raises(SetupError, match="the ranks have KV caches of different layouts"):
+        scheduler.set_xfer_handshake_metadata({0: told, 1: other})  # type: ignore[dict-item]
+
+
+def test_a_smaller_block_of_the_kernel_is_another_cache(tmp_path: Path) -> None:
+    one = make(tmp_path, "WORKER")
+    cache = SimpleNamespace(blocks=4 * BLOCKS)
+    assert one._shape_of(cache).kernel_block == BLOCK // 4  # type: ignore[arg-type]
+    cache = SimpleNamespace(blocks=BLOCKS, layout="BLNHC", kernel_block=4)
+    shape = one._shape_of(cache)  # type: ignore[arg-type]
+    assert (shape.kv_layout, shape.kernel_block) == ("BLNHC", 4)
+
+
+def test_only_on_a_cpu_the_instruction_set_belongs_to_the_keys(tmp_path: Path) -> None:
+    assert "instruction_set" in make(tmp_path, "SCHEDULER")._identity
+    assert "instruction_set" not in make(tmp_path, "SCHEDULER", device="cuda")._identity
+
+
+def test_a_window_in_all_layers_is_told_and_refuses_recompute(tmp_path: Path) -> None:
+    spec = SlidingWindowSpec(**ATTENTION, sliding_window=20)
+    assert make(tmp_path, "SCHEDULER", spec, policy="fail")._side._window == 20
+    with pytest.raises(SetupError, match="sliding window"):
+        make(tmp_path, "SCHEDULER", spec)
+
+
+def test_layers_that_share_a_cache_are_one_layer(tmp_path: Path) -> None:
+    one = make(tmp_path, "WORKER")
+    caches = caches_of(FullAttentionSpec(**ATTENTION))
+    one.register_kv_caches({**caches, "layer.7": caches["layer.1"]})
+    assert one._layer_numbers == {"layer.0": 0, "layer.1": 1, "layer.7": 1}
+    one.shutdown()
+
+
+@pytest.mark.parametrize("order", ["as usual", "with speculative decoding"])
+def test_a_load_that_fails_is_told_in_its_own_step_and_counted(worker: TTFTConnector, order: str) -> None:
+    """With speculative decoding vLLM asks for the failures before it says that the step is over."""
+    load = Load("chunkwise:pool=0", LoadRequest("r", ("0" * 32,), (3, 4)), "")  # type: ignore[arg-type]
+    worker.bind_connector_metadata(StepMetadata(Step(loads=[load])))
+    worker.start_load_kv(SimpleNamespace())
+    for name in worker._layer_numbers:
+        worker.wait_for_layer_load(name)
+    if order == "as usual":
+        worker.wait_for_save()
+    assert worker.get_block_ids_with_load_errors() == {3, 4}
+    stats = worker.get_kv_connector_stats()
+    assert stats is not None and not stats.is_empty()
+    if order != "as usual":
+        worker.wait_for_save()
+    assert worker.get_block_ids_with_load_errors() == set()
+    assert worker.get_kv_connector_stats() is None
+
+
+def test_what_failed_adds_up_over_ranks_and_shows_at_metrics(tmp_path: Path) -> None:
+    registry = prometheus_client.CollectorRegistry()
+
+    def counter(**told: Any) -> prometheus_client.Counter:
+        return prometheus_client.Counter(**told, registry=registry)
+
+    config, kinds = vllm_config(tmp_path), dict.fromkeys((prometheus_client.Gauge, prometheus_client.Histogram), counter)
+    metric = TTFTConnector.build_prom_metrics(config, {**kinds, prometheus_client.Counter: counter}, ["engine"], {0: ["0"]})
+
+    def shown() -> list[object]:
+        text = prometheus_client.generate_latest(registry).decode()
+        return [row["value"] for row in samples(text, 0.0) if row["name"] == FAILED_BLOCKS]
+
+    assert shown() == [0.0], "a client can tell none from not counted"
+    both = FailedLoads(data={"failed_blocks": 2}).aggregate(TTFTConnector.build_kv_connector_stats({"failed_blocks": 3}))
+    metric.observe(both.data, 0)
+    assert shown() == [5.0]
+
+
+def test_the_span_log_begins_with_how_vllm_really_runs(worker: TTFTConnector, tmp_path: Path) -> None:
+    reader = TraceReader(tmp_path)
+    reader.poll()
+    assert reader.start["engine"]["enforce_eager"] is True
+    assert reader.start["engine"]["model_runner"] == "V1"
+    assert (reader.start["window"], reader.start["identity"]["kernel_block"]) == (0, BLOCK)
+
+
+def test_a_request_of_odd_tokens_is_asked_of_the_class_too(tmp_path: Path) -> None:
+    assert make(tmp_path, "SCHEDULER").get_num_new_matched_tokens(make_request("r", [2**33] * 64), 0) == (0, False)
+
+
+# -- signatures ----------------------------------------------------------------------------------
+
+OURS = [name for name, value in vars(TTFTConnector).items() if callable(getattr(value, "__func__", value)) and name[:1] != "_"]
+
+
+def parameters(function: ast.FunctionDef) -> list[str]:
+    return [argument.arg for argument in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
+
+
+def methods_of(source: str) -> dict[str, list[str]]:
+    """Parameters by method of vLLM's base class."""
+    [base] = [node for node in ast.parse(source).body if isinstance(node, ast.ClassDef) and node.name == "KVConnectorBase_V1"]
+    return {node.name: parameters(node) for node in base.body if isinstance(node, ast.FunctionDef)}
+
+
+def compare(theirs: dict[str, list[str]]) -> None:
+    """Each method that we replace takes at least what vLLM's takes, under the same names."""
+    for name in OURS:
+        ours = inspect.signature(getattr(TTFTConnector, name)).parameters
+        wanted = [parameter for parameter in theirs.get(name, []) if parameter not in ("self", "cls")]
+        takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in ours.values())
+        assert name in theirs or name == "shutdown", f"vLLM never calls {name}"
+        assert takes_all or all(parameter in ours for parameter in wanted), f"{name}{tuple(wanted)}"
+
+
+def test_the_installed_vllm_calls_what_we_have() -> None:
+    compare(methods_of(inspect.getsource(inspect.getmodule(KVConnectorBase_V1))))  # type: ignore[arg-type]
+
+
+def test_a_vllm_without_a_cpu_build_calls_what_we_have() -> None:
+    """TTFT_VLLM_WHEEL: a wheel that is at hand, for instance of pip download --no-deps vllm==0.33.0."""
+    wheel = os.environ.get("TTFT_VLLM_WHEEL", "")
+    if not wheel:
+        pytest.skip("TTFT_VLLM_WHEEL names no wheel: pip download --no-deps vllm==0.33.0, 500 MB, brings one")
+    with zipfile.ZipFile(wheel) as archive:
+        source = archive.read("vllm/distributed/kv_transfer/kv_connector/v1/base.py").decode()
+    compare(methods_of(source))
