@@ -132,15 +132,19 @@ class SchedulerSide:
         self._forget = []
         for new in output.scheduled_new_reqs:
             tracked = self._tracked.get(new.req_id)
+            step.fresh.extend(self._fresh(tracked, new.block_ids[0], new.num_computed_tokens))
             if tracked is not None:
                 tracked.begin(new.block_ids[0])
                 self._extend(step, new.req_id, tracked, new.num_computed_tokens, output.num_scheduled_tokens[new.req_id])
         cached = output.scheduled_cached_reqs
         for position, request_id in enumerate(cached.req_ids):
+            blocks = cached.new_block_ids[position]
             tracked = self._tracked.get(request_id)
+            if blocks:
+                before = cached.num_computed_tokens[position] if request_id in cached.resumed_req_ids else 0
+                step.fresh.extend(self._fresh(tracked, blocks[0], before))
             if tracked is None:
                 continue
-            blocks = cached.new_block_ids[position]
             if request_id in cached.resumed_req_ids:
                 tracked.begin(blocks[0] if blocks else [])
             elif blocks:
@@ -148,6 +152,11 @@ class SchedulerSide:
             scheduled = output.num_scheduled_tokens[request_id]
             self._extend(step, request_id, tracked, cached.num_computed_tokens[position], scheduled)
         return step
+
+    def _fresh(self, tracked: Tracked | None, blocks: Sequence[int], computed_tokens: int) -> Sequence[int]:
+        """Those of a request's new blocks that will be written: not the ones that vLLM's own prefix cache has filled."""
+        local = tracked.skip_tokens if tracked is not None and tracked.load_pending else computed_tokens
+        return blocks[local * self._chunk_blocks // self._chunk :]
 
     def _extend(self, step: Step, request_id: str, tracked: Tracked, computed: int, scheduled: int) -> None:
         """Add one request's work to the step, before which ``computed`` tokens are in the cache."""

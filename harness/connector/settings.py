@@ -23,6 +23,9 @@ class ConnectorSettings(Options):
     layout: Literal["chunk", "layer"] = Field("chunk", description="an object of the store is a chunk, or one layer of a chunk")
     namespace: str = Field("", description="salt of the keys: equal prompts of two namespaces never meet")
     save: bool = Field(True, description="save what was computed, unless the request says otherwise")
+    save_threads: int = Field(
+        0, ge=0, le=64, description="0 = save within the step; N = N threads save behind it, after a copy of the blocks"
+    )
     trace: str = Field("", description="folder for spans and digests, one file a process; empty: no trace")
 
 

@@ -46,6 +46,8 @@ class Step:
     notes: list[Note] = field(default_factory=list)
     prove: list[str] = field(default_factory=list)
     """Ids of requests loaded in an earlier step that still hold their blocks: digest them now."""
+    fresh: list[int] = field(default_factory=list)
+    """Blocks that requests have from this step on: its forward writes them, or its loads do."""
     freed: dict[str, int] = field(default_factory=dict)
     """By id of those to prove: how many of the first blocks loaded vLLM has freed, as they are behind the window."""
     forget: list[str] = field(default_factory=list)

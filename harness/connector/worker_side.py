@@ -1,14 +1,15 @@
 """The half of the connector that lives with a worker: loads before the forward, saves and proofs after it."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from harness.connector.saving import Saver
 from harness.connector.settings import Arm
-from harness.connector.step import Load, Save, Step
-from harness.core.chunks import SKIP, Layout, LoadRequest, checksum_parts, encode_header, for_rank
-from harness.core.errors import StoreError
+from harness.connector.step import Load, Step
+from harness.core.chunks import SKIP, LoadRequest, checksum_parts, for_rank
 from harness.core.spans import Recorder, Span, Trace
 from harness.engines.base import Engine
 from harness.engines.paged import PagedKV
@@ -29,22 +30,29 @@ class WorkerSide:
         rank: int,
         world: int,
         on_any_rank: Callable[[bool], bool] = bool,
+        save_threads: int = 0,
     ) -> None:
-        """``on_any_rank``: true where any rank gives true. All ranks call it in the same steps, as it waits for the others."""
+        """``on_any_rank``: true where any rank gives true. All ranks call it in the same steps, as it waits for the others.
+        ``save_threads``: 0 saves within the step."""
         self._store = store
         self._cache = cache
-        self._layout = Layout(cache.geometry)
         self._trace = trace
+        self._tracing = threading.Lock()
         self._rank, self._world = rank, world
         self._on_any_rank = on_any_rank
         self._recorder = Recorder(enabled=trace.enabled)
         self._engines = {name: arm.engine(store, cache, arm.options, self._recorder) for name, arm in arms.items()}
+        self._saver = Saver(store, cache, rank, world, self._write, save_threads)
         self._active: list[Engine] = []
         self._loads: list[Load] = []
         self._invalid: set[int] = set()
         self._failed = False
         self._forward_start = 0.0
         self._pending: dict[str, tuple[Load, list[Span], set[int]]] = {}
+
+    def release(self, blocks: Sequence[int]) -> None:
+        """Before a forward: these blocks are new to their requests, and are written in it. Waits while a save copies one."""
+        self._saver.release(blocks)
 
     def start_load(self, step: Step) -> None:
         """Begin the step's loads, the engines that return at once first."""
@@ -81,7 +89,7 @@ class WorkerSide:
         # vLLM's own prefix cache other requests than the one that failed may have used them too. On other ranks as
         # well: each layer adds up what all of them attended to.
         if step.saves and not (step.loads and self._on_any_rank(self._failed)):
-            self._save(step.saves)
+            self._saver.save(step.saves)
         if self._trace.enabled:
             self._write_trace(step)
         self._loads = []
@@ -109,7 +117,7 @@ class WorkerSide:
             if not load.label:
                 continue
             if invalid.intersection(load.request.blocks):
-                self._trace.write(_load_record(load, self._rank, spans, invalid))
+                self._write(_load_record(load, self._rank, spans, invalid))
             else:
                 self._pending[load.request.request] = (load, spans, invalid)
 
@@ -119,38 +127,17 @@ class WorkerSide:
         invalid, self._invalid = self._invalid, set()
         return invalid
 
-    def _save(self, saves: Sequence[Save]) -> None:
-        for save in saves:
-            key = for_rank(save.key, self._rank, self._world)
-            try:
-                if save.replace and not self._store.replaces:
-                    self._store.delete([key])
-                if save.replace or not self._store.exists([key]):
-                    self._write_chunk(save, key)
-            except StoreError as error:
-                logger.error("chunk %s was not saved: %s", key, error)
-                self._trace.write({"kind": "save_error", "key": key, "error": str(error)})
-
-    def _write_chunk(self, save: Save, key: Any) -> None:
-        start = time.perf_counter()
-        geometry = self._cache.geometry
-        padding = [bytes(self._layout.padding)] if self._layout.padding else []
-        parts: list[Buffer] = []
-        checksums = []
-        for layer in range(geometry.layers):
-            own = self._bytes(layer, save.blocks)
-            checksums.append(checksum_parts(own))
-            parts += [*own, *padding]
-        self._store.write(key, [encode_header(self._layout, key, checksums), *parts])
-        self._trace.write({"kind": "save", "key": key, "start_s": start, "end_s": time.perf_counter(), "checksums": checksums})
-
     def _bytes(self, layer: int, blocks: Sequence[int]) -> Sequence[Buffer]:
         """What stands in these blocks of a layer, without a copy where the cache is host memory."""
         return self._cache.targets(layer, blocks) if self._cache.direct else [self._cache.gather(layer, blocks)]
 
+    def _write(self, record: Mapping[str, Any]) -> None:
+        with self._tracing:  # saves are noted by their own threads
+            self._trace.write(record)
+
     def _write_trace(self, step: Step) -> None:
         for note in step.notes:
-            self._trace.write(
+            self._write(
                 {
                     "kind": "lookup",
                     "label": note.label,
@@ -163,11 +150,11 @@ class WorkerSide:
             if kept := self._pending.pop(request_id, None):
                 load, spans, invalid = kept
                 proof = self._proof(load.request, step.freed.get(request_id, 0))
-                self._trace.write({**_load_record(load, self._rank, spans, invalid), "proof": proof})
+                self._write({**_load_record(load, self._rank, spans, invalid), "proof": proof})
         for request_id in step.forget:
             if kept := self._pending.pop(request_id, None):
                 load, spans, invalid = kept
-                self._trace.write(_load_record(load, self._rank, spans, invalid))
+                self._write(_load_record(load, self._rank, spans, invalid))
 
     def _proof(self, request: LoadRequest, freed: int) -> list[tuple[str, int, int]]:
         """Digests of a diagonal through chunks and layers: every chunk and every layer is looked at once at least.
@@ -186,7 +173,8 @@ class WorkerSide:
         return proof
 
     def close(self) -> None:
-        """Stop the engines and the store."""
+        """Stop saving, the engines and the store."""
+        self._saver.close()
         for engine in self._engines.values():
             engine.close()
         self._trace.close()

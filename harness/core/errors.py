@@ -5,6 +5,7 @@ TtftError                     2
 ├── SetupError                2   this machine lacks something (vLLM, a driver, a right)
 ├── StoreError                2   a store cannot do what was asked
 │   ├── StoreUnavailable      2   not reachable, not writable, full
+│   │   └── DeadlineMissed    2   not in place when the caller stopped waiting
 │   ├── ChunkMissing          2   no object under this key
 │   ├── ChunkInvalid          2   an object that must not be used
 │   │   ├── NotAChunk         2   wrong magic: not written by us
@@ -45,6 +46,10 @@ class StoreError(TtftError):
 
 class StoreUnavailable(StoreError):
     """The store is not reachable, not writable, or full."""
+
+
+class DeadlineMissed(StoreUnavailable):
+    """A read was not in place by the deadline of its load."""
 
 
 class ChunkMissing(StoreError):

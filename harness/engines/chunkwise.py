@@ -3,19 +3,20 @@
 ``pool`` is the setting the discussion is about: how many gets are under way at once.
 """
 
+import os
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Annotated, Literal
 
-import torch
 from pydantic import Field
 
 from harness.core.chunks import SKIP, LoadRequest
 from harness.core.spans import Recorder, Span
 from harness.engines.base import Engine, EngineOptions
-from harness.engines.fetch import Fetcher, Piece
+from harness.engines.fetch import DeadlineMs, Fetcher, Piece
 from harness.engines.paged import PagedKV
+from harness.engines.readers import close_pool, started_pool
 from harness.stores.base import Store
 
 PoolSize = Annotated[int, Field(ge=0, le=1024)] | Literal["default"]
@@ -32,6 +33,7 @@ class ChunkwiseOptions(EngineOptions):
     batch: int = Field(1, ge=1, le=4096, description="chunks a store call")
     staged: bool = Field(False, description="read into staging memory and copy, even where blocks could be read into directly")
     verify: bool = Field(False, description="check the checksum of every layer, not only the header")
+    deadline_ms: DeadlineMs = 30_000
 
 
 class Chunkwise(Engine):
@@ -42,25 +44,32 @@ class Chunkwise(Engine):
 
     def __init__(self, store: Store, cache: PagedKV, options: ChunkwiseOptions, recorder: Recorder) -> None:
         super().__init__(store, cache, options, recorder)
-        self._fetcher = Fetcher(store, cache, recorder, staged=options.staged, verify=options.verify)
         self._batch = options.batch
         self._executor: ThreadPoolExecutor | None = None
-        if options.pool != 0:
-            workers = None if options.pool == "default" else options.pool
-            self._executor = ThreadPoolExecutor(workers, thread_name_prefix="chunkwise")
+        threads = min(32, (os.cpu_count() or 1) + 4) if options.pool == "default" else options.pool
+        if threads:
+            self._executor = started_pool(threads, "chunkwise")
+        self._fetcher = Fetcher(
+            store,
+            cache,
+            recorder,
+            staged=options.staged,
+            verify=options.verify,
+            layers_at_once=cache.geometry.layers * options.batch * max(threads, 1),
+            deadline_s=options.deadline_ms / 1000,
+        )
         self._failed: set[int] = set()
 
     def begin_load(self, batch: Sequence[LoadRequest]) -> None:
         """Fetch everything; the time this takes is the step's stall."""
         start = time.perf_counter()
-        self._fetcher.begin_step()
+        self._fetcher.begin_step(batch)
         calls = [call for request in batch for call in self._calls(request)]
         self._failed.clear()
         for failed in self._fetch(calls):
             for piece in failed:
                 self._failed.update(block for block in self._fetcher.blocks(piece) if block != SKIP)
-        if self._fetcher.stream is not None:
-            torch.cuda.current_stream(self.cache.device).wait_stream(self._fetcher.stream)
+        self._fetcher.hold_forward(self._fetcher.copies())
         self.recorder.add(Span("wait", -1, start, time.perf_counter()))
 
     def _fetch(self, calls: Sequence[list[Piece]]) -> list[list[Piece]]:
@@ -87,4 +96,4 @@ class Chunkwise(Engine):
     def close(self) -> None:
         """Stop the pool."""
         if self._executor is not None:
-            self._executor.shutdown()
+            close_pool(self._executor)

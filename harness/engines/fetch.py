@@ -1,22 +1,33 @@
 """One store call of an engine, from plan to bytes in the paged cache. Shared by all engines.
 
 A piece is a run of layers of one chunk. Where the store fills the memory that the cache is in, blocks are the
-targets of the read (no copy); elsewhere the piece lands in staging memory and is copied layer by layer.
+targets of the read (no copy); elsewhere pieces land in slots of the rank's ring, and one copy puts a call's into their blocks.
 """
 
 import asyncio
+import math
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-import torch
+import numpy as np
+from pydantic import Field
 
 from harness.core.chunks import SKIP, ChunkKey, Layout, LoadRequest, check_header, check_layer
 from harness.core.errors import ReadFailures, StoreError
 from harness.core.spans import Recorder, Span
-from harness.engines.paged import PagedKV, staging
+from harness.engines.device import Event, Numbers, Table
+from harness.engines.paged import PagedKV
+from harness.engines.ring import Ring
 from harness.stores.base import Read, Store
+
+DeadlineMs = Annotated[
+    int,
+    Field(ge=1, le=3_600_000, description="milliseconds for a load as a whole; what has not arrived by then counts as a miss"),
+]
+"""The option of every engine that loads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,28 +42,47 @@ class Piece:
 
 @dataclass(slots=True)
 class _Landing:
-    """Where a piece's bytes arrive: the header if it is part of the read, and staging memory if needed."""
+    """Where a piece's bytes arrive: the header if it is part of the read, and a slot of the ring per layer if needed."""
 
     read: Read
     header: bytearray | None
-    staged: torch.Tensor | None
+    slots: Sequence[int]
 
 
 class Fetcher:
-    """Moves pieces. Thread-safe: keeps no state between calls but the device stream."""
+    """Moves pieces. Thread-safe."""
 
-    def __init__(self, store: Store, cache: PagedKV, recorder: Recorder, *, staged: bool, verify: bool) -> None:
-        """``staged`` forces the general path; ``verify`` checks the layers' checksums (headers are always checked)."""
+    def __init__(
+        self,
+        store: Store,
+        cache: PagedKV,
+        recorder: Recorder,
+        *,
+        staged: bool,
+        verify: bool,
+        layers_at_once: int = 1,
+        deadline_s: float = math.inf,
+    ) -> None:
+        """``staged`` forces the general path; ``verify`` checks the layers' checksums (headers are always checked).
+        ``layers_at_once``: layers of chunks that all calls under way together may fetch. ``deadline_s``: for all reads of a
+        step, from its beginning; what is not read by then has failed."""
         self.store = store
         self.cache = cache
         self.recorder = recorder
         self.layout = Layout(cache.geometry)
         self.verify = verify
         self.staged = staged or cache.memory not in store.fills
-        self.stream = torch.cuda.Stream(cache.device) if cache.device.type == "cuda" else None
-        # A store fills a GPU's memory without regard to CUDA's order of work, so its reads wait for this on the host.
-        self._free = torch.cuda.Event(blocking=True) if self.stream is not None and not self.staged else None
+        self._port = cache.port
+        self._stream = cache.port.stream()
+        # A store fills a device's memory without regard to the order of its streams, so its reads wait for this on the host.
+        self._free: Event | None = None
+        self._deadline_s = deadline_s
+        self._deadline = math.inf
         self._scratch: Any = None
+        self._headers: deque[bytearray] = deque()
+        self._blocks: dict[int, tuple[LoadRequest, Numbers]] = {}
+        if self.staged or verify:
+            cache.ring(2 * layers_at_once)
         if not self.staged:
             self._scratch = cache.scratch(max(cache.geometry.block_bytes, self.layout.padding, 1))
             if cache.memory == "device":
@@ -63,54 +93,105 @@ class Fetcher:
         per = self.cache.geometry.chunk_blocks
         return piece.request.blocks[piece.index * per : (piece.index + 1) * per]
 
-    def begin_step(self) -> None:
-        """On CUDA: copies and reads of this step come after all work queued so far, which may still read the blocks."""
-        if self.stream is not None:
-            current = torch.cuda.current_stream(self.cache.device)
-            self.stream.wait_stream(current)
-            if self._free is not None:
-                self._free.record(current)
+    # -- order on the device ------------------------------------------------------------------------
+
+    def begin_step(self, batch: Sequence[LoadRequest] = ()) -> None:
+        """Copies and reads of this step come after all work queued so far, which may still read the blocks."""
+        self._deadline = time.monotonic() + self._deadline_s
+        forward = self._port.record(self._port.current())
+        self._port.wait(self._stream, forward)
+        if not self.staged and self.cache.memory == "device":
+            self._free = forward
+        self._blocks = {id(item): (item, self._ids(item)) for item in batch if self.staged or self.verify}
+
+    def copies(self) -> Event:
+        """An event after all copies of this fetcher so far."""
+        return self._port.record(self._stream)
+
+    def hold_forward(self, event: Event) -> None:
+        """What the forward queues from now on comes after ``event``."""
+        self._port.wait(self._port.current(), event)
+
+    # -- one call -------------------------------------------------------------------------------------
 
     def fetch(self, pieces: Sequence[Piece]) -> list[Piece]:
-        """Read the pieces (of one request) in one store call and put them in place; returns those that failed."""
-        landings = [self._land(piece) for piece in pieces]
-        if self._free is not None:
-            self._free.synchronize()
-        start = time.perf_counter()
-        try:
-            self.store.read([landing.read for landing in landings])
-            failures: dict[int, StoreError] = {}
-        except StoreError as error:
-            failures = _failures(error, len(pieces))
-        return self._finish(pieces, landings, start, failures)
+        """Read the pieces (of one request) in one store call and put them in place; returns those that failed.
+
+        Where the ring is too small for all of them they are read by several calls.
+        """
+        return [failed for part in self._parts(pieces) for failed in self._fetch(part)]
 
     async def afetch(self, pieces: Sequence[Piece]) -> list[Piece]:
         """``fetch`` for an event loop, through the store's ``aread``."""
-        landings = [self._land(piece) for piece in pieces]
-        if self._free is not None and not self._free.query():
-            await asyncio.get_running_loop().run_in_executor(None, self._free.synchronize)
-        start = time.perf_counter()
-        try:
-            await self.store.aread([landing.read for landing in landings])
-            failures: dict[int, StoreError] = {}
-        except StoreError as error:
-            failures = _failures(error, len(pieces))
-        return self._finish(pieces, landings, start, failures)
+        return [failed for part in self._parts(pieces) for failed in await self._afetch(part)]
 
-    def _land(self, piece: Piece) -> _Landing:
-        layout = self.layout
-        header = bytearray(layout.header_bytes) if piece.first == 0 else None
-        out = [memoryview(header)] if header is not None else []
-        staged = None
+    def _fetch(self, pieces: Sequence[Piece]) -> list[Piece]:
+        ring, need = self.cache.ring(), self._slots_for(pieces)
+        slots = ring.take(need) if need else []
+        try:
+            landings = self._land(pieces, ring, slots)
+            if self._free is not None:
+                self._free.synchronize()
+            start = time.perf_counter()
+            try:
+                self.store.read([landing.read for landing in landings])
+                failures: dict[int, StoreError] = {}
+            except StoreError as error:
+                failures = _failures(error, len(pieces))
+            return self._finish(pieces, landings, ring, start, failures)
+        finally:
+            ring.give(slots, self.copies() if slots else None)
+
+    async def _afetch(self, pieces: Sequence[Piece]) -> list[Piece]:
+        run = asyncio.get_running_loop().run_in_executor
+        ring, need = self.cache.ring(), self._slots_for(pieces)
+        now = ring.take_now(need) if need else []
+        slots = now if now is not None else await run(None, ring.take, need)
+        try:
+            landings = self._land(pieces, ring, slots)
+            if self._free is not None and not self._free.query():
+                await run(None, self._free.synchronize)
+            start = time.perf_counter()
+            try:
+                await self.store.aread([landing.read for landing in landings])
+                failures: dict[int, StoreError] = {}
+            except StoreError as error:
+                failures = _failures(error, len(pieces))
+            return self._finish(pieces, landings, ring, start, failures)
+        finally:
+            ring.give(slots, self.copies() if slots else None)
+
+    def _parts(self, pieces: Sequence[Piece]) -> Iterator[Sequence[Piece]]:
+        size = max(1, self.cache.ring().count // pieces[0].count) if self._slots_for(pieces) else len(pieces)
+        for start in range(0, len(pieces), size):
+            yield pieces[start : start + size]
+
+    def _slots_for(self, pieces: Sequence[Piece]) -> int:
+        if not (self.staged or self.verify):
+            return 0
+        return sum(piece.count for piece in pieces if self._is_staged(piece))
+
+    def _is_staged(self, piece: Piece) -> bool:
         # A checksum needs the bytes of skipped blocks as well, which read straight all end in one scratch block, and
         # needs them on the host.
-        if self.staged or (self.verify and (self.cache.memory == "device" or SKIP in self.blocks(piece))):
-            staged = staging(piece.count * layout.layer_stride, self.cache.device)
-            out.append(memoryview(staged.numpy()))
-        else:
-            out.extend(self._direct_targets(piece))
-        offset = 0 if header is not None else layout.offset(piece.first)
-        return _Landing(Read(piece.request.chunks[piece.index], offset, tuple(out)), header, staged)
+        return self.staged or (self.verify and (self.cache.memory == "device" or SKIP in self.blocks(piece)))
+
+    def _land(self, pieces: Sequence[Piece], ring: Ring, slots: Sequence[int]) -> list[_Landing]:
+        """Where each piece goes; ``slots`` are as many as the staged ones have layers."""
+        landings, taken = [], 0
+        for piece in pieces:
+            header = self._header() if piece.first == 0 else None
+            out = [memoryview(header)] if header is not None else []
+            own: Sequence[int] = ()
+            if slots and self._is_staged(piece):
+                own = slots[taken : taken + piece.count]
+                taken += piece.count
+                out.extend([ring.views[slot] for slot in own])
+            else:
+                out.extend(self._direct_targets(piece))
+            offset = 0 if header is not None else self.layout.offset(piece.first)
+            landings.append(_Landing(Read(piece.request.chunks[piece.index], offset, tuple(out), self._deadline), header, own))
+        return landings
 
     def _direct_targets(self, piece: Piece) -> list[memoryview]:
         blocks = self.blocks(piece)
@@ -129,61 +210,75 @@ class Fetcher:
                 out.append(padding)
         return out
 
+    def _header(self) -> bytearray:
+        try:
+            return self._headers.pop()
+        except IndexError:
+            return bytearray(self.layout.header_bytes)
+
     def _finish(
-        self, pieces: Sequence[Piece], landings: Sequence[_Landing], start: float, failures: dict[int, StoreError]
+        self, pieces: Sequence[Piece], landings: Sequence[_Landing], ring: Ring, start: float, failures: dict[int, StoreError]
     ) -> list[Piece]:
         read_end = time.perf_counter()
-        failed = []
-        for position, (piece, landing) in enumerate(zip(pieces, landings, strict=True)):
-            if position in failures or not self._accept(piece, landing):
-                failed.append(piece)
+        good = [
+            position not in failures and self._is_right(piece, landing, ring)
+            for position, (piece, landing) in enumerate(zip(pieces, landings, strict=True))
+        ]
+        staged = [pair for pair, right in zip(zip(pieces, landings, strict=True), good, strict=True) if right and pair[1].slots]
+        if staged:
+            self._copy(staged, ring)
         first = pieces[0]
         layer = -1 if first.count == self.cache.geometry.layers else first.first
         size = sum(landing.read.length for landing in landings)
         request = first.request.request
         keys = sum(self.store.objects(landing.read) for landing in landings)
         self.recorder.add(Span("fetch", layer, start, read_end, size, keys, request))
-        if any(landing.staged is not None for landing in landings):
+        if any(landing.slots for landing in landings):
             self.recorder.add(Span("copy", layer, read_end, time.perf_counter(), size, len(pieces), request))
-        return failed
+        self._headers.extend(landing.header for landing in landings if landing.header is not None)
+        return [piece for piece, right in zip(pieces, good, strict=True) if not right]
 
-    def _accept(self, piece: Piece, landing: _Landing) -> bool:
+    def _is_right(self, piece: Piece, landing: _Landing, ring: Ring) -> bool:
         key = piece.request.chunks[piece.index]
         try:
             if landing.header is not None:
                 check_header(self.layout, key, landing.header)
             if self.verify:
-                self._check_layers(piece, key, landing)
+                self._check_layers(piece, key, landing, ring)
         except StoreError:
             return False
-        if landing.staged is not None:
-            self._copy(piece, landing.staged)
         return True
 
-    def _check_layers(self, piece: Piece, key: ChunkKey, landing: _Landing) -> None:
+    def _check_layers(self, piece: Piece, key: ChunkKey, landing: _Landing, ring: Ring) -> None:
         header = landing.header
         if header is None:
             header = bytearray(self.layout.header_bytes)
-            self.store.read([Read(key, 0, (memoryview(header),))])
+            self.store.read([Read(key, 0, (memoryview(header),), self._deadline)])
         checksums = check_header(self.layout, key, header)
-        width = self.layout.geometry.layer_bytes
+        geometry = self.layout.geometry
         data = landing.read.out[1:] if landing.header is not None else landing.read.out
         for position in range(piece.count):
-            if landing.staged is not None:
-                begin = position * self.layout.layer_stride
-                parts = [memoryview(landing.staged.numpy())[begin : begin + width]]
+            if landing.slots:
+                parts = [ring.views[landing.slots[position]][: geometry.layer_bytes]]
             else:
                 per = len(data) // piece.count
-                parts = list(data[position * per : position * per + self.layout.geometry.chunk_blocks])
+                parts = list(data[position * per : position * per + geometry.chunk_blocks])
             check_layer(key, piece.first + position, checksums[piece.first + position], parts)
 
-    def _copy(self, piece: Piece, staged: torch.Tensor) -> None:
-        blocks = self.blocks(piece)
-        width = self.layout.geometry.layer_bytes
-        with torch.cuda.stream(self.stream):  # a no-op where the stream is None
-            for position in range(piece.count):
-                begin = position * self.layout.layer_stride
-                self.cache.scatter(piece.first + position, blocks, staged[begin : begin + width])
+    def _copy(self, staged: Sequence[tuple[Piece, _Landing]], ring: Ring) -> None:
+        """One copy for all of a call."""
+        request = staged[0][0].request
+        known = self._blocks.get(id(request))
+        blocks = known[1] if known is not None else self._ids(request)
+        counts = [piece.count for piece, _ in staged]
+        slots = np.array([slot for _, landing in staged for slot in landing.slots], np.int64)
+        layers = np.array([layer for piece, _ in staged for layer in range(piece.first, piece.first + piece.count)], np.int64)
+        chunks = np.array([piece.index for piece, _ in staged]).repeat(counts)
+        self.cache.copy_in(Table(ring.memory, slots * ring.slot_bytes, layers, blocks[chunks]), self._stream)
+
+    def _ids(self, request: LoadRequest) -> Numbers:
+        """Blocks of a request, a row per chunk."""
+        return np.array(request.blocks, np.int64).reshape(-1, self.cache.geometry.chunk_blocks)
 
 
 def _failures(error: StoreError, count: int) -> dict[int, StoreError]:

@@ -6,15 +6,19 @@ layer, those of one more may start (harness/core/recurrence.py has the recurrenc
 
 import threading
 import time
+from bisect import bisect_left
 from collections.abc import Sequence
+from typing import Annotated
 
-import torch
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
-from harness.core.chunks import SKIP, LoadRequest
+from harness.core.chunks import SKIP, Layout, LoadRequest
+from harness.core.recurrence import groups_of
 from harness.core.spans import Recorder, Span
 from harness.engines.base import Engine, EngineOptions
-from harness.engines.fetch import Fetcher, Piece
+from harness.engines.device import Event
+from harness.engines.fetch import DeadlineMs, Fetcher, Piece
+from harness.engines.groups import AUTO, Chooser, check_groups
 from harness.engines.paged import PagedKV
 from harness.engines.readers import CallNumbers, LoopReaders, ThreadReaders
 from harness.stores.base import Store
@@ -25,14 +29,22 @@ class LayerwiseOptions(EngineOptions):
 
     depth: int = Field(4, ge=1, le=4096, description="layers in flight or in place ahead of the layer that is computed")
     layers_per_fetch: int = Field(1, ge=1, le=4096, description="neighbouring layers of a chunk that one read fetches")
+    groups: Annotated[str, AfterValidator(check_groups)] = Field(
+        "",
+        description="the same where groups of layers differ: sizes such as 1+5+6+6+6, or 'auto' = by the store's round trip and "
+        "bandwidth, as seen so far; empty: groups of layers_per_fetch",
+    )
     readers: int = Field(8, ge=1, le=1024, description="store calls under way at once")
     loops: int = Field(0, ge=0, le=64, description="0 = readers are threads with blocking reads; N = N event loops share them")
     batch: int = Field(1, ge=1, le=4096, description="chunks a store call")
     staged: bool = Field(False, description="read into staging memory and copy, even where blocks could be read into directly")
     verify: bool = Field(False, description="check the checksum of every layer, not only the header")
+    deadline_ms: DeadlineMs = 30_000
 
     @model_validator(mode="after")
     def _loops_have_work(self) -> "LayerwiseOptions":
+        if self.groups and self.layers_per_fetch != 1:
+            raise ValueError(f"groups={self.groups} and layers_per_fetch={self.layers_per_fetch} say the same; give one of them")
         if self.loops > self.readers:
             raise ValueError(f"loops={self.loops} is more than readers={self.readers}; give each loop at least one reader")
         return self
@@ -47,12 +59,30 @@ class Layerwise(Engine):
 
     def __init__(self, store: Store, cache: PagedKV, options: LayerwiseOptions, recorder: Recorder) -> None:
         super().__init__(store, cache, options, recorder)
-        self._fetcher = Fetcher(store, cache, recorder, staged=options.staged, verify=options.verify)
-        self._depth, self._width, self._batch = options.depth, options.layers_per_fetch, options.batch
-        self._groups = -(-cache.geometry.layers // self._width)
+        layers = cache.geometry.layers
+        self._depth, self._batch = options.depth, options.batch
+        self._chooser: Chooser | None = None
+        if options.groups == AUTO:
+            stride = Layout(cache.geometry).layer_stride
+            self._chooser = Chooser(layers, stride, options.readers, options.depth, options.batch)
+            widest = layers
+        else:
+            self._divide(groups_of(options.groups or str(options.layers_per_fetch), layers))
+            widest = max(self._sizes)
+        self._fetcher = Fetcher(
+            store,
+            cache,
+            recorder,
+            staged=options.staged,
+            verify=options.verify,
+            layers_at_once=options.readers * options.batch * widest,
+            deadline_s=options.deadline_ms / 1000,
+        )
         self._calls: list[tuple[LoadRequest, int, int]] = []
-        self._remaining = [0] * self._groups
-        self._events: list[torch.cuda.Event | None] = [None] * self._groups
+        self._remaining: list[int] = []
+        self._events: list[Event | None] = []
+        self._seen: list[tuple[int, float]] = []
+        self._begun_s = self._waited_s = 0.0
         self._failed: set[tuple[LoadRequest, int]] = set()
         self._crash: BaseException | None = None
         self._numbers = CallNumbers()
@@ -72,37 +102,46 @@ class Layerwise(Engine):
             for request in batch
             for start in range(0, len(request.chunks), self._batch)
         ]
-        self._remaining = [len(self._calls)] * self._groups
-        self._events = [None] * self._groups
+        if self._chooser is not None:
+            self._divide(self._chooser.groups(sum(len(request.chunks) for request in batch)))
+        self._remaining = [len(self._calls)] * len(self._sizes)
+        self._events = [None] * len(self._sizes)
         self._failed.clear()
-        self._fetcher.begin_step()
+        self._fetcher.begin_step(batch)
         self._numbers.restart(self._limit(0))
+        self._begun_s, self._waited_s = time.perf_counter(), 0.0
+
+    def _divide(self, sizes: Sequence[int]) -> None:
+        """Fetch groups of these sizes from now on."""
+        self._sizes = tuple(sizes)
+        self._firsts = [sum(self._sizes[:group]) for group in range(len(self._sizes))]
+        self._group_of = [group for group, size in enumerate(self._sizes) for _ in range(size)]
 
     def _limit(self, layer: int) -> int:
-        """Calls that may have started once ``layer`` is about to be computed: those of layers below layer + depth."""
-        groups = min(max(-(-(layer + self._depth) // self._width), 1), self._groups)
-        return groups * len(self._calls)
+        """Calls that may have started once ``layer`` is about to be computed: of groups that begin below layer + depth."""
+        return bisect_left(self._firsts, layer + self._depth) * len(self._calls)
 
     def _pieces(self, number: int) -> tuple[int, list[Piece]]:
         group, position = divmod(number, len(self._calls))
         request, start, stop = self._calls[position]
-        first = group * self._width
-        count = min(self._width, self.cache.geometry.layers - first)
+        first, count = self._firsts[group], self._sizes[group]
         failed = self._failed  # asked first, since hashing a request takes microseconds
         wanted = [index for index in range(start, stop) if not failed or (request, index) not in failed]
         return group, [Piece(request, index, first, count) for index in wanted]
 
     def _carry_out(self, number: int) -> None:
         group, pieces = self._pieces(number)
+        start = time.perf_counter()
         try:
-            self._done(group, self._fetcher.fetch(pieces) if pieces else [])
+            self._done(group, self._fetcher.fetch(pieces) if pieces else [], len(pieces), start)
         except BaseException as error:  # noqa: BLE001  a dead reader would hang the forward: hand it over
             self._abort(group, pieces, error)
 
     async def _acarry_out(self, number: int) -> None:
         group, pieces = self._pieces(number)
+        start = time.perf_counter()
         try:
-            self._done(group, await self._fetcher.afetch(pieces) if pieces else [])
+            self._done(group, await self._fetcher.afetch(pieces) if pieces else [], len(pieces), start)
         except BaseException as error:  # noqa: BLE001  as above
             self._abort(group, pieces, error)
 
@@ -110,11 +149,14 @@ class Layerwise(Engine):
         self._crash = error
         self._count_down(group, pieces)
 
-    def _done(self, group: int, failed: Sequence[Piece]) -> None:
+    def _done(self, group: int, failed: Sequence[Piece], chunks: int, start: float) -> None:
+        if self._chooser is not None and chunks and not failed:
+            size = chunks * self._sizes[group] * self._fetcher.layout.layer_stride
+            self._seen.append((size, time.perf_counter() - start))
         with self._arrived:
             # Before the countdown, which the forward reads without the lock.
-            if self._remaining[group] == 1 and self._fetcher.stream is not None:
-                self._events[group] = self._fetcher.stream.record_event()
+            if self._remaining[group] == 1:
+                self._events[group] = self._fetcher.copies()
             self._count_down(group, failed)
 
     def _count_down(self, group: int, failed: Sequence[Piece]) -> None:
@@ -129,12 +171,12 @@ class Layerwise(Engine):
         if not self._calls:
             return
         self._numbers.allow(self._limit(layer))
-        group = layer // self._width
+        group = self._group_of[layer]
         self._wait_group(group, layer)
         self._raise_crash()
         event = self._events[group]
-        if event is not None and layer == group * self._width:
-            torch.cuda.current_stream(self.cache.device).wait_event(event)
+        if event is not None and layer == self._firsts[group]:
+            self._fetcher.hold_forward(event)
 
     def _wait_group(self, group: int, layer: int) -> None:
         if self._remaining[group]:
@@ -142,7 +184,9 @@ class Layerwise(Engine):
             with self._arrived:
                 while self._remaining[group]:
                     self._arrived.wait()
-            self.recorder.add(Span("wait", layer, start, time.perf_counter()))
+            end = time.perf_counter()
+            self._waited_s += end - start
+            self.recorder.add(Span("wait", layer, start, end))
 
     def _raise_crash(self) -> None:
         """What broke a reader, unless it was raised before; the blocks it was to fill count as failed."""
@@ -155,8 +199,10 @@ class Layerwise(Engine):
         if not self._calls:
             return frozenset()
         self._finish_calls()
-        if self._fetcher.stream is not None:
-            torch.cuda.current_stream(self.cache.device).wait_stream(self._fetcher.stream)
+        if self._chooser is not None:
+            seen, self._seen = self._seen, []
+            self._chooser.saw(seen, time.perf_counter() - self._begun_s - self._waited_s)
+        self._fetcher.hold_forward(self._fetcher.copies())
         self._raise_crash()
         return frozenset(
             block
@@ -169,8 +215,8 @@ class Layerwise(Engine):
         if not self._calls:
             return
         self._numbers.allow(self._limit(self.cache.geometry.layers))
-        for group in range(self._groups):
-            self._wait_group(group, group * self._width)
+        for group, first in enumerate(self._firsts):
+            self._wait_group(group, first)
         self._calls = []
 
     def close(self) -> None:

@@ -6,9 +6,63 @@ the forward has to do, so the work of planning a call is done by the reader that
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable
+import time
+from collections.abc import Awaitable, Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+
+from harness.core.errors import SetupError
+
+CLOSING_S = 5.0
+"""Seconds that closing waits for calls under way; each ends by the deadline of its load."""
+
+
+def start(threads: Iterable[threading.Thread]) -> list[threading.Thread]:
+    """Start them. Raises SetupError where the system refuses one; those before it run."""
+    started: list[threading.Thread] = []
+    for thread in threads:
+        try:
+            thread.start()
+        except RuntimeError as error:
+            raise SetupError(
+                f"an engine's thread number {len(started) + 1} can't start ({error}); use fewer readers, or raise ulimit -u"
+            ) from None
+        started.append(thread)
+    return started
+
+
+def join(threads: Iterable[threading.Thread]) -> None:
+    """Wait for them to end, CLOSING_S at most for all together."""
+    until = time.monotonic() + CLOSING_S
+    for thread in threads:
+        thread.join(max(0.0, until - time.monotonic()))
+
+
+def started_pool(count: int, name: str) -> ThreadPoolExecutor:
+    """A pool whose ``count`` threads run from the beginning. Raises SetupError where one can't start.
+
+    A pool that starts them at need queues a call before it fails to start a thread for it: the caller gets an error, and
+    another thread carries the call out later, into blocks that are somebody else's by then.
+    """
+    pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+    all_run = threading.Barrier(count + 1)
+    for number in range(count):
+        try:
+            pool.submit(all_run.wait)
+        except RuntimeError as error:
+            all_run.abort()
+            pool.shutdown(cancel_futures=True)
+            raise SetupError(
+                f"only {number} of the {count} threads of {name} can start ({error}); use fewer, or raise ulimit -u"
+            ) from None
+    all_run.wait()
+    return pool
+
+
+def close_pool(pool: ThreadPoolExecutor) -> None:
+    """End its threads after their current calls; waits CLOSING_S at most. Safe to call twice."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    join(pool._threads)
 
 
 class CallNumbers:
@@ -86,19 +140,21 @@ class ThreadReaders:
     def __init__(self, count: int, numbers: CallNumbers, run: Callable[[int], None]) -> None:
         self._numbers = numbers
         self._run = run
-        self._threads = [threading.Thread(target=self._loop, name=f"layerwise-{i}", daemon=True) for i in range(count)]
-        for thread in self._threads:
-            thread.start()
+        threads = (threading.Thread(target=self._loop, name=f"layerwise-{i}", daemon=True) for i in range(count))
+        try:
+            self._threads = start(threads)
+        except SetupError:
+            numbers.close()
+            raise
 
     def _loop(self) -> None:
         while (number := self._numbers.take()) is not None:
             self._run(number)
 
     def close(self) -> None:
-        """End the threads after their current call."""
+        """End the threads after their current call; waits CLOSING_S at most."""
         self._numbers.close()
-        for thread in self._threads:
-            thread.join()
+        join(self._threads)
 
 
 class LoopReaders:
@@ -108,18 +164,23 @@ class LoopReaders:
         self._numbers = numbers
         self._run = run
         shares = [count // loops + (i < count % loops) for i in range(loops)]
-        self._threads = [
-            threading.Thread(target=lambda n=share: asyncio.run(self._loop(n)), name=f"layerwise-loop-{i}", daemon=True)
-            for i, share in enumerate(shares)
-            if share
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._pools: list[ThreadPoolExecutor] = []
+        try:
+            # An ``aread`` that is a read in the loop's executor would be held to its default size, cores + 4.
+            self._pools.extend(started_pool(share, f"layerwise-aread-{i}") for i, share in enumerate(shares) if share)
+            self._threads = start(
+                threading.Thread(target=lambda p=pool: asyncio.run(self._loop(p)), name=f"layerwise-loop-{i}", daemon=True)
+                for i, pool in enumerate(self._pools)
+            )
+        except SetupError:
+            numbers.close()
+            for pool in self._pools:
+                close_pool(pool)
+            raise
 
-    async def _loop(self, count: int) -> None:
-        # An ``aread`` that is a read in the loop's executor would be held to its default size, cores + 4.
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(count, thread_name_prefix="layerwise-aread"))
-        await asyncio.gather(*(self._reader() for _ in range(count)))
+    async def _loop(self, pool: ThreadPoolExecutor) -> None:
+        asyncio.get_running_loop().set_default_executor(pool)
+        await asyncio.gather(*(self._reader() for _ in range(pool._max_workers)))
 
     async def _reader(self) -> None:
         loop = asyncio.get_running_loop()
@@ -132,7 +193,6 @@ class LoopReaders:
                 await ready.wait()  # also when closed, or the wake could come after the loop's end
 
     def close(self) -> None:
-        """End the loops after their current calls."""
+        """End the loops after their current calls; waits CLOSING_S at most."""
         self._numbers.close()
-        for thread in self._threads:
-            thread.join()
+        join(self._threads)

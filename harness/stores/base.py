@@ -5,20 +5,25 @@ used from many threads at once, and releases the GIL while it waits.
 """
 
 import asyncio
+import math
 import re
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
-from harness.core.errors import ReadFailures, StoreError, UsageError
+from harness.core.errors import DeadlineMissed, ReadFailures, StoreError, UsageError
 from harness.core.options import Options, parse_options
 from harness.core.text import redact
 
 Buffer = memoryview | bytes | bytearray
 Memory = Literal["host", "device"]
 """Where the buffers of a read lie: host memory, or that of a GPU."""
+
+GRACE_S = 0.25
+"""Seconds after its deadline by which a read has failed, on a machine that is not overloaded."""
 
 _KEY = re.compile(r"[A-Za-z0-9._-]{1,200}")
 
@@ -35,6 +40,9 @@ class Read:
     key: str
     offset: int
     out: tuple[memoryview, ...]
+    deadline: float = math.inf
+    """When the caller stops waiting, on ``time.monotonic``. All reads of one load get the same one, however many calls
+    they are made by, so that time-outs don't add up. See ``Store.read``."""
 
     @property
     def length(self) -> int:
@@ -56,6 +64,9 @@ class Store(ABC):
     """Whether what stands behind ``name+`` in a URL is another store; if not, it is this one's own matter (``redis+cluster``)."""
     fills: frozenset[Memory] = frozenset({"host"})
     """Which memory the buffers of its reads may lie in; host memory always."""
+    keeps_deadlines: ClassVar[bool] = False
+    """Whether its reads end by their deadlines by themselves. ``open_store`` puts a ``Bounded`` before a store that doesn't,
+    which costs a thread and a copy per read that has a deadline (harness/stores/bounded.py)."""
     replaces: bool = True
     """Whether a second write of a key wins. Where it loses, who knows the first object to be bad deletes it before."""
 
@@ -81,6 +92,11 @@ class Store(ABC):
         """Open from a parsed URL. A wrapper overrides this: it takes its own options and passes on the rest."""
         return cls(url, cls.settings(url, options))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a reader of its numbers has to know and its URL doesn't say, a sentence each: a proxy on the way."""
+        return ()
+
     @abstractmethod
     def exists(self, keys: Sequence[str]) -> int:
         """How many of ``keys``, from the first on, are present without a gap; one round trip where it can be."""
@@ -92,6 +108,9 @@ class Store(ABC):
         A read that fails leaves the others of the batch alone. Raises ReadFailures, which says for
         each failed position why (ChunkMissing, ChunkTruncated where the object ends too early,
         StoreUnavailable); what stands in the ``out`` of a failed read is undefined.
+
+        A read that is not in place at its ``deadline`` fails with DeadlineMissed, at most ``GRACE_S`` after it, and from the
+        moment that the call returns nothing writes to its ``out``: the memory may belong to another request by then.
         """
 
     def register(self, buffers: Sequence[Any]) -> None:  # noqa: B027
@@ -176,11 +195,23 @@ def each_read(reads: Sequence[Read], one: Callable[[Read], None]) -> None:
     failures: dict[int, StoreError] = {}
     for position, item in enumerate(reads):
         try:
+            if item.deadline < math.inf and time.monotonic() >= item.deadline:
+                raise late(item.key)
             one(item)
         except StoreError as error:
             failures[position] = error
     if failures:
         raise ReadFailures(failures)
+
+
+def deadline_of(reads: Sequence[Read]) -> float:
+    """The earliest deadline of a batch; infinite where none has one."""
+    return min((item.deadline for item in reads), default=math.inf)
+
+
+def late(key: str) -> DeadlineMissed:
+    """The error for a read that its deadline has passed."""
+    return DeadlineMissed(f"object {key} was not read by the deadline of its load; see whether the store is slow or hangs")
 
 
 def unsplit(parts: SplitResult) -> str:
@@ -193,8 +224,11 @@ def unsplit(parts: SplitResult) -> str:
 def open_store(url: str) -> Store:
     """Open the store that ``url`` names: ``scheme://place?option=value``, with ``wrapper+`` before it
     as often as wanted. Raises UsageError for what is not known, StoreUnavailable where it cannot be opened."""
+    from harness.stores.bounded import Bounded
+
     cls, parts, values = _read(url)
-    return cls.open(parts, values)
+    store = cls.open(parts, values)
+    return store if store.keeps_deadlines else Bounded(store)
 
 
 def check_store(url: str) -> None:

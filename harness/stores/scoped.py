@@ -1,12 +1,13 @@
 """A part of a store for oneself: keys behind a prefix of one's own, and a list of what to clean up."""
 
+# ruff: noqa: D102 - methods do what the contract says, with the prefix
+
 import secrets
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
-from urllib.parse import urlsplit
 
 from harness.core.errors import StoreError
-from harness.stores.base import Buffer, Read, Store, StoreOptions, open_store
+from harness.stores.base import Buffer, Read, Store, open_store
+from harness.stores.wrapper import Wrapper
 
 MOST_AT_ONCE = 1000
 """Keys that ``clean`` deletes by one call."""
@@ -28,7 +29,7 @@ def clean(part: "Scoped") -> None:
         raise StoreError(f"interrupted while deleting; {left}") from None
 
 
-class Scoped(Store):
+class Scoped(Wrapper):
     """``inner`` through keys that begin with ``prefix``; others are not read, listed or deleted.
 
     ``address`` is the URL as it was given, secrets included, for opening the store once more. An empty prefix
@@ -36,13 +37,9 @@ class Scoped(Store):
     """
 
     def __init__(self, inner: Store, address: str, prefix: str = "") -> None:
-        super().__init__(urlsplit("scoped://"), StoreOptions())
-        self.url = inner.url
-        self.inner = inner
+        super().__init__(inner)
         self.address = address
         self.prefix = prefix
-        self.replaces = inner.replaces
-        self.fills = inner.fills
         self.written: set[str] = set()
 
     def again(self) -> "Scoped":
@@ -61,22 +58,17 @@ class Scoped(Store):
 
     def scoped_reads(self, reads: Sequence[Read]) -> list[Read]:
         """The same reads for ``inner``: with the prefix."""
-        return [Read(self.prefix + item.key, item.offset, item.out) for item in reads] if self.prefix else list(reads)
-
-    def register(self, buffers: Sequence[Any]) -> None:
-        """Of the store behind it."""
-        self.inner.register(buffers)
+        if not self.prefix:
+            return list(reads)
+        return [Read(self.prefix + item.key, item.offset, item.out, item.deadline) for item in reads]
 
     def exists(self, keys: Sequence[str]) -> int:
-        """Of the keys with the prefix."""
         return self.inner.exists([*map(self._full, keys)])
 
     def read(self, reads: Sequence[Read]) -> None:
-        """Of the keys with the prefix."""
         self.inner.read(self.scoped_reads(reads))
 
     async def aread(self, reads: Sequence[Read]) -> None:
-        """Of the keys with the prefix."""
         await self.inner.aread(self.scoped_reads(reads))
 
     def write(self, key: str, parts: Sequence[Buffer]) -> None:
@@ -93,7 +85,6 @@ class Scoped(Store):
         return self._full(key)
 
     def delete(self, keys: Iterable[str]) -> None:
-        """Of the keys with the prefix."""
         self.inner.delete(map(self._full, keys))
 
     def keys(self) -> Iterator[str]:
@@ -102,21 +93,13 @@ class Scoped(Store):
         return (key.removeprefix(self.prefix) for key in own)
 
     def size(self, key: str) -> int:
-        """Of the key with the prefix."""
         return self.inner.size(self._full(key))
 
     def evict_from_os_cache(self, keys: Iterable[str]) -> bool:
-        """Of the keys with the prefix."""
         return self.inner.evict_from_os_cache(map(self._full, keys))
 
     def fill_os_cache(self, keys: Iterable[str]) -> None:
-        """Of the keys with the prefix."""
         self.inner.fill_os_cache(map(self._full, keys))
 
     def cached_fraction(self, keys: Iterable[str]) -> float | None:
-        """Of the keys with the prefix."""
         return self.inner.cached_fraction(map(self._full, keys))
-
-    def close(self) -> None:
-        """Close the store behind it."""
-        self.inner.close()

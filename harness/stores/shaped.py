@@ -12,9 +12,8 @@ import hashlib
 import math
 import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
-from typing import Any
 from urllib.parse import SplitResult, urlencode
 
 from pydantic import Field
@@ -25,6 +24,7 @@ from harness.core.options import parse_options
 from harness.core.text import redact
 from harness.stores.base import Buffer, Read, Store, StoreOptions, check_store, open_store, unsplit
 from harness.stores.link import Link, Transfer
+from harness.stores.wrapper import Wrapper
 
 _MEGA = 1e6
 
@@ -44,19 +44,16 @@ class ShapedOptions(StoreOptions):
     shape_writes: bool = Field(False, description="slow writes down as well; off, since priming is not measured")
 
 
-class ShapedStore(Store):
+class ShapedStore(Wrapper):
     """A store behind an imagined network. ``total_mbps`` holds for each opened store, not across processes."""
 
     name = "shaped"
     Options = ShapedOptions
     wraps = True
 
-    def __init__(self, url: SplitResult, options: ShapedOptions, wrapped: Store) -> None:
-        super().__init__(url, options)
+    def __init__(self, url: SplitResult, options: ShapedOptions, inner: Store) -> None:
+        super().__init__(inner, url, options)
         self.options: ShapedOptions = options
-        self.wrapped = wrapped
-        self.replaces = wrapped.replaces
-        self.fills = wrapped.fills
         self._link = Link(options.stream_mbps * _MEGA or math.inf, options.total_mbps * _MEGA or math.inf)
         self._lock = threading.Lock()
         # Lognormal with mean latency_ms and standard deviation jitter * latency_ms.
@@ -105,15 +102,11 @@ class ShapedStore(Store):
         rest = {name: value for name, value in options.items() if name not in own}
         return own, unsplit(url._replace(scheme="+".join(schemes[1:]), query=urlencode(rest)))
 
-    def register(self, buffers: Sequence[Any]) -> None:
-        """Of the wrapped store."""
-        self.wrapped.register(buffers)
-
     def exists(self, keys: Sequence[str]) -> int:
         """One round trip for all keys."""
         call = self._begin(f"exists {keys[0] if keys else ''}", len(keys), 0)
         try:
-            return self.wrapped.exists(keys)
+            return self.inner.exists(keys)
         finally:
             self._sleep(call)
 
@@ -121,7 +114,7 @@ class ShapedStore(Store):
         """One round trip for the whole batch. Failures of the wrapped store pass as they are."""
         call = self._begin_read(reads)
         try:
-            self.wrapped.read(reads)
+            self.inner.read(reads)
         finally:
             self._sleep(call)
 
@@ -129,7 +122,7 @@ class ShapedStore(Store):
         """``read`` with the wrapped store's ``aread``; the event loop runs on meanwhile."""
         call = self._begin_read(reads)
         try:
-            await self.wrapped.aread(reads)
+            await self.inner.aread(reads)
         finally:
             while (rest := self._rest(call)) > 0:
                 await asyncio.sleep(rest)
@@ -137,48 +130,20 @@ class ShapedStore(Store):
     def write(self, key: str, parts: Sequence[Buffer]) -> None:
         """Slow only with ``shape_writes=1``."""
         if not self.options.shape_writes:
-            self.wrapped.write(key, parts)
+            self.inner.write(key, parts)
             return
         call = self._begin(f"write {key}", 0, total_bytes(parts))
         try:
-            self.wrapped.write(key, parts)
+            self.inner.write(key, parts)
         finally:
             self._sleep(call)
 
     def write_many(self, objects: Iterable[tuple[str, Sequence[Buffer]]]) -> None:
         """The wrapped store's batch as it is; object by object with ``shape_writes=1``."""
         if self.options.shape_writes:
-            super().write_many(objects)
+            Store.write_many(self, objects)
         else:
-            self.wrapped.write_many(objects)
-
-    def delete(self, keys: Iterable[str]) -> None:
-        """Not slowed down."""
-        self.wrapped.delete(keys)
-
-    def keys(self) -> Iterator[str]:
-        """Not slowed down."""
-        return self.wrapped.keys()
-
-    def size(self, key: str) -> int:
-        """Not slowed down."""
-        return self.wrapped.size(key)
-
-    def evict_from_os_cache(self, keys: Iterable[str]) -> bool:
-        """What the wrapped store says."""
-        return self.wrapped.evict_from_os_cache(keys)
-
-    def fill_os_cache(self, keys: Iterable[str]) -> None:
-        """Not slowed down."""
-        self.wrapped.fill_os_cache(keys)
-
-    def cached_fraction(self, keys: Iterable[str]) -> float | None:
-        """What the wrapped store says."""
-        return self.wrapped.cached_fraction(keys)
-
-    def close(self) -> None:
-        """Close the wrapped store."""
-        self.wrapped.close()
+            self.inner.write_many(objects)
 
     def _begin_read(self, reads: Sequence[Read]) -> Transfer:
         key, offset = (reads[0].key, reads[0].offset) if reads else ("", 0)

@@ -11,6 +11,7 @@ from harness.core.chunks import SKIP, ChunkKey, KVGeometry, Layout, LoadRequest,
 from harness.engines.base import Engine
 from harness.engines.paged import PagedKV
 from harness.stores.base import Store
+from harness.testing.late_device import LateDevice
 
 
 @dataclass(frozen=True)
@@ -30,15 +31,17 @@ class Shape:
     interleaved: bool = False
 
     def build(self, device: str = "cpu") -> PagedKV:
-        """The cache, filled with the same random bytes each time."""
+        """The cache, filled with the same random bytes each time; on ``late`` a fake device (late_device.py)."""
+        port = LateDevice() if device == "late" else None
+        place = "cpu" if device == "late" else device
         shape = (self.layers, self.blocks, self.heads, self.block_tokens, self.width)
         size = self.dtype.itemsize * int(np.prod(shape))
         everything = torch.frombuffer(bytearray(np.random.default_rng(0).bytes(size)), dtype=self.dtype)
         if self.interleaved:
-            layers = everything.view(shape[1], shape[0], *shape[2:]).to(device).unbind(1)
+            layers = everything.view(shape[1], shape[0], *shape[2:]).to(place).unbind(1)
         else:
-            layers = everything.view(shape).to(device).unbind(0)
-        return PagedKV(layers, self.chunk_blocks, self.block_tokens)
+            layers = everything.view(shape).to(place).unbind(0)
+        return PagedKV(layers, self.chunk_blocks, self.block_tokens, port=port)
 
 
 WHOLE_PAGES = Shape(interleaved=True)
@@ -65,6 +68,15 @@ def chunk_object(geometry: KVGeometry, key: ChunkKey) -> bytes:
     return header + b"".join(data + bytes(layout.padding) for data in layers)
 
 
+def bytes_of(layer: torch.Tensor, blocks: int) -> list[bytes]:
+    """What stands in each of a layer's ``blocks`` blocks, in the order in which it lies in memory."""
+    inside = layer.unflatten(0, (blocks, -1))
+    order = sorted(range(1, inside.dim()), key=lambda i: -inside.stride(i) if inside.shape[i] > 1 else 1)
+    data = inside.permute(0, *order).contiguous().cpu().flatten().view(torch.uint8).numpy().tobytes()
+    size = len(data) // blocks
+    return [data[block * size : (block + 1) * size] for block in range(blocks)]
+
+
 @dataclass
 class SmallKV:
     """A cache and a store, and the bytes that each block of each layer has to hold."""
@@ -79,10 +91,10 @@ class SmallKV:
         self.wanted = [self.contents(layer) for layer in range(self.cache.geometry.layers)]
 
     def contents(self, layer: int) -> list[bytes]:
-        """What stands in each block of a layer now, read from the tensors themselves."""
-        size = self.cache.geometry.block_bytes
-        data = self.cache.layers[layer].cpu().contiguous().view(torch.uint8).numpy().tobytes()
-        return [data[block * size : (block + 1) * size] for block in range(self.cache.blocks)]
+        """What stands in each block of a layer once the forward has come so far, read from the tensors themselves."""
+        cache = self.cache
+        cache.port.record(cache.port.current()).synchronize()
+        return bytes_of(cache.layers[layer], cache.blocks)
 
     def put(self, *names: str) -> tuple[ChunkKey, ...]:
         """Store the chunks of these names, and return their keys."""

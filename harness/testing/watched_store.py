@@ -2,12 +2,11 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
-from urllib.parse import urlsplit
 
-from harness.stores.base import Buffer, Read, Store, StoreOptions
+from harness.stores.base import Read, Store
+from harness.stores.wrapper import Wrapper
 
 
 @dataclass(frozen=True)
@@ -20,13 +19,11 @@ class Call:
     """Identifier of the thread that made the call."""
 
 
-class WatchedStore(Store):
+class WatchedStore(Wrapper):
     """Passes everything on. ``before(call)`` runs in each read first: it may wait, or raise."""
 
     def __init__(self, inner: Store, before: Callable[[Call], None] | None = None) -> None:
-        super().__init__(urlsplit("watched://"), StoreOptions())
-        self.inner = inner
-        self.fills = inner.fills
+        super().__init__(inner)
         self.calls: list[Call] = []
         self.under_way = 0
         self.most_under_way = 0
@@ -71,23 +68,3 @@ class WatchedStore(Store):
         with self._changed:
             self.under_way -= 1
             self._changed.notify_all()
-
-    def register(self, buffers: Sequence[Any]) -> None:
-        """Passed on."""
-        self.inner.register(buffers)
-
-    def exists(self, keys: Sequence[str]) -> int:
-        """Passed on."""
-        return self.inner.exists(keys)
-
-    def write(self, key: str, parts: Sequence[Buffer]) -> None:
-        """Passed on."""
-        self.inner.write(key, parts)
-
-    def delete(self, keys: Iterable[str]) -> None:
-        """Passed on."""
-        self.inner.delete(keys)
-
-    def keys(self) -> Iterator[str]:
-        """Passed on."""
-        return self.inner.keys()

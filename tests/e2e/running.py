@@ -94,7 +94,7 @@ class Running:
         return self.session.trace.loads(label)
 
 
-def start(folder: Path, arms: Sequence[str], **engine: Any) -> Iterator[Running]:
+def start(folder: Path, arms: Sequence[str], save_threads: int = 0, **engine: Any) -> Iterator[Running]:
     """Start vLLM with the small model over a file store below ``folder``; stop it at the end."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -105,6 +105,7 @@ def start(folder: Path, arms: Sequence[str], **engine: Any) -> Iterator[Running]
         "store": url,
         "arms": [*arms, PRIMER, "recompute", "floor"],
         "save": False,
+        "save_threads": save_threads,
         "trace": str(folder / "run" / "trace"),
     }
     settings: dict[str, Any] = {

@@ -19,6 +19,8 @@ ARMS = [
     "layerwise:depth=1,layers_per_fetch=3,readers=2",
     "layerwise:depth=3,loops=1,readers=4",
     "layerwise:staged=1",
+    "layerwise:groups=1+2+1",
+    "layerwise:groups=auto,readers=2",
 ]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]

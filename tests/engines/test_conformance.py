@@ -51,6 +51,23 @@ class TestLayerwiseLoops(EngineTests):
     options = {"loops": 2, "readers": 5, "layers_per_fetch": 2, "staged": True}
 
 
+class TestChunkwiseOnALateDevice(EngineTests):
+    engine = Chunkwise
+    options = {"pool": 3}
+    device = "late"
+
+
+class TestLayerwiseOnALateDevice(EngineTests):
+    engine = Layerwise
+    device = "late"
+
+
+class TestLayerwiseLoopOnALateDevice(EngineTests):
+    engine = Layerwise
+    options = {"loops": 1, "layers_per_fetch": 2}
+    device = "late"
+
+
 needs_cuda = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")]
 
 

@@ -32,7 +32,7 @@ def staged(request: pytest.FixtureRequest) -> bool:
 
 
 def fetcher(kv: SmallKV, staged: bool, verify: bool = False) -> Fetcher:
-    return Fetcher(kv.store, kv.cache, Recorder(), staged=staged, verify=verify)
+    return Fetcher(kv.store, kv.cache, Recorder(), staged=staged, verify=verify, layers_at_once=18)
 
 
 def test_a_run_of_layers_lands_in_these_layers_only(kv: SmallKV, fetch: Fetch, staged: bool) -> None:
@@ -121,3 +121,16 @@ def test_spans_hold_bytes_keys_layer_and_request(kv: SmallKV, fetch: Fetch, stag
         *((kind, -1, 3 * layout.total_bytes, 3, "a") for kind in kinds),
         *((kind, 2, 2 * layout.layer_stride, 2, "a") for kind in kinds),
     ]
+
+
+def test_what_the_ring_cannot_hold_at_once_is_read_by_several_calls(kv: SmallKV, fetch: Fetch) -> None:
+    """Host memory for staging is bounded, however large the batch."""
+    request = kv.request("a", 5, range(10))
+    watched = WatchedStore(kv.store)
+    target = Fetcher(watched, kv.cache, Recorder(), staged=True, verify=False)
+    assert kv.cache.ring().count == 6
+    assert fetch(target, [Piece(request, index, 2, 3) for index in range(5)]) == []
+    assert [len(call.reads) for call in watched.calls] == [2, 2, 1]
+    for layer in (2, 3, 4):
+        data = b"".join(layer_data(kv.cache.geometry, key, layer) for key in request.chunks)
+        assert b"".join(kv.contents(layer)[:10]) == data

@@ -12,6 +12,7 @@ from kvikio_running import needs_kvikio, needs_kvikio_and_cuda
 from harness.core.chunks import SKIP, Layout
 from harness.core.spans import Recorder
 from harness.engines.chunkwise import Chunkwise
+from harness.engines.device import HostDevice
 from harness.engines.fetch import Fetcher, Piece
 from harness.engines.layerwise import Layerwise
 from harness.engines.paged import PagedKV
@@ -25,12 +26,15 @@ from harness.testing.watched_store import WatchedStore
 PLACES = {"whole pages": (WHOLE_PAGES, False), "padded layers": (PADDED, False), "a layer an object": (PADDED, True)}
 
 
+class DeviceLike(HostDevice):
+    """No host to the paged cache, though it copies at once."""
+
+
 class DeviceLikeKV(PagedKV):
     """Tensors on the CPU that are treated as those of a GPU: no views of their bytes."""
 
     def __init__(self, plain: PagedKV) -> None:
-        super().__init__(plain.layers, plain.geometry.chunk_blocks, plain.geometry.block_tokens)
-        self.memory, self.direct, self._views = "device", False, []
+        super().__init__(plain.layers, plain.geometry.chunk_blocks, plain.geometry.block_tokens, port=DeviceLike())
 
 
 class TensorStore(WatchedStore):
@@ -94,8 +98,11 @@ class TestWhatIsAskedFor:
         recorder = Recorder()
         fetcher = Fetcher(kv.store, kv.cache, recorder, **{"staged": False, "verify": False, **settings})
         request = kv.request("a", 1, blocks)
-        landing = fetcher._land(Piece(request, 0, 0, 2))
-        assert fetcher.fetch([Piece(request, 0, 0, 2)]) == []
+        pieces = [Piece(request, 0, 0, 2)]
+        slots = kv.cache.ring().take(fetcher._slots_for(pieces))
+        (landing,) = fetcher._land(pieces, kv.cache.ring(), slots)
+        kv.cache.ring().give(slots)
+        assert fetcher.fetch(pieces) == []
         return list(landing.read.out), recorder
 
     def test_blocks_are_the_targets_and_nothing_is_copied(self, kv: SmallKV) -> None:
@@ -120,7 +127,7 @@ class TestWhatIsAskedFor:
     @pytest.mark.parametrize("settings", [{"staged": True}, {"verify": True}])
     def test_staging_is_host_memory_also_for_checksums(self, kv: SmallKV, settings: dict[str, bool]) -> None:
         parts, recorder = self.parts(kv, (9, 3), **settings)
-        assert [type(part) for part in parts] == [memoryview, memoryview]
+        assert [type(part) for part in parts] == [memoryview] * 3  # the header, and a slot of the ring per layer
         assert [span.kind for span in recorder.take()] == ["fetch", "copy"]
 
     def test_layers_are_registered_once_an_engine_unless_all_is_staged(self, kv: SmallKV) -> None:
@@ -149,7 +156,7 @@ class TestWhatIsAskedFor:
         assert isinstance(store, TensorStore)
         kv.store = store.inner
         parts, recorder = self.parts(kv, (9, 3))
-        assert [type(part) for part in parts] == [memoryview, memoryview]
+        assert [type(part) for part in parts] == [memoryview] * 3  # the header, and a slot of the ring per layer
         assert [span.kind for span in recorder.take()] == ["fetch", "copy"]
 
 

@@ -1,9 +1,10 @@
 """``aiofile://``: the conformance suite, and that aiofiles does the reading."""
 
 import asyncio
-import os
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,12 @@ def test_aiofiles_reads_in_its_pool(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     opened: list[tuple[str, str]] = []
 
-    def opener(path: str, flags: int) -> int:
+    def watched(opener: Callable[[str, int], int], path: str, flags: int) -> int:
         opened.append((path, threading.current_thread().name))
-        return os.open(path, flags)
+        return opener(path, flags)
 
     real: Any = aiofiles.open
-    monkeypatch.setattr(aiofiles, "open", lambda *args, **more: real(*args, **more, opener=opener))
+    monkeypatch.setattr(aiofiles, "open", lambda *args, opener, **more: real(*args, **more, opener=partial(watched, opener)))
     with open_store(f"aiofile://{tmp_path}?threads=2") as store:
         store.write("key", [pattern(1000)])
         out = bytearray(1000)
@@ -92,7 +93,7 @@ def test_wrong_keys_addresses_and_options(tmp_path: Path) -> None:
         store.read([Read("../up", 0, (memoryview(bytearray(1)),))])
     with pytest.raises(UsageError, match="names no directory; write aiofile:///absolute/path"):
         open_store("aiofile://relative/path")
-    with pytest.raises(UsageError, match="option of store 'aiofile' 'direct'; known: threads"):
+    with pytest.raises(UsageError, match="option of store 'aiofile' 'direct'; known: shared, threads, timeout_s"):
         open_store(f"aiofile://{tmp_path}?direct=1")
 
 

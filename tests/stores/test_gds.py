@@ -80,7 +80,7 @@ class TestRefusals:
             ("compat=perhaps", "compat='perhaps' will not do"),
             ("threads=0", "threads='0' will not do"),
             ("direct=maybe", "direct='maybe' will not do"),
-            ("thread=4", r"unknown option of store 'gds' 'thread' \(did you mean 'threads'\?\); known: compat, direct, threads"),
+            ("thread=4", r"unknown option of store 'gds' 'thread' \(did you mean 'threads'\?\); known: compat, direct, shared"),
         ],
     )
     def test_options_that_will_not_do(self, tmp_path: Path, query: str, message: str) -> None:

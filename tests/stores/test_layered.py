@@ -10,9 +10,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from harness.core.chunks import KVGeometry, Layout
-from harness.core.errors import ChunkMissing, ReadFailures
+from harness.core.errors import ChunkMissing, ForeignChunk, NotAChunk, ReadFailures
 from harness.stores.base import Buffer, Read, Store, open_store
-from harness.stores.layered import Layered, in_layout
+from harness.stores.layered import LABEL_BYTES, Layered, in_layout
 from harness.testing.stores import fetch, pattern
 
 GEOMETRY = KVGeometry(
@@ -38,10 +38,12 @@ def test_each_layer_is_an_object_and_the_header_is_with_the_first(layered: Layer
     layered.write("k", [data[:100], data[100:20_000], data[20_000:]])
     assert sorted(inner.keys()) == NAMES
     edges = [0, *(LAYOUT.offset(layer) for layer in (1, 2, 3, 4))]
-    assert [fetch(inner, name, 0, end - begin)[0] for name, (begin, end) in zip(NAMES, pairwise(edges), strict=True)] == [
+    labels = [0, LABEL_BYTES, LABEL_BYTES, LABEL_BYTES]
+    stored = list(zip(NAMES, labels, pairwise(edges), strict=True))
+    assert [fetch(inner, name, label, end - begin)[0] for name, label, (begin, end) in stored] == [
         data[begin:end] for begin, end in pairwise(edges)
     ]
-    assert [inner.size(name) for name in NAMES] == [end - begin for begin, end in pairwise(edges)]
+    assert [inner.size(name) for name in NAMES] == [label + end - begin for _, label, (begin, end) in stored]
     assert layered.size("k") == len(data)
 
 
@@ -84,6 +86,51 @@ def test_a_lost_layer_fails_the_reads_that_need_it_and_no_others(layered: Layere
     assert "a.l2" in str(caught.value)
     assert bytes(out[1]) == pattern(LAYOUT.total_bytes)[LAYOUT.offset(1) : LAYOUT.offset(2)]
     assert bytes(out[2]) == pattern(LAYOUT.total_bytes)
+
+
+OTHER = KVGeometry(layers=4, block_tokens=16, block_bytes=2500, chunk_blocks=2, dtype="int32")
+
+
+@pytest.mark.parametrize(
+    ("what", "kind"),
+    [
+        ("another chunk's", ForeignChunk),
+        ("another rank's", ForeignChunk),
+        ("another layer", ForeignChunk),
+        ("another model's", ForeignChunk),
+        ("something else", NotAChunk),
+    ],
+)
+@pytest.mark.parametrize("offset", [0, 100])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_layer_that_is_not_what_its_name_says_is_never_served(
+    layered: Layered, inner: Store, what: str, kind: type[Exception], offset: int, asynchronous: bool
+) -> None:
+    data = pattern(LAYOUT.total_bytes)
+    for key in ("k", "k-r1of2", "other"):
+        layered.write(key, [data])
+    Layered(inner, OTHER).write("model", [data])
+    source = {
+        "another chunk's": "other.l2",
+        "another rank's": "k-r1of2.l2",
+        "another layer": "k.l1",
+        "another model's": "model.l2",
+    }.get(what)
+    stored = fetch(inner, source, 0, inner.size(source))[0] if source else bytes(LABEL_BYTES + LAYOUT.layer_stride)
+    inner.write("k.l2", [stored])
+    out = bytearray(LAYOUT.layer_stride - offset), bytearray(LAYOUT.layer_stride)
+    reads = [
+        Read("k", LAYOUT.offset(2) + offset, (memoryview(out[0]),)),
+        Read("k", LAYOUT.offset(3), (memoryview(out[1]),)),
+    ]
+    with pytest.raises(ReadFailures) as caught:
+        if asynchronous:
+            asyncio.run(layered.aread(reads))
+        else:
+            layered.read(reads)
+    assert {position: type(error) for position, error in caught.value.failures.items()} == {0: kind}
+    assert "k.l2" in str(caught.value)
+    assert out[1] == data[LAYOUT.offset(3) :]
 
 
 def test_a_chunk_exists_only_when_all_of_it_is_written(layered: Layered, inner: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ def shape(tmp_path: Path) -> Callable[[str], ShapedStore]:
     def opened(query: str) -> ShapedStore:
         store = open_store(f"shaped+file://{tmp_path}/kv?{query}")
         assert isinstance(store, ShapedStore)
-        store.wrapped.write_many([("one", [b"1" * 300_000]), ("two", [b"2" * 300_000])])
+        store.inner.write_many([("one", [b"1" * 300_000]), ("two", [b"2" * 300_000])])
         return store
 
     return opened
@@ -198,9 +198,9 @@ class TestOpening:
     def test_the_rest_of_the_query_goes_to_the_wrapped_store(self, tmp_path: Path) -> None:
         store = open_store(f"shaped+file://{tmp_path}/a%20b?latency_ms=1&fsync=1")
         assert isinstance(store, ShapedStore)
-        assert isinstance(store.wrapped, DiskStore)
-        assert store.wrapped.options.fsync is True
-        assert store.wrapped.root == tmp_path / "a b"
+        assert isinstance(store.inner, DiskStore)
+        assert store.inner.options.fsync is True
+        assert store.inner.root == tmp_path / "a b"
         assert store.options.latency_ms == 1.0
 
     def test_url_is_the_whole_one(self, tmp_path: Path) -> None:
@@ -237,10 +237,10 @@ def test_everything_else_is_the_wrapped_stores(shape: Callable[[str], ShapedStor
     store = shape("latency_ms=1000")
     assert sorted(store.keys()) == ["one", "two"]
     assert store.size("one") == 300_000
-    assert store.cached_fraction(["one"]) == store.wrapped.cached_fraction(["one"])
-    assert store.evict_from_os_cache(["one"]) == store.wrapped.evict_from_os_cache(["one"])
+    assert store.cached_fraction(["one"]) == store.inner.cached_fraction(["one"])
+    assert store.evict_from_os_cache(["one"]) == store.inner.evict_from_os_cache(["one"])
     store.fill_os_cache(["one"])
-    assert store.cached_fraction(["one"]) == store.wrapped.cached_fraction(["one"]) == 1.0
+    assert store.cached_fraction(["one"]) == store.inner.cached_fraction(["one"]) == 1.0
     store.delete(["one"])
     assert list(store.keys()) == ["two"]
 

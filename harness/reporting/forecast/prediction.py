@@ -11,8 +11,8 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pandas as pd
 
-from harness.core.errors import ResultsError
-from harness.core.recurrence import Link, Step, predict_chunkwise, predict_layerwise
+from harness.core.errors import ResultsError, UsageError
+from harness.core.recurrence import Link, Step, best_groups, groups_of, predict_chunkwise, predict_layerwise
 from harness.results.evidence import Arm, Evidence
 
 DEFAULTS: Mapping[str, int] = {"pool": 0, "batch": 1, "readers": 8, "depth": 4, "layers_per_fetch": 1}
@@ -104,9 +104,13 @@ def predict(arm: Arm, setup: Setup, step: Step) -> float | None:
                 pool = min(32, setup.cores + 4) if setup.cores is not None else "unknown"
             return predict_chunkwise(setup.link, step, int(pool), option(arm, "batch"))
         if arm.engine == "layerwise":
-            names = ("readers", "depth", "layers_per_fetch", "batch")
-            return predict_layerwise(setup.link, step, *(option(arm, name) for name in names))
-    except (TypeError, ValueError):  # an option that is no number
+            readers, depth, batch = (option(arm, name) for name in ("readers", "depth", "batch"))
+            if (groups := str(arm.options.get("groups") or "")) == "auto":
+                sizes = best_groups(setup.link, step, readers, depth, batch)
+            else:
+                sizes = groups_of(groups or str(option(arm, "layers_per_fetch")), step.layers)
+            return predict_layerwise(setup.link, step, readers, depth, sizes, batch)
+    except (TypeError, ValueError, UsageError):  # an option that is no number, groups that don't add up
         return None
     return None
 

@@ -6,6 +6,7 @@ means threads inside. What it costs beside ``file://``, which is the same system
 
 import asyncio
 import threading
+import time
 from collections.abc import Coroutine, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
@@ -15,15 +16,16 @@ import numpy as np
 from pydantic import Field
 
 from harness.core.errors import ReadFailures, SetupError, StoreError
-from harness.stores.base import Read, StoreOptions
-from harness.stores.files.directory import DirectoryStore
+from harness.stores.base import Read, deadline_of, late
+from harness.stores.files.directory import DirectoryOptions, DirectoryStore
 from harness.stores.files.errors import missing, truncated, unavailable
+from harness.stores.files.trust import open_regular
 
 if TYPE_CHECKING:
     from aiofiles.threadpool.binary import AsyncFileIO
 
 
-class AioFileOptions(StoreOptions):
+class AioFileOptions(DirectoryOptions):
     """Options of ``aiofile``."""
 
     threads: int = Field(
@@ -48,6 +50,7 @@ class AioFileStore(DirectoryStore):
         except ImportError:
             raise SetupError("aiofile stores need the package aiofiles; install it: pip install 'aiofiles>=24'") from None
         super().__init__(url, options)
+        self.options: AioFileOptions = options
         self._open_file = aiofiles.open
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="aiofile") if options.threads else None
         self._loop = _LoopThread()
@@ -58,23 +61,43 @@ class AioFileStore(DirectoryStore):
 
     async def aread(self, reads: Sequence[Read]) -> None:
         """All reads of the batch at once, as far as the pool has threads."""
-        results = await asyncio.gather(*map(self._aread_one, reads), return_exceptions=True)
+        tasks = [asyncio.ensure_future(self._fetch(item)) for item in reads]
+        try:
+            await self._wait(tasks, reads)
+        except BaseException:
+            for task in tasks:
+                task.cancel()
+            raise
         failures: dict[int, StoreError] = {}
-        for position, result in enumerate(results):
-            if isinstance(result, StoreError):
-                failures[position] = result
-            elif result is not None:
-                raise result
+        for position, (item, task) in enumerate(zip(reads, tasks, strict=True)):
+            if not task.done():
+                failures[position] = late(item.key)
+                task.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody else asks for it
+                continue
+            try:
+                _put(task.result(), item)
+            except StoreError as error:
+                failures[position] = error
         if failures:
             raise ReadFailures(failures)
 
-    async def _aread_one(self, item: Read) -> None:
+    async def _wait(self, tasks: "list[asyncio.Future[memoryview]]", reads: Sequence[Read]) -> None:
+        """For all of them; from a file system that may hang, no longer than to the deadline or for ``timeout_s``."""
+        if self._apart is None or not tasks:
+            await asyncio.gather(*tasks, return_exceptions=True)
+        else:
+            await asyncio.wait(tasks, timeout=max(0.0, min(deadline_of(reads) - time.monotonic(), self.options.timeout_s)))
+
+    async def _fetch(self, item: Read) -> memoryview:
+        """Read into the only buffer of ``item``, or into memory that is copied: for several buffers, or if it may hang."""
+        if time.monotonic() >= item.deadline:
+            raise late(item.key)
         path = self._path(item.key)
         parts = [part for part in item.out if part.nbytes]
-        whole = parts[0] if len(parts) == 1 else np.empty(item.length, np.uint8).data
+        whole = parts[0] if len(parts) == 1 and self._apart is None else np.empty(item.length, np.uint8).data
         try:
             # Unbuffered: a buffer of Python's would be one more copy.
-            async with self._open_file(path, "rb", buffering=0, executor=self._pool) as file:
+            async with self._open_file(path, "rb", buffering=0, executor=self._pool, opener=self._opener) as file:
                 done = await _fill(file, item.offset, whole)
         except FileNotFoundError:
             raise missing(item.key, path) from None
@@ -82,9 +105,10 @@ class AioFileStore(DirectoryStore):
             raise unavailable("read the object", path, error) from None
         if done < item.length:
             raise truncated(item, done)
-        if len(parts) > 1:
-            for part in parts:
-                part[:], whole = whole[: part.nbytes], whole[part.nbytes :]
+        return whole
+
+    def _opener(self, path: str, _: int) -> int:
+        return open_regular(path, 0, self._shared)
 
     def evict_from_os_cache(self, keys: Iterable[str]) -> bool:
         """Drop, then count what is left; True where nothing is."""
@@ -95,10 +119,17 @@ class AioFileStore(DirectoryStore):
         self._bring_in(keys)
 
     def close(self) -> None:
-        """End the loop's thread and the pool."""
-        self._loop.close()
+        """End the loop's thread and the pool; what hangs in them is left behind."""
+        self._loop.close(self.options.timeout_s)
         if self._pool is not None:
-            self._pool.shutdown()
+            self._pool.shutdown(wait=self._apart is None, cancel_futures=True)
+
+
+def _put(whole: memoryview, item: Read) -> None:
+    """Copy what was read into the buffers of ``item``, unless it was read there."""
+    if not (item.out and any(part.obj is whole.obj for part in item.out)):
+        for part in item.out:
+            part[:], whole = whole[: part.nbytes], whole[part.nbytes :]
 
 
 async def _fill(file: "AsyncFileIO", offset: int, out: memoryview) -> int:
@@ -139,19 +170,21 @@ class _LoopThread:
                 self._running = loop, thread
             return self._running[0]
 
-    def close(self) -> None:
-        """End the thread after what is under way."""
+    def close(self, timeout_s: float) -> None:
+        """End the thread after what is under way, but don't wait longer than that for it."""
         with self._lock:
             if self._running is not None:
                 loop, thread = self._running
                 loop.call_soon_threadsafe(loop.stop)
-                thread.join()
+                thread.join(timeout_s)
                 self._running = None
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
     try:
         loop.run_forever()
+        while left := asyncio.all_tasks(loop):  # reads that missed their deadlines; each closes its file
+            loop.run_until_complete(asyncio.wait(left))
         loop.run_until_complete(loop.shutdown_default_executor())
     finally:
         loop.close()

@@ -24,9 +24,10 @@ import numpy.typing as npt
 from harness.core.chunks import ALIGNMENT, aligned
 from harness.core.errors import StoreUnavailable
 from harness.stores.base import Read
-from harness.stores.files.directory import read_into
 from harness.stores.files.errors import unavailable
 from harness.stores.files.page_cache import drop, resident_pages
+from harness.stores.files.trust import TEMPORARY
+from harness.stores.files.vectored import read_into
 
 PIECE = 4 << 20
 """Bytes read at a time into a thread's buffer."""
@@ -136,7 +137,7 @@ def _probe(root: Path) -> int:
     Found by trying: what statx(2) calls stx_dio_mem_align is not in Python's os.
     """
     try:
-        with NamedTemporaryFile(dir=root, suffix=".tmp") as file:
+        with NamedTemporaryFile(dir=root, prefix=TEMPORARY, suffix=".tmp") as file:
             file.write(os.urandom(ALIGNMENT))  # not zeros: some file systems don't store those
             file.flush()
             drop(file.fileno())

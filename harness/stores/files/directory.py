@@ -4,31 +4,55 @@ An object lies at ``<root>/<first two letters of the key>/<key>.kv``. A file tha
 name is no object, so that half-written temporary files are never seen.
 """
 
+import math
 import os
+import stat
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 from urllib.parse import SplitResult, unquote
 from uuid import uuid4
+
+from pydantic import Field
 
 from harness.core.errors import ChunkMissing, UsageError
 from harness.core.text import redact
 from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, each_read, is_key, unsplit
+from harness.stores.bounded import Apart
 from harness.stores.files.errors import missing, truncated, unavailable
 from harness.stores.files.page_cache import PAGE, drop, fill, resident_pages
+from harness.stores.files.trust import TEMPORARY, open_regular, prepare_root, remote_file_system, sweep
+from harness.stores.files.vectored import read_into, vectored
+
+T = TypeVar("T")
 
 _SUFFIX = ".kv"
-_IOV_MAX = 1024  # the most buffers Linux takes in one preadv or writev
-_CREATE_TRIES = 100
+_RENAME_TRIES = 100
+
+
+class DirectoryOptions(StoreOptions):
+    """Options of the stores over a directory that the user names."""
+
+    shared: bool = Field(
+        False, description="take a directory and objects of other users; off: the directory is yours alone, or refused"
+    )
+    timeout_s: float = Field(
+        10.0, gt=0, le=3600, description="seconds for a call on a network or FUSE file system; others don't hang"
+    )
 
 
 class DirectoryStore(Store):
     """A store over a directory. Reads open the file each time.
 
-    Opening and closing costs about 5 µs, against 80 µs for half a MiB from the page cache; a kept
+    A read from a local file system ends by itself, so its deadline is looked at between the reads of a batch. One from a
+    network or FUSE file system may never end: it goes through a thread and memory of its own (harness/stores/bounded.py).
+    Writes have no bound. Opening and closing costs about 5 µs, against 80 µs for half a MiB from the page cache; a kept
     descriptor would have to be checked (2 µs) to notice that its object was replaced or deleted.
     """
+
+    keeps_deadlines = True
 
     @classmethod
     def directory_of(cls, url: SplitResult) -> Path:
@@ -45,41 +69,49 @@ class DirectoryStore(Store):
         """Make the directory and prove that it can be written. Raises UsageError, StoreUnavailable."""
         super().__init__(url, options)
         self.root = root = self.directory_of(url)
+        given = options if isinstance(options, DirectoryOptions) else None
+        self._shared = given is not None and given.shared
+        remote = remote_file_system(root)
+        self._apart = Apart(f"the {remote} file system at {root}", given.timeout_s if given else math.inf) if remote else None
         try:
-            root.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=root):
-                pass
+            self._bounded(self._prepare)
         except OSError as error:
             raise unavailable("open the store", root, error) from None
 
+    def _prepare(self) -> None:
+        fix = () if isinstance(self.options, DirectoryOptions) else ("or choose another name",)
+        prepare_root(self.root, self._shared, *fix)
+        with tempfile.TemporaryFile(dir=self.root, prefix=TEMPORARY):
+            pass
+        sweep(self.root)
+
+    def _bounded(self, what: Callable[[], T]) -> T:
+        """``what``, which must not write to the caller's memory, in bounded time. Raises DeadlineMissed."""
+        return what() if self._apart is None else self._apart.call(what)
+
     def exists(self, keys: Sequence[str]) -> int:
-        """One stat a key, up to the first that is missing."""
-        for position, key in enumerate(keys):
-            path = self._path(key)
-            try:
-                os.stat(path)  # noqa: PTH116 - half the time of Path.stat
-            except FileNotFoundError:
-                return position
-            except OSError as error:
-                raise unavailable("look for the object", path, error) from None
-        return len(keys)
+        """One stat per key, up to the first that is missing. What is no regular file is no object."""
+        paths = [self._path(key) for key in keys]
+        return self._bounded(lambda: _count_present(paths))
 
     def read(self, reads: Sequence[Read]) -> None:
         """One preadv a read, as long as it has at most 1,024 buffers and is below 2 GiB."""
-        each_read(reads, self._read_one)
+        if self._apart is None:
+            each_read(reads, self._read_one)
+        else:
+            self._apart.read(reads, lambda own: each_read(own, self._read_one))
 
     def write(self, key: str, parts: Sequence[Buffer]) -> None:
-        """Write a temporary file beside the object, then rename it."""
+        """Write a temporary file, then rename it."""
         path = self._path(key)
-        temporary = f"{path}.{uuid4().hex}.tmp"
+        temporary = f"{self.root}/{TEMPORARY}{uuid4().hex}.tmp"
         try:
             descriptor = self._create(temporary)
             try:
                 self._fill(descriptor, parts)
             finally:
                 os.close(descriptor)
-            Path(temporary).replace(path)
-            self._published(path)
+            self._publish(temporary, path)
         except OSError as error:
             raise unavailable("write the object", path, error) from None
         finally:
@@ -116,7 +148,7 @@ class DirectoryStore(Store):
         """Length of the file."""
         path = self._path(key)
         try:
-            return Path(path).stat().st_size
+            return Path(path).lstat().st_size
         except FileNotFoundError:
             raise missing(key, path) from None
         except OSError as error:
@@ -175,7 +207,7 @@ class DirectoryStore(Store):
     def _open(self, key: str, flags: int = 0) -> int:
         path = self._path(key)
         try:
-            return os.open(path, os.O_RDONLY | os.O_CLOEXEC | flags)
+            return open_regular(path, flags, self._shared)
         except FileNotFoundError:
             raise missing(key, path) from None
         except OSError as error:
@@ -193,12 +225,23 @@ class DirectoryStore(Store):
             raise truncated(item, done)
 
     def _create(self, path: str) -> int:
-        for _ in range(_CREATE_TRIES):
+        flags, mode = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666 if self._shared else 0o600
+        try:
+            return os.open(path, flags, mode)
+        except FileNotFoundError:  # somebody removed the root
+            self._prepare()
+            return os.open(path, flags, mode)
+
+    def _publish(self, temporary: str, path: str) -> None:
+        for attempt in range(_RENAME_TRIES):
             try:
-                return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                os.replace(temporary, path)  # noqa: PTH105 - a third of the time of Path.replace
+                break
             except FileNotFoundError:  # the first of its folder, or a delete just removed the empty folder
-                Path(path).parent.mkdir(parents=True, exist_ok=True)
-        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                if attempt == _RENAME_TRIES - 1:
+                    raise
+                Path(path).parent.mkdir(mode=0o777 if self._shared else 0o700, exist_ok=True)
+        self._published(path)
 
     def _fill(self, descriptor: int, parts: Sequence[Buffer]) -> None:
         """Write the bytes of one object. Override it to do more before the object is published."""
@@ -209,6 +252,18 @@ class DirectoryStore(Store):
         """The object ``path`` is visible now. Override it to do more after that."""
 
 
+def _count_present(paths: Sequence[str]) -> int:
+    for position, path in enumerate(paths):
+        try:
+            if not stat.S_ISREG(os.lstat(path).st_mode):
+                return position
+        except FileNotFoundError:
+            return position
+        except OSError as error:
+            raise unavailable("look for the object", path, error) from None
+    return len(paths)
+
+
 def named_directory(url: SplitResult) -> Path:
     """The directory of ``scheme:///absolute/path``. Raises UsageError for a URL that names none."""
     path = unquote(url.path)
@@ -216,36 +271,6 @@ def named_directory(url: SplitResult) -> Path:
         shown = redact(unsplit(url))
         raise UsageError(f"'{shown}' names no directory; write {url.scheme}:///absolute/path, with %3F for ? and %23 for #")
     return Path(path)
-
-
-def read_into(descriptor: int, out: Sequence[memoryview], offset: int) -> int:
-    """Fill ``out`` from ``offset`` on; returns the bytes read, fewer where the file ends."""
-    return vectored([part for part in out if part.nbytes], lambda batch, done: os.preadv(descriptor, batch, offset + done))
-
-
-def vectored(parts: list[memoryview], move: Callable[[list[memoryview], int], int]) -> int:
-    """Call ``move(buffers, bytes done so far)`` until all ``parts`` are moved or it moves nothing; returns the bytes moved.
-
-    ``move`` gets at most 1,024 buffers, and may move as little of them as it likes.
-    """
-    total = sum(part.nbytes for part in parts)
-    done = 0
-    while done < total:
-        moved = move(parts[:_IOV_MAX], done)
-        if moved == 0:
-            break
-        done += moved
-        if done < total:
-            parts = _behind(parts, moved)
-    return done
-
-
-def _behind(parts: list[memoryview], moved: int) -> list[memoryview]:
-    for position, part in enumerate(parts):
-        if moved < part.nbytes:
-            return [part[moved:], *parts[position + 1 :]]
-        moved -= part.nbytes
-    return []
 
 
 def _folder(key: str) -> str:

@@ -7,14 +7,14 @@ from urllib.parse import SplitResult
 
 from pydantic import Field
 
-from harness.stores.base import Buffer, Read, StoreOptions
+from harness.stores.base import Buffer, Read
 from harness.stores.files.direct_io import DirectReader
-from harness.stores.files.directory import DirectoryStore
+from harness.stores.files.directory import DirectoryOptions, DirectoryStore
 from harness.stores.files.errors import truncated, unavailable
 from harness.stores.files.page_cache import drop
 
 
-class DiskOptions(StoreOptions):
+class DiskOptions(DirectoryOptions):
     """Options of ``file``."""
 
     direct: bool = Field(False, description="read with O_DIRECT, past the page cache; what is written leaves it at once")

@@ -4,6 +4,7 @@ KvikIO calls the second way its compatibility mode. It fills host memory as well
 """
 
 import os
+import time
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,18 +16,19 @@ from pydantic import Field
 
 from harness.core.chunks import ALIGNMENT
 from harness.core.errors import ReadFailures, SetupError, StoreError, StoreUnavailable
-from harness.stores.base import Buffer, Memory, Read, StoreOptions
+from harness.stores.base import Buffer, Memory, Read, late
 from harness.stores.files.direct_io import DirectReader
-from harness.stores.files.directory import DirectoryStore
+from harness.stores.files.directory import DirectoryOptions, DirectoryStore
 from harness.stores.files.errors import truncated, unavailable
 from harness.stores.files.page_cache import drop
+from harness.stores.files.trust import TEMPORARY
 from harness.stores.gds.kvikio_process import Compat, KvikioProcess, Settings, one_line
 
 _PROCESS = KvikioProcess()
 _FILES = 64  # of a batch that are open at once; KvikIO takes two descriptors for each
 
 
-class GdsOptions(StoreOptions):
+class GdsOptions(DirectoryOptions):
     """Options of ``gds``."""
 
     compat: Compat = Field(
@@ -54,7 +56,8 @@ class GdsStore(DirectoryStore):
     """One file an object, in the directory that the URL names, read by KvikIO into GPU or host memory.
 
     Each buffer of a read is one ``CuFile.pread``, and all of a batch are under way at once, as far as KvikIO's
-    pool has threads. There is no time-out: KvikIO cannot take a read back, and it may still write to its target.
+    pool has threads. Deadlines are looked at before each file; a read that was begun is waited for however long it takes,
+    since KvikIO cannot take it back, and it may still write to its target.
     """
 
     name = "gds"
@@ -89,6 +92,8 @@ class GdsStore(DirectoryStore):
                 if len(under_way) == _FILES:
                     self._finish(under_way.popleft(), failures)
                 try:
+                    if time.monotonic() >= item.deadline:
+                        raise late(item.key)
                     under_way.append(self._begin(position, item))
                 except StoreError as error:
                     failures[position] = error
@@ -164,7 +169,7 @@ class GdsStore(DirectoryStore):
         """Into host memory: the libraries load, and cuFile takes a file of this file system."""
         wanted, out = os.urandom(ALIGNMENT), bytearray(ALIGNMENT)
         try:
-            with NamedTemporaryFile(dir=self.root, suffix=".tmp") as temporary:
+            with NamedTemporaryFile(dir=self.root, prefix=TEMPORARY, suffix=".tmp") as temporary:
                 temporary.write(wanted)
                 temporary.flush()
                 with self._kvikio.CuFile(temporary.name) as file:

@@ -1,0 +1,333 @@
+"""What may stand in place of an object or a whole file store: FIFOs, links, other users' files, a file system that hangs."""
+
+import asyncio
+import os
+import socket
+import stat
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from kvikio_running import pretended_kvikio
+
+from harness.core.errors import ChunkMissing, DeadlineMissed, ReadFailures, StoreError, StoreUnavailable
+from harness.stores import open_store
+from harness.stores.base import GRACE_S, Read, Store
+from harness.stores.bounded import MOST_HUNG, Apart
+from harness.stores.files import directory, trust
+from harness.stores.files.directory import DirectoryStore
+from harness.stores.files.memory import MemoryStore
+from harness.stores.files.trust import STALE_S, TEMPORARY, remote_file_system
+from harness.testing.stores import pattern
+
+KINDS = ("file", "aiofile", "mem", "gds")
+CALLS = ("read", "aread")
+
+
+@pytest.fixture(params=KINDS)
+def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "mem":
+        monkeypatch.setattr(MemoryStore, "shared_memory", tmp_path)
+        return "mem://kv"
+    if request.param == "gds":
+        pretended_kvikio(monkeypatch)
+    return f"{request.param}://{tmp_path}/ttft-kv"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "ttft-kv"
+
+
+@pytest.fixture
+def store(url: str) -> Iterator[Store]:
+    with open_store(url) as store:
+        yield store
+
+
+def failures(store: Store, call: str, *keys: str, deadline: float = float("inf")) -> dict[int, StoreError]:
+    reads = [Read(key, 0, (memoryview(bytearray(100)),), deadline) for key in keys]
+    try:
+        if call == "read":
+            store.read(reads)
+        else:
+            asyncio.run(store.aread(reads))
+    except ReadFailures as error:
+        return error.failures
+    return {}
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as listening:
+        here = Path.cwd()
+        os.chdir(path.parent)  # such a path may have 108 bytes
+        try:
+            listening.bind(path.name)
+        finally:
+            os.chdir(here)
+
+
+IN_THE_WAY: dict[str, Callable[[Path], object]] = {
+    "fifo": os.mkfifo,
+    "directory": Path.mkdir,
+    "link to a file": lambda path: path.symlink_to("/etc/hostname"),
+    "link to nothing": lambda path: path.symlink_to("/nowhere"),
+    "link to itself": lambda path: path.symlink_to(path),
+    "socket": _socket,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+@pytest.mark.parametrize("what", IN_THE_WAY)
+def test_only_regular_files_are_objects(store: Store, root: Path, what: str, call: str) -> None:
+    """A FIFO in place of an object made each read wait for ever."""
+    store.write_many([("badness", [pattern(100)]), ("goodness", [pattern(100)])])
+    place = root / "ba/badness.kv"
+    place.unlink()
+    IN_THE_WAY[what](place)
+    found = failures(store, call, "badness", "goodness")
+    assert set(found) == {0}
+    assert isinstance(found[0], StoreUnavailable | ChunkMissing)
+    assert str(place) in str(found[0])
+    assert store.exists(["badness"]) == 0
+    if what != "directory":
+        store.write("badness", [pattern(100)])  # takes its place, and writes nowhere else
+        assert place.is_file() and not place.is_symlink()
+        assert failures(store, call, "badness") == {}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+class TestOtherUsers:
+    @pytest.mark.parametrize("call", CALLS)
+    def test_their_objects_are_refused(self, store: Store, root: Path, call: str) -> None:
+        store.write("planted", [pattern(100)])
+        os.chown(root / "pl/planted.kv", 12345, 12345)
+        found = failures(store, call, "planted")
+        assert isinstance(found[0], StoreUnavailable)
+        assert "belongs to user 12345" in str(found[0])
+
+    def test_their_directory_is_refused(self, url: str, root: Path) -> None:
+        root.mkdir(mode=0o700)
+        os.chown(root, 12345, 12345)
+        with pytest.raises(StoreUnavailable, match=rf"{root} belongs to user 12345, who decides what is in it; name a directory"):
+            open_store(url)
+
+    def test_shared_takes_them(self, root: Path) -> None:
+        root.mkdir()
+        os.chown(root, 12345, 12345)
+        root.chmod(0o777)
+        with open_store(f"file://{root}?shared=1") as store:
+            store.write("theirs", [pattern(100)])
+            os.chown(root / "th/theirs.kv", 12345, 12345)
+            assert failures(store, "read", "theirs") == {}
+
+
+def test_a_link_in_place_of_the_root_is_refused(url: str, root: Path, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    root.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(StoreUnavailable, match=f"{root} is a symbolic link"):
+        open_store(url)
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o1777, 0o770, 0o702])
+def test_a_root_that_others_may_write_is_refused(url: str, root: Path, mode: int) -> None:
+    root.mkdir()
+    root.chmod(mode)
+    with pytest.raises(StoreUnavailable, match=f"other users may write to {root} .*chmod go-w"):
+        open_store(url)
+    root.chmod(0o755)
+    open_store(url).close()
+
+
+def test_nobody_else_may_read_or_write_what_is_written(url: str, root: Path) -> None:
+    before = os.umask(0)
+    try:
+        with open_store(url) as store:
+            store.write("private", [pattern(100)])
+    finally:
+        os.umask(before)
+    assert {path.name: stat.S_IMODE(path.lstat().st_mode) for path in (root, *root.rglob("*"))} == {
+        "ttft-kv": 0o700,
+        "pr": 0o700,
+        "private.kv": 0o600,
+    }
+
+
+def test_temporary_files_of_killed_writers_go_when_they_are_old(url: str, root: Path) -> None:
+    open_store(url).close()
+    young, old, foreign = root / f"{TEMPORARY}1.tmp", root / f"{TEMPORARY}2.tmp", root / "users.tmp"
+    for path in (young, old, foreign):
+        path.write_bytes(b"half")
+    for path in (old, foreign):
+        os.utime(path, (time.time() - STALE_S - 60,) * 2)
+    open_store(url).close()
+    assert sorted(path.name for path in root.iterdir()) == sorted([young.name, foreign.name])
+
+
+def test_a_killed_writer_leaves_only_what_is_swept(url: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the moment: nothing but temporary files in the root, which a later store finds by listing it."""
+
+    class Killed(BaseException):
+        pass
+
+    def kill(*_: object) -> None:
+        raise Killed
+
+    with open_store(url) as store:
+        for name in ("replace", "writev"):
+            with monkeypatch.context() as patch:
+                patch.setattr(os, name, kill)
+                patch.setattr(Path, "unlink", lambda *_, **__: None)  # a killed process cleans nothing up
+                with pytest.raises(Killed):
+                    store.write("half", [pattern(100)])
+        assert store.exists(["half"]) == 0
+        left = [path for path in root.rglob("*") if path.is_file()]
+        assert left and all(path.parent == root and path.name.startswith(TEMPORARY) for path in left)
+        assert list(store.keys()) == []
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_no_read_begins_after_its_deadline(store: Store, call: str) -> None:
+    store.write("soon", [pattern(100)])
+    assert failures(store, call, "soon", deadline=time.monotonic() + 60) == {}
+    found = failures(store, call, "soon", deadline=time.monotonic() - 1)
+    assert isinstance(found[0], DeadlineMissed)
+    assert "soon" in str(found[0])
+
+
+class TestAFileSystemThatHangs:
+    """A dead NFS mount, for which a preadv that doesn't return stands."""
+
+    @pytest.fixture
+    def hanging(self, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+        """Reads of files with ``hangs`` in their names wait for it."""
+        go_on, read, lstat = threading.Event(), os.preadv, os.lstat
+
+        def preadv(descriptor: int, parts: list[memoryview], offset: int) -> int:
+            if "hangs" in str(Path(f"/proc/self/fd/{descriptor}").readlink()):
+                go_on.wait(20)
+            return read(descriptor, parts, offset)
+
+        def slow_lstat(path: str | Path) -> os.stat_result:
+            if "hangs" in str(path):
+                go_on.wait(20)
+            return lstat(path)
+
+        monkeypatch.setattr(directory, "remote_file_system", lambda path: "nfs4")
+        monkeypatch.setattr(os, "preadv", preadv)
+        monkeypatch.setattr(os, "lstat", slow_lstat)
+        yield go_on
+        go_on.set()
+
+    @pytest.mark.parametrize("call", CALLS)
+    def test_reads_end_at_the_deadline_of_their_load_and_never_write_later(
+        self, tmp_path: Path, hanging: threading.Event, call: str
+    ) -> None:
+        with open_store(f"file://{tmp_path}/kv") as store:
+            store.write_many([("it-hangs", [pattern(100)]), ("goes", [pattern(100)])])
+            assert failures(store, call, "goes") == {}
+            start = time.monotonic()
+            deadline = start + 0.3
+            out = bytearray(100)
+            for _ in range(3):  # all calls of a load together
+                with pytest.raises(ReadFailures) as caught:
+                    store.read([Read("it-hangs", 0, (memoryview(out),), deadline)])
+                assert isinstance(caught.value.failures[0], DeadlineMissed)
+            assert time.monotonic() - start < 0.3 + GRACE_S
+            hanging.set()
+            time.sleep(0.05)
+            assert out == bytes(100)
+            assert failures(store, call, "it-hangs", deadline=time.monotonic() + 20) == {}
+
+    def test_without_a_deadline_the_time_out_of_the_store_holds(self, tmp_path: Path, hanging: threading.Event) -> None:
+        with open_store(f"file://{tmp_path}/kv?timeout_s=0.1") as store:
+            store.write("it-hangs", [pattern(100)])
+            assert isinstance(failures(store, "read", "it-hangs")[0], DeadlineMissed)
+            with pytest.raises(StoreUnavailable, match=r"the nfs4 file system at .* did not answer in time"):
+                store.exists(["it-hangs"])
+
+    def test_aiofiles_reads_as_well(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(directory, "remote_file_system", lambda path: "fuse.sshfs")
+        go_on = threading.Event()
+        opened = trust.open_regular
+
+        def slow(path: str, flags: int, shared: bool) -> int:
+            if "hangs" in path:
+                go_on.wait(20)
+            return opened(path, flags, shared)
+
+        monkeypatch.setattr("harness.stores.files.aiofile.open_regular", slow)
+        store = open_store(f"aiofile://{tmp_path}/kv")
+        store.write_many([("it-hangs", [pattern(100)]), ("goes", [pattern(100)])])
+        start = time.monotonic()
+        found = failures(store, "read", "it-hangs", "goes", deadline=start + 0.2)
+        assert time.monotonic() - start < 0.2 + GRACE_S
+        assert {position: type(error) for position, error in found.items()} == {0: DeadlineMissed}
+        go_on.set()
+        store.close()
+
+    def test_hung_calls_don_t_pile_up(self) -> None:
+        go_on = threading.Event()
+        apart = Apart("a mount")
+        for _ in range(MOST_HUNG):
+            with pytest.raises(DeadlineMissed):
+                apart.call(go_on.wait, time.monotonic())
+        with pytest.raises(StoreUnavailable, match=f"{MOST_HUNG} calls to a mount hang"):
+            apart.call(lambda: None)
+        go_on.set()
+        until = time.monotonic() + 10
+        while time.monotonic() < until:
+            try:
+                assert apart.call(lambda: "back") == "back"
+                return
+            except StoreUnavailable:
+                time.sleep(0.01)
+        pytest.fail("the calls returned, and others are still refused")
+
+    def test_no_thread_is_a_failed_read(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def none_left(self: threading.Thread) -> None:
+            raise RuntimeError("can't start new thread")
+
+        monkeypatch.setattr(threading.Thread, "start", none_left)
+        with pytest.raises(StoreUnavailable, match="cannot start a thread for a call to a mount"):
+            Apart("a mount").call(lambda: None)
+
+
+MOUNTS = """22 1 8:1 / / rw,relatime shared:1 - ext4 /dev/sda1 rw
+30 22 0:25 / /home rw,relatime shared:2 - nfs4 server:/home rw
+31 30 8:17 / /home/me/fast\\040disk rw - xfs /dev/sdb1 rw
+32 22 0:40 / /mnt/s3 rw - fuse.s3fs s3fs rw
+33 22 0:41 / /var/lib rw - fuse.fuse-overlayfs overlay rw
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"),
+    [
+        ("/tmp/kv", ""),
+        ("/home/me/kv", "nfs4"),
+        ("/homework/kv", ""),
+        ("/home/me/fast disk/kv", ""),
+        ("/mnt/s3", "fuse.s3fs"),
+        ("/mnt/s3/../kv", ""),
+        ("/var/lib/kv", ""),
+    ],
+)
+def test_file_systems_that_may_hang_are_known_by_their_mounts(path: str, kind: str) -> None:
+    assert remote_file_system(Path(path), lambda: MOUNTS) == kind
+
+
+def test_without_a_list_of_mounts_none_is_known() -> None:
+    def refuse() -> str:
+        raise PermissionError
+
+    assert remote_file_system(Path("/tmp"), refuse) == ""
+
+
+def test_every_store_over_a_directory_is_tested_here() -> None:
+    from harness.stores import STORES
+
+    assert {name for name, cls in STORES.all().items() if issubclass(cls, DirectoryStore)} == set(KINDS)
