@@ -102,14 +102,12 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         for name, tensor in kv_caches.items():  # layers may share one cache
             tensors.setdefault(tensor.data_ptr(), tensor)
             self._layer_numbers[name] = list(tensors).index(tensor.data_ptr())
-        cache = PagedKV(
-            list(tensors.values()), self._geometry.chunk_blocks, self._block_tokens, self._kv_cache_config.num_blocks
-        )
+        cache = PagedKV(list(tensors.values()), self._geometry.chunk_blocks, self._block_tokens, self._kv_cache_config.num_blocks)
         if cache.geometry != self._geometry:
             raise SetupError(
                 f"vLLM's KV cache is {cache.geometry}, its configuration says {self._geometry}; this build is not supported"
             )
-        self._shape = self._shape_of(cache)
+        self._shape = CacheShape(cache.layout, cache.kernel_block)
         self._identity |= asdict(self._shape)
         store = open_store(self._settings.store)
         trace = Trace(self._settings.trace, f"worker-{parallel.rank}")
@@ -165,13 +163,6 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         """What failed since the last call; None where nothing did."""
         failed, self._failed_blocks = self._failed_blocks, 0
         return FailedLoads(data={KEY: failed}) if failed else None
-
-    def _shape_of(self, cache: PagedKV) -> CacheShape:
-        """Which bytes of a block stand where. Kernels may divide vLLM's block into smaller ones."""
-        config = self._kv_cache_config
-        parts = max(1, cache.blocks // config.num_blocks)
-        layout = getattr(cache, "layout", None) or getattr(config, "kv_cache_layout", None) or "unknown"
-        return CacheShape(str(layout), int(getattr(cache, "kernel_block", self._block_tokens // parts)))
 
     def get_handshake_metadata(self) -> CacheShape | None:
         """For the scheduler's half, which asks for it once before the first request."""

@@ -95,13 +95,21 @@ def test_ranks_whose_caches_differ_are_refused(worker: TTFTConnector, tmp_path: 
         scheduler.set_xfer_handshake_metadata({0: told, 1: other})  # type: ignore[dict-item]
 
 
-def test_a_smaller_block_of_the_kernel_is_another_cache(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ratio", [1, 4])
+@pytest.mark.parametrize("layout", ["LBHNC", "LBNHC"])
+def test_layout_and_kernel_block_are_those_of_the_cache_itself(tmp_path: Path, layout: str, ratio: int) -> None:
+    """Whatever was asked for: a kernel may divide vLLM's block into smaller ones."""
+    width = FullAttentionSpec(**ATTENTION).page_size_bytes // 4 // (2 * BLOCK)
+    shape = (2, BLOCK // ratio, width) if layout == "LBHNC" else (BLOCK // ratio, 2, width)
+    tensors = {f"layer.{i}": torch.zeros(ratio * BLOCKS, *shape) for i in range(LAYERS)}
+    if layout == "LBNHC":
+        tensors = {name: tensor.transpose(1, 2) for name, tensor in tensors.items()}
     one = make(tmp_path, "WORKER")
-    cache = SimpleNamespace(blocks=4 * BLOCKS)
-    assert one._shape_of(cache).kernel_block == BLOCK // 4  # type: ignore[arg-type]
-    cache = SimpleNamespace(blocks=BLOCKS, layout="BLNHC", kernel_block=4)
-    shape = one._shape_of(cache)  # type: ignore[arg-type]
-    assert (shape.kv_layout, shape.kernel_block) == ("BLNHC", 4)
+    one.register_kv_caches(tensors)
+    told = one.get_handshake_metadata()
+    assert told is not None
+    assert (told.kv_layout, told.kernel_block) == (layout, BLOCK // ratio)
+    one.shutdown()
 
 
 def test_only_on_a_cpu_the_instruction_set_belongs_to_the_keys(tmp_path: Path) -> None:
