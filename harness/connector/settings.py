@@ -26,7 +26,7 @@ class ConnectorSettings(Options):
     save_threads: int = Field(
         0, ge=0, le=64, description="0 = save within the step; N = N threads save behind it, after a copy of the blocks"
     )
-    trace: str = Field("", description="folder for spans and digests, one file a process; empty: no trace")
+    span_log: str = Field("", description="folder of the span log: spans and digests, one file per process; empty: none")
 
 
 class RequestParams(Options):
@@ -36,7 +36,7 @@ class RequestParams(Options):
     max_hit_tokens: int | None = Field(None, ge=0, description="never grant a longer hit than this")
     save: bool | None = Field(None, description="save what this request computes; unset: as the connector is set")
     namespace: str | None = Field(None, max_length=1000, description="another namespace than the connector's")
-    label: str = Field("", max_length=1000, description="name of the request in the trace; empty: not traced")
+    label: str = Field("", max_length=1000, description="name of the request in the span log; empty: not logged")
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from harness.connector.supported import check_recovery, the_cache, window_of
 from harness.connector.worker_side import WorkerSide
 from harness.core.chunks import KVGeometry
 from harness.core.errors import SetupError
-from harness.core.spans import Trace
+from harness.core.spans import SpanLog
 from harness.engines.paged import PagedKV
 from harness.stores import open_store
 from harness.stores.layered import in_layout
@@ -110,7 +110,7 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         self._shape = CacheShape(cache.layout, cache.kernel_block)
         self._identity |= asdict(self._shape)
         store = open_store(self._settings.store)
-        trace = Trace(self._settings.trace, f"worker-{parallel.rank}")
+        span_log = SpanLog(self._settings.span_log, f"worker-{parallel.rank}")
         start = {
             "kind": "start",
             "geometry": asdict(cache.geometry),
@@ -121,9 +121,9 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             "window": self._window,
             "engine": engine_facts(self._vllm_config),
         }
-        trace.write(start)
+        span_log.write(start)
         self._worker = WorkerSide(
-            self._arms, in_layout(store, start), cache, trace, parallel.rank, parallel.world_size,
+            self._arms, in_layout(store, start), cache, span_log, parallel.rank, parallel.world_size,
             on_any_rank=_on_any_rank, save_threads=self._settings.save_threads,
         )  # fmt: skip
 

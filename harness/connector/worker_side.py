@@ -10,7 +10,7 @@ from harness.connector.saving import Saver
 from harness.connector.settings import Arm
 from harness.connector.step import Load, Step
 from harness.core.chunks import SKIP, LoadRequest, checksum_parts, for_rank
-from harness.core.spans import Recorder, Span, Trace
+from harness.core.spans import Recorder, Span, SpanLog
 from harness.engines.base import Engine
 from harness.engines.paged import PagedKV
 from harness.stores.base import Buffer, Store
@@ -26,7 +26,7 @@ class WorkerSide:
         arms: Mapping[str, Arm],
         store: Store,
         cache: PagedKV,
-        trace: Trace,
+        span_log: SpanLog,
         rank: int,
         world: int,
         on_any_rank: Callable[[bool], bool] = bool,
@@ -36,11 +36,11 @@ class WorkerSide:
         ``save_threads``: 0 saves within the step."""
         self._store = store
         self._cache = cache
-        self._trace = trace
-        self._tracing = threading.Lock()
+        self._span_log = span_log
+        self._logging = threading.Lock()
         self._rank, self._world = rank, world
         self._on_any_rank = on_any_rank
-        self._recorder = Recorder(enabled=trace.enabled)
+        self._recorder = Recorder(enabled=span_log.enabled)
         self._engines = {name: arm.engine(store, cache, arm.options, self._recorder) for name, arm in arms.items()}
         self._saver = Saver(store, cache, rank, world, self._write, save_threads)
         self._active: list[Engine] = []
@@ -83,15 +83,15 @@ class WorkerSide:
             engine.wait_layer(layer)
 
     def finish(self, step: Step) -> None:
-        """After the forward: failures, saves, then the trace and the proofs of requests of earlier steps."""
+        """After the forward: failures, saves, then the span log and the proofs of requests of earlier steps."""
         self.end_loads()
         # After a failure nothing is saved: this step computed on blocks that were never filled, and through
         # vLLM's own prefix cache other requests than the one that failed may have used them too. On other ranks as
         # well: each layer adds up what all of them attended to.
         if step.saves and not (step.loads and self._on_any_rank(self._failed)):
             self._saver.save(step.saves)
-        if self._trace.enabled:
-            self._write_trace(step)
+        if self._span_log.enabled:
+            self._write_earlier(step)
         self._loads = []
 
     def end_loads(self) -> None:
@@ -104,7 +104,7 @@ class WorkerSide:
         self._recorder.add(Span("forward", -1, self._forward_start, time.perf_counter()))
         self._active = []
         self._invalid |= invalid
-        if self._trace.enabled:
+        if self._span_log.enabled:
             self._note_loads(invalid)
         if invalid:
             self._failed = True
@@ -132,10 +132,10 @@ class WorkerSide:
         return self._cache.targets(layer, blocks) if self._cache.direct else [self._cache.gather(layer, blocks)]
 
     def _write(self, record: Mapping[str, Any]) -> None:
-        with self._tracing:  # saves are noted by their own threads
-            self._trace.write(record)
+        with self._logging:  # saves are noted by their own threads
+            self._span_log.write(record)
 
-    def _write_trace(self, step: Step) -> None:
+    def _write_earlier(self, step: Step) -> None:
         for note in step.notes:
             self._write(
                 {
@@ -177,12 +177,12 @@ class WorkerSide:
         self._saver.close()
         for engine in self._engines.values():
             engine.close()
-        self._trace.close()
+        self._span_log.close()
         self._store.close()
 
 
 def _load_record(load: Load, rank: int, spans: Sequence[Span], invalid: set[int]) -> dict[str, Any]:
-    """The trace record of one request's load; the step's waits count for each of its requests."""
+    """The span-log record of one request's load; the step's waits count for each of its requests."""
     own = [span for span in spans if span.request == load.request.request]
     shared = [span for span in spans if not span.request]
     fetches = [span for span in own if span.kind == "fetch"]

@@ -2,93 +2,143 @@
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import SetupError, UsageError
+from harness.core.chunks import hit_limit
+from harness.core.errors import RunError, SetupError, UsageError
 from harness.core.machine import boot_id
 from harness.core.text import redact
-from harness.experiment.plan import RECOMPUTE, Setting
-from harness.experiment.session import PRIMER, Session
-from harness.experiment.trace import TraceReader
+from harness.experiment.hooks import Hooks
+from harness.experiment.plan import PRIMER, RECOMPUTE, Setting
+from harness.experiment.session import OwnSession, Session
+from harness.experiment.span_log import SpanLogReader
 from harness.replay.models import fingerprint
 from harness.replay.outcome import Outcome
 from harness.replay.over_http import HttpEngine, connected
-from harness.replay.prometheus import FAILED_BLOCKS, failed_blocks
+from harness.replay.prometheus import FAILED_BLOCKS, Scraper, failed_blocks
 from harness.replay.target import Target
+from harness.results.side_tables import append_metrics
 from harness.stores.base import Store
 from harness.stores.layered import in_layout
 from harness.workloads.base import token_block
 
-UNTRACED = (
-    "The server's trace cannot be read here: lookups, loads and stalls are not told, and that the right KV was loaded is shown "
-    "by the counts of cached tokens and by equal tokens alone. On the server's machine it is found by itself; elsewhere give "
-    "--trace FOLDER."
+UNLOGGED = (
+    "The server's span log cannot be read here: lookups, loads and stalls are not known, and only the counts of cached tokens "
+    "and equal tokens show that the right KV was loaded. On the server's machine it is found by itself; elsewhere give "
+    "--span-log FOLDER."
 )
-LEFT = "The primed chunks stay in the server's store: without its trace nothing tells their keys."
+LEFT = "The primed chunks stay in the server's store: without its span log nothing tells their keys."
 
 
-@dataclass(frozen=True, slots=True)
-class AtServer:
-    """A session with a server. ``notes``: what a reader of the numbers has to know. ``told``: for run.json."""
+class ServerSession(OwnSession):
+    """Our connector in a server that others may use as well, so every label has a prefix, and what the span log calls saved
+    need not be ours."""
 
-    session: Session
-    engine: HttpEngine
-    notes: tuple[str, ...]
-    told: Mapping[str, Any]
+    their_log = "the server's log"
+
+    def __init__(self, engine: HttpEngine, store: Store, log: SpanLogReader, chunk_tokens: int, **place: bool) -> None:
+        super().__init__(engine, store, log, chunk_tokens, **place)
+        self.target = engine.target
+        self._http = engine
+        self._own: set[str] = set()
+
+    def params(self, arm: str, tokens: Sequence[int], namespace: str, *, hit: int, save: bool, label: str) -> Mapping[str, Any]:
+        """What it saves is ours; others may use the same labels."""
+        if save:
+            self._own.update(self.keys(tokens, namespace))
+        label = self.log.prefix + label if label else ""
+        return super().params(arm, tokens, namespace, hit=hit, save=save, label=label)
+
+    def _ours(self, saved: Iterable[str]) -> Iterable[str]:
+        return self._own.intersection(saved)
+
+    async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
+        """As in this process; without a span log, what was saved shows in a second reading only."""
+        for tokens in heads:
+            await super().prime([tokens], namespace)
+            if self.logged:
+                continue
+            again = await self.send(PRIMER, tokens, 1, namespace, hit=len(tokens), save=False)
+            expected = hit_limit(len(tokens), self.chunk_tokens)
+            if again.error or again.cached_tokens != expected:
+                why = again.error or f"read again, it hit {again.cached_tokens} of {expected} tokens"
+                raise RunError(f"priming failed: {why}")
+
+    @property
+    def counts_failures(self) -> bool:
+        """Whether a failed load shows only in the server's counter: vLLM goes on to call a hit what it had to compute."""
+        policy = (self.log.start.get("engine") or {}).get("load_failure_policy")
+        return not self.logged and policy != "fail"
+
+    async def failed_blocks(self) -> float | None:
+        """As the server's /metrics says; None if it doesn't."""
+        return await failed_blocks(self._http.http, self.target.url) if self.counts_failures else 0
+
+    def facts(self) -> dict[str, Any]:
+        """The server as it was found."""
+        target, about = self.target, self.target.about
+        told: dict[str, Any] = {"url": target.url, "vllm": target.version, "model": target.model}
+        told["max_model_len"] = target.max_model_len
+        if about is not None:
+            told |= {"id": about.id, "versions": about.versions, "machine": about.machine, "binding": about.binding}
+        return {"server": told}
 
 
 @contextlib.asynccontextmanager
-async def session_at_server(setting: Setting, store: Store) -> AsyncIterator[AtServer]:
-    """Connect, and see that the server is the one that the experiment means. Raises SetupError or UsageError."""
+async def session_at_server(setting: Setting, store: Store, folder: Path, hooks: Hooks, dtype: str) -> AsyncIterator[Session]:
+    """Connect, and see that the server is the one that the experiment means. Its metrics are read meanwhile.
+
+    Raises SetupError or UsageError.
+    """
     experiment = setting.experiment
+    hooks.stage(f"connecting to {experiment.target}")
     async with connected(experiment.target, experiment.target_timeout_s) as engine:
-        about = engine.target.about
-        folder = Path(experiment.target_trace) if experiment.target_trace else about.trace if about and about.here else None
-        prefix = f"{secrets.token_hex(4)}/"
-        trace = TraceReader(folder, prefix)
-        if folder is not None:
-            trace.skip()
-            if not trace.start:
-                raise SetupError(
-                    f"there is no trace of our connector in {folder}; give the folder with worker-0.jsonl as --trace"
-                )
-        start = trace.start or (about.start if about else {})
-        _check(setting, engine.target, start)
-        local = bool(folder and about and about.boot and about.boot == boot_id())
-        if experiment.page_cache == "dropped" and not local:
-            raise UsageError("page_cache=dropped needs a server of ttft serve on this machine, whose page cache it is; use warm")
-        failures = None if folder is not None else await _failures(engine, start)
-        session = Session(
-            engine, in_layout(store, start), trace, experiment.chunk_tokens,
-            prefix=prefix, traced=folder is not None, local=local, shared=True, failures=failures,
-        )  # fmt: skip
-        trace.start = start
+        session = _session(setting, engine, store)
+        url = engine.target.url
         try:
+            if await session.failed_blocks() is None:
+                raise SetupError(
+                    f"the server at {url} does not say which loads fail: its span log cannot be read here and its /metrics has "
+                    f"no {FAILED_BLOCKS}; serve with this version of ttft, or with kv_load_failure_policy=fail, "
+                    "or give --span-log FOLDER"
+                )
             await _probe(session, setting)
-            yield AtServer(session, engine, _notes(engine.target, session), _told(engine.target))
+            session.notes += _notes(session, setting, dtype)
+            scraper = Scraper(engine.http, url, lambda rows: append_metrics(folder, rows))
+            async with scraper.during():
+                if scraper.others:
+                    session.notes.append(
+                        f"The server was serving {scraper.others:.0f} other requests at the start: TTFT holds their load too."
+                    )
+                yield session
+            if scraper.errors:
+                session.warnings.append(f"{len(scraper.errors)} readings of the server's /metrics failed: {scraper.errors[0]}")
         finally:
             session.close(keep_store=experiment.keep_store)
 
 
-async def _failures(engine: HttpEngine, start: Mapping[str, Any]) -> Callable[[], Awaitable[float | None]] | None:
-    """How to see here that a load failed at the server: vLLM goes on to call a hit what it had to compute.
-
-    None where such a request is an error. Raises SetupError where it would not show.
-    """
-    if (start.get("engine") or {}).get("load_failure_policy") == "fail":
-        return None
-    ask = partial(failed_blocks, engine.http, engine.target.url)
-    if await ask() is None:
-        raise SetupError(
-            f"the server at {engine.target.url} does not tell which loads fail: its span log cannot be read here and its "
-            f"/metrics has no {FAILED_BLOCKS}; serve with this version of ttft, or with kv_load_failure_policy=fail, "
-            "or give --trace FOLDER"
-        )
-    return ask
+def _session(setting: Setting, engine: HttpEngine, store: Store) -> ServerSession:
+    """Raises SetupError or UsageError if the server is another one than the experiment means."""
+    experiment, about = setting.experiment, engine.target.about
+    folder = Path(experiment.target_span_log) if experiment.target_span_log else None
+    if folder is None and about is not None and about.here:
+        folder = about.span_log
+    log = SpanLogReader(folder, f"{secrets.token_hex(4)}/")
+    if folder is not None:
+        log.skip()
+        if not log.start:
+            raise SetupError(
+                f"there is no span log of our connector in {folder}; give the folder with worker-0.jsonl as --span-log"
+            )
+    log.start = log.start or (about.start if about else {})
+    _check(setting, engine.target, log.start)
+    local = bool(folder and about and about.boot and about.boot == boot_id())
+    if experiment.page_cache == "dropped" and not local:
+        raise UsageError("page_cache=dropped needs a server of ttft serve on this machine, whose page cache it is; use warm")
+    where = in_layout(store, log.start)
+    return ServerSession(engine, where, log, experiment.chunk_tokens, logged=folder is not None, local=local)
 
 
 def _check(setting: Setting, target: Target, start: Mapping[str, Any]) -> None:
@@ -124,12 +174,12 @@ def _same(url: str, what: str, there: object, here: object, flag: str) -> None:
         )
 
 
-async def _probe(session: Session, setting: Setting) -> None:
+async def _probe(session: ServerSession, setting: Setting) -> None:
     """Two readings of one chunk: the second must hit by every arm that grants hits, and not by the one that grants none."""
     chunk, nonce = session.chunk_tokens, secrets.token_hex(4)
     namespace = f"probe-{nonce}"
     tokens = [int(token) for token in token_block(namespace, chunk + 2, setting.model.vocabulary)]
-    url = session.engine.target.url if isinstance(session.engine, HttpEngine) else "the target"
+    url = session.target.url
     try:
         for _ in range(2):
             plain = _served(url, await session.send(RECOMPUTE, tokens, 1, namespace, hit=0, save=False))
@@ -161,19 +211,10 @@ def _served(url: str, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _notes(target: Target, session: Session) -> tuple[str, ...]:
-    served = f"Measured through the API of a running server, vLLM {target.version}."
-    return (served,) if session.traced else (served, UNTRACED, LEFT)
-
-
-def _told(target: Target) -> dict[str, Any]:
-    about = target.about
-    told: dict[str, Any] = {
-        "url": target.url,
-        "vllm": target.version,
-        "model": target.model,
-        "max_model_len": target.max_model_len,
-    }
-    if about is not None:
-        told |= {"id": about.id, "versions": about.versions, "machine": about.machine, "binding": about.binding}
-    return told
+def _notes(session: ServerSession, setting: Setting, dtype: str) -> list[str]:
+    notes = [f"Measured through the API of a running server, vLLM {session.target.version}."]
+    if not session.logged:
+        notes += [UNLOGGED, LEFT]
+    if dtype != "float32" and setting.experiment.correctness_prompts:
+        notes.append(f"No correctness pass: the server computes in {dtype}, and only float32 can show it.")
+    return notes

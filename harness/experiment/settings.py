@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from harness.core.errors import UsageError, known
-from harness.core.options import Options, parse_options
+from harness.core.options import Options, parse_options, split_spec
 
 
 class Experiment(Options):
@@ -63,12 +63,18 @@ class Experiment(Options):
     keep_store: bool = Field(False, description="leave the primed chunks in the store")
     seed: int = Field(0, description="seed of the warm-up prompts")
     target: str = Field("", description="http://HOST:PORT of a running vLLM to measure; empty: one is started")
-    target_trace: str = Field("", description="folder with the target's trace, where it is not found by itself")
+    target_span_log: str = Field("", description="folder with the target's span log, if it is not found by itself")
     target_timeout_s: float = Field(
         300.0, gt=0, allow_inf_nan=False, description="a target that is silent for so many seconds has failed a request"
     )
     vllm: dict[str, Any] = Field(default={}, description="further engine arguments of vLLM, as they are")
     vary: list[str] = Field(default=[], description="axes of `ttft sweep`, as concurrency=1,2,4; nothing else reads them")
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether every request is served alone: others in the batch change the numerics, and so the tokens."""
+        alone = self.concurrency == 1 and split_spec(self.arrivals)[0] == "closed"
+        return alone and not self.neighbours and not self.probe_every_s
 
     @field_validator("arms")
     @classmethod

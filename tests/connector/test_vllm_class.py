@@ -24,7 +24,7 @@ from harness.connector.step import Load, Step
 from harness.connector.vllm_connector import StepMetadata, TTFTConnector
 from harness.core.chunks import LoadRequest
 from harness.core.errors import SetupError
-from harness.experiment.trace import TraceReader
+from harness.experiment.span_log import SpanLogReader
 from harness.replay.prometheus import FAILED_BLOCKS, samples
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -47,7 +47,7 @@ def cache_config(spec: Any, blocks: int = BLOCKS) -> KVCacheConfig:
 
 
 def vllm_config(folder: Path, policy: str = "recompute", device: str = "cpu") -> Any:
-    extra = {"store": f"file://{folder / 'kv'}", "arms": ["chunkwise:pool=0"], "chunk_tokens": 2 * BLOCK, "trace": str(folder)}
+    extra = {"store": f"file://{folder / 'kv'}", "arms": ["chunkwise:pool=0"], "chunk_tokens": 2 * BLOCK, "span_log": str(folder)}
     transfer = SimpleNamespace(kv_connector_extra_config=extra, kv_load_failure_policy=policy, kv_connector="TTFTConnector")
     return SimpleNamespace(
         kv_transfer_config=transfer,
@@ -171,7 +171,7 @@ def test_what_failed_adds_up_over_ranks_and_shows_at_metrics(tmp_path: Path) -> 
 
 
 def test_the_span_log_begins_with_how_vllm_really_runs(worker: TTFTConnector, tmp_path: Path) -> None:
-    reader = TraceReader(tmp_path)
+    reader = SpanLogReader(tmp_path)
     reader.poll()
     assert reader.start["engine"]["enforce_eager"] is True
     assert reader.start["engine"]["model_runner"] == "V1"

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from harness.core.spans import Trace
-from harness.experiment.trace import TraceReader
+from harness.core.spans import SpanLog
+from harness.experiment.span_log import SpanLogReader
 
 START = {"kind": "start", "geometry": {}, "identity": {}}
 
@@ -37,7 +37,7 @@ def small_disk() -> Iterator[int]:
 def test_a_full_disk_drops_whole_records_and_says_so_once(
     tmp_path: Path, small_disk: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    trace = Trace(str(tmp_path), "worker-0")
+    trace = SpanLog(str(tmp_path), "worker-0")
     trace.write(START)
     for number in range(20):
         trace.write({**save(number), "checksums": [number] * 1000})
@@ -51,7 +51,7 @@ def test_a_full_disk_drops_whole_records_and_says_so_once(
 
 
 def test_records_are_written_again_once_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    trace = Trace(str(tmp_path), "worker-0")
+    trace = SpanLog(str(tmp_path), "worker-0")
     with monkeypatch.context() as broken:
 
         def full(line: bytes) -> None:
@@ -65,7 +65,7 @@ def test_records_are_written_again_once_there_is_room(tmp_path: Path, monkeypatc
 
 
 def test_a_long_log_begins_anew_with_its_start_and_a_reader_misses_nothing(tmp_path: Path) -> None:
-    trace, reader = Trace(str(tmp_path), "worker-0", limit=400), TraceReader(tmp_path)
+    trace, reader = SpanLog(str(tmp_path), "worker-0", limit=400), SpanLogReader(tmp_path)
     trace.write(START)
     for number in range(100):
         trace.write(save(number))

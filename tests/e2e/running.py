@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from harness.experiment.session import PRIMER, Session
+from harness.experiment.plan import PRIMER
+from harness.experiment.session import OwnSession
 from harness.replay import models
 from harness.replay.in_process import EngineSettings
 from harness.replay.outcome import Outcome
@@ -50,7 +51,7 @@ class Running:
     """A session whose coroutines are called from outside its loop."""
 
     loop: asyncio.AbstractEventLoop
-    session: Session
+    session: OwnSession
     store: Store
     folder: Path
     namespace: str = "e2e"
@@ -90,8 +91,8 @@ class Running:
 
     def loads(self, label: str) -> list[dict[str, Any]]:
         """What the connector traced for a label."""
-        self.session.trace.poll()
-        return self.session.trace.loads(label)
+        self.session.log.poll()
+        return self.session.log.loads(label)
 
 
 def start(folder: Path, arms: Sequence[str], save_threads: int = 0, **engine: Any) -> Iterator[Running]:
@@ -106,7 +107,7 @@ def start(folder: Path, arms: Sequence[str], save_threads: int = 0, **engine: An
         "arms": [*arms, PRIMER, "recompute", "floor"],
         "save": False,
         "save_threads": save_threads,
-        "trace": str(folder / "run" / "trace"),
+        "span_log": str(folder / "run" / "span_log"),
     }
     settings: dict[str, Any] = {
         "model": models.resolve(SMALL_MODEL, "float32").path,
@@ -117,8 +118,8 @@ def start(folder: Path, arms: Sequence[str], save_threads: int = 0, **engine: An
         **engine,
     }
 
-    async def begin() -> Session:
-        return Session.start(EngineSettings(**settings), store, folder / "run", CHUNK)
+    async def begin() -> OwnSession:
+        return OwnSession.start(EngineSettings(**settings), store, folder / "run", CHUNK)
 
     session = asyncio.run_coroutine_threadsafe(begin(), loop).result(timeout=280)
     try:

@@ -38,11 +38,11 @@ def test_a_kind_of_model_loads_what_it_saved_and_gives_the_tokens_of_recompute(k
             behind = vllm.session.behind_window(PROMPT, HIT, vllm.namespace)
             loads = vllm.loads(label)
             assert (outcome.error, outcome.cached_tokens) == ("", HIT)
-            assert load_reason(loads, HIT, True, vllm.session.trace.saved, keys, behind) == ""
+            assert load_reason(loads, HIT, True, vllm.session.log.saved, keys, behind) == ""
             assert outcome.tokens == truth.tokens, f"{arm} gives other tokens than recompute"
             needed = 2 if "all layers" in kind else 3  # chunks: the window reaches 300 tokens back
             assert loads[0]["keys"] >= needed
-            assert loads[0]["bytes"] <= needed * vllm.session.trace.start["geometry"]["layers"] * 2**20
+            assert loads[0]["bytes"] <= needed * vllm.session.log.start["geometry"]["layers"] * 2**20
         assert vllm.send("floor", PROMPT, OUTPUT).tokens != truth.tokens, "wrong KV must show in this model's tokens"
         if "all layers" in kind:
-            assert vllm.session.trace.start["window"] == WINDOW
+            assert vllm.session.log.start["window"] == WINDOW

@@ -30,7 +30,7 @@ def miss_together(vllm: Running, prompts: Sequence[Sequence[int]]) -> None:
 
 def settled(vllm: Running, keys: Sequence[str]) -> int:
     """How many of the chunks were saved, once each was or was given up."""
-    trace, until = vllm.session.trace, time.monotonic() + 60
+    trace, until = vllm.session.log, time.monotonic() + 60
     while time.monotonic() < until:
         trace.poll()
         saved = sum(key in trace.saved for key in keys)
@@ -43,7 +43,7 @@ def settled(vllm: Running, keys: Sequence[str]) -> int:
 
 @pytest.mark.parametrize("arm", ARMS)
 def test_what_is_saved_behind_the_step_gives_the_tokens_of_recompute(vllm: Running, arm: str) -> None:
-    vllm.session.trace.save_errors.clear()
+    vllm.session.log.save_errors.clear()
     prompts = [tokens(f"{arm} {number}", 3 * CHUNK + 40) for number in range(8)]
     keys = [list(vllm.session.keys(prompt[: 3 * CHUNK], vllm.namespace)) for prompt in prompts]
     for first in range(0, len(prompts), 4):
@@ -57,5 +57,5 @@ def test_what_is_saved_behind_the_step_gives_the_tokens_of_recompute(vllm: Runni
         assert outcome.tokens == truth.tokens
         if outcome.cached_tokens:
             hits += 1
-            assert load_reason(vllm.loads(label), outcome.cached_tokens, True, vllm.session.trace.saved) == ""
+            assert load_reason(vllm.loads(label), outcome.cached_tokens, True, vllm.session.log.saved) == ""
     assert hits

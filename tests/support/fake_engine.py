@@ -1,4 +1,4 @@
-"""Stands in for vLLM with the connector: it serves at once, over a real store, and writes the trace that the connector would."""
+"""Stands in for vLLM with the connector: it serves at once, over a real store, and writes the connector's span log."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from harness.connector.settings import Arm, parse_arm
 from harness.core.chunks import ChunkKey, chain, for_rank, hit_limit, root
 from harness.experiment import session
 from harness.experiment.conduct import measure
-from harness.experiment.hooks import Silent
+from harness.experiment.hooks import Hooks
 from harness.experiment.plan import Setting, settle
 from harness.experiment.record import NOTHING, Earlier
 from harness.experiment.settings import merge
@@ -96,7 +96,7 @@ class FakeEngine:
             self._write(0, start | {"direct": True, "torch_threads": 2})
 
     def _write(self, rank: int, record: Mapping[str, Any]) -> None:
-        path = Path(self.settings.connector["trace"]) / f"worker-{rank}.jsonl"
+        path = Path(self.settings.connector["span_log"]) / f"worker-{rank}.jsonl"
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 
@@ -237,7 +237,7 @@ class Lab:
 
     def measure(self, earlier: Earlier = NOTHING, **changes: Any) -> Measurement:
         """Carry it out and read back what is on disk."""
-        self.last = measure(self.setting(**changes), self.folder, "ttft compare", Silent(), earlier)
+        self.last = measure(self.setting(**changes), self.folder, "ttft compare", Hooks(), earlier)
         return self.run()
 
     def run(self) -> Measurement:

@@ -1,4 +1,4 @@
-"""The connector's log as it grows, ours (harness/core/spans.py) and a peer's (harness/connector/peers/adapters/traced.py)."""
+"""The connector's span log as it grows, ours (harness/core/spans.py) and a peer's (connector/peers/adapters/traced.py)."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from harness.replay.outcome import Outcome
 
 
-class TraceReader:
+class SpanLogReader:
     """Follows every ``worker-*.jsonl`` of a folder. ``saved`` maps a chunk key to its layers' checksums.
 
     ``prefix``: only requests whose label begins with it are kept, under what follows: others may use the same server.
@@ -17,7 +17,7 @@ class TraceReader:
     def __init__(self, folder: Path | None, prefix: str = "") -> None:
         """``folder``: None where it cannot be read, so that there is never anything new."""
         self._folder = folder
-        self._prefix = prefix
+        self.prefix = prefix
         self._offsets: dict[Path, int] = {}
         self.start: dict[str, Any] = {}
         self.saved: dict[str, list[int]] = {}
@@ -58,12 +58,12 @@ class TraceReader:
     def _take(self, record: dict[str, Any]) -> None:
         kind = record["kind"]
         label = record.get("label", "")
-        if kind in ("lookup", "load") and not label.startswith(self._prefix):
+        if kind in ("lookup", "load") and not label.startswith(self.prefix):
             return
         if kind == "lookup":
-            self._lookups[label.removeprefix(self._prefix)] = record
+            self._lookups[label.removeprefix(self.prefix)] = record
         elif kind == "load":
-            self._loads.setdefault(label.removeprefix(self._prefix), []).append(record)
+            self._loads.setdefault(label.removeprefix(self.prefix), []).append(record)
         elif kind == "save":
             self.saved[record["key"]] = record["checksums"]
         elif kind == "save_error":
@@ -105,7 +105,7 @@ def _last_line_end(file: BinaryIO) -> int:
     return 0
 
 
-class PeerTrace(TraceReader):
+class PeerLogReader(SpanLogReader):
     """Peers know nothing of labels, so a request gets what lies in its time; it must have been alone then."""
 
     def __init__(self, folder: Path) -> None:
