@@ -64,12 +64,12 @@ def compare(
     if resume is not None:
         _resume(resume, flags, out)
         return
-    setting = settle(experiment_of(read_experiment(experiment), flags))
+    settled = settle(experiment_of(read_experiment(experiment), flags))
     folder = new_folder(out, Path(experiment).stem)
     if dry_run:
-        _print_plan(setting, folder)
+        _print_plan(settled, folder)
         return
-    _measure(setting, folder)
+    _measure(settled, folder)
 
 
 def _resume(folder: Path, flags: dict[str, Any], out: Path | None) -> None:
