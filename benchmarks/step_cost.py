@@ -24,7 +24,7 @@ from harness.connector.settings import parse_settings
 from harness.connector.step import Save, Step
 from harness.connector.worker_side import WorkerSide
 from harness.core.chunks import ChunkKey, LoadRequest, chain, root
-from harness.core.spans import Recorder
+from harness.core.spans import Recorder, SpanLog
 from harness.engines.device import HostDevice, Rows, Table
 from harness.engines.fetch import Fetcher, Piece
 from harness.engines.paged import PagedKV

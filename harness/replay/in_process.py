@@ -14,6 +14,7 @@ from typing import Any
 
 from harness.core.errors import SetupError
 from harness.core.machine import uses_gpu
+from harness.core.processes import OWNER
 from harness.core.vllm_versions import preemptions_of
 from harness.replay.outcome import Outcome
 from harness.replay.sockets import own_sockets
@@ -59,6 +60,7 @@ class InProcessEngine:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         # The clients of some stores (obstore's) hang in a forked process; vLLM forks its workers by default on CUDA.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        os.environ[OWNER] = str(os.getpid())
         before = log.stat().st_size if log.exists() else 0
         with _output_to(log):
             try:

@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness.commands import doctor
-from harness.commands.doctor import Check, checks
+from harness.commands.doctor import checks
 from harness.core.errors import SetupError, StoreUnavailable
+from harness.core.installation import Check
 from harness.stores.base import Store
 
 
@@ -46,7 +47,7 @@ def test_a_package_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) -
     def broken() -> None:
         raise SetupError("the store 'theirs' of package x:Y does not import")
 
-    monkeypatch.setattr(doctor, "STORES", SimpleNamespace(all=broken))
+    monkeypatch.setattr("harness.stores.STORES", SimpleNamespace(all=broken))
     found = named(list(doctor.plugins()))
     assert found["stores"].ok is False
     assert "'theirs'" in found["stores"].detail
@@ -73,7 +74,7 @@ def test_a_store_that_cannot_read_directly_is_told(tmp_path: Path, monkeypatch: 
     def refuse(url: str) -> Store:
         raise StoreUnavailable(f"{url} cannot be opened with O_DIRECT")
 
-    monkeypatch.setattr(doctor, "open_store", refuse)
+    monkeypatch.setattr("harness.stores.open_store", refuse)
     assert doctor.direct_io(tmp_path).ok is False
     assert "O_DIRECT" in doctor.direct_io(tmp_path).detail
 
