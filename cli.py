@@ -17,7 +17,7 @@ from harness.commands.report import report
 from harness.commands.serve import serve
 from harness.commands.store import store
 from harness.commands.sweep import sweep
-from harness.commands.trace import trace
+from harness.commands.timeline import timeline
 from harness.commands.trend import trend
 from harness.commands.workload import workload
 from harness.core.errors import TtftError
@@ -36,7 +36,7 @@ app.command()(sweep)
 app.command()(serve)
 app.command("list")(list_)
 app.command()(report)
-app.command()(trace)
+app.command()(timeline)
 app.command()(predict)
 app.command()(gate)
 app.command()(calibrate)

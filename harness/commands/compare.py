@@ -26,7 +26,7 @@ def compare(
     target: Annotated[
         str | None, typer.Option(help="http://HOST:PORT of a running vLLM (ttft serve); its key is the variable TTFT_API_KEY")
     ] = None,
-    trace: Annotated[Path | None, typer.Option(help="folder of the target's trace, where it is not found by itself")] = None,
+    span_log: Annotated[Path | None, typer.Option(help="folder of the target's span log, if it is not found by itself")] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
@@ -54,7 +54,7 @@ def compare(
         "dtype": dtype,
         "bounds": bounds,
         "target": target,
-        "target_trace": str(trace) if trace is not None else None,
+        "target_span_log": str(span_log) if span_log is not None else None,
         **given_settings(setting or []),
     }
     if resume is not None:

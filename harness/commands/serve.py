@@ -33,7 +33,7 @@ def serve(
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 8000,
     out: Annotated[
-        Path | None, typer.Option(help="folder of the log and the trace; must be new [default: results/<time>-serve]")
+        Path | None, typer.Option(help="folder of the log and the span log; must be new [default: results/<time>-serve]")
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="print the command line and stop")] = False,
 ) -> None:
@@ -42,7 +42,7 @@ def serve(
     from harness.experiment.engine_settings import engine_settings
     from harness.experiment.plan import settle
     from harness.experiment.settings import given_settings, read_experiment
-    from harness.replay.server.about import TRACE
+    from harness.replay.server.about import SPAN_LOG
     from harness.replay.server.arguments import api_server_command
 
     flags: dict[str, Any] = {"arms": arm or None, "store": store, "workload": workload, "model": model, "dtype": dtype}
@@ -53,7 +53,7 @@ def serve(
     folder = out or Path("results") / f"{datetime.now():%Y%m%d-%H%M%S}-serve"
     if folder.exists() and any(folder.iterdir()):
         raise SetupError(f"{folder} is not empty; give another --out")
-    settings = served(engine_settings(settled, settled.dtype, settled.experiment.kv_cache_gib, folder / TRACE, save=True))
+    settings = served(engine_settings(settled, settled.dtype, settled.experiment.kv_cache_gib, folder / SPAN_LOG, save=True))
     command = api_server_command(settings, host, port, settled.model.name)
     if dry_run:
         typer.echo(shlex.join(command))
@@ -105,7 +105,7 @@ def _prepared(settled: Any, folder: Path) -> dict[str, str]:
     from harness.core.machine import boot_id
     from harness.core.text import redact
     from harness.experiment import record as environment
-    from harness.replay.server.about import TRACE, VARIABLE, About
+    from harness.replay.server.about import SPAN_LOG, VARIABLE, About
     from harness.replay.target_url import KEYS
 
     experiment = settled.experiment
@@ -121,7 +121,7 @@ def _prepared(settled: Any, folder: Path) -> dict[str, str]:
         machine=environment.machine(),
         binding=environment.binding(),
     )
-    (folder / TRACE).mkdir(parents=True, exist_ok=True)
+    (folder / SPAN_LOG).mkdir(parents=True, exist_ok=True)
     about.write(folder)
     # As for vLLM in this process: no fork under the clients of stores, and no report to anybody.
     told = {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn", **os.environ, VARIABLE: about.folder}

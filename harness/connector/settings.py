@@ -23,7 +23,7 @@ class ConnectorSettings(Options):
     layout: Literal["chunk", "layer"] = Field("chunk", description="an object of the store is a chunk, or one layer of a chunk")
     namespace: str = Field("", description="salt of the keys: equal prompts of two namespaces never meet")
     save: bool = Field(True, description="save what was computed, unless the request says otherwise")
-    trace: str = Field("", description="folder for spans and digests, one file a process; empty: no trace")
+    span_log: str = Field("", description="folder of the span log: spans and digests, one file per process; empty: none")
 
 
 class RequestParams(Options):
@@ -33,7 +33,7 @@ class RequestParams(Options):
     max_hit_tokens: int | None = Field(None, ge=0, description="never grant a longer hit than this")
     save: bool | None = Field(None, description="save what this request computes; unset: as the connector is set")
     namespace: str | None = Field(None, description="another namespace than the connector's")
-    label: str = Field("", description="name of the request in the trace; empty: not traced")
+    label: str = Field("", description="name of the request in the span log; empty: not logged")
 
 
 @dataclass(frozen=True, slots=True)

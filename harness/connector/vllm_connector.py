@@ -15,7 +15,7 @@ from harness.connector.step import Step
 from harness.connector.worker_side import WorkerSide
 from harness.core.chunks import KVGeometry
 from harness.core.errors import SetupError
-from harness.core.spans import Trace
+from harness.core.spans import SpanLog
 from harness.engines.paged import PagedKV
 from harness.stores import open_store
 from harness.stores.layered import in_layout
@@ -81,7 +81,7 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
                 f"vLLM's KV cache is {cache.geometry}, its configuration says {self._geometry}; this build is not supported"
             )
         store = open_store(self._settings.store)
-        trace = Trace(self._settings.trace, f"worker-{parallel.rank}")
+        span_log = SpanLog(self._settings.span_log, f"worker-{parallel.rank}")
         start = {
             "kind": "start",
             "geometry": asdict(cache.geometry),
@@ -90,9 +90,9 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             "direct": cache.memory in store.fills,
             "torch_threads": torch.get_num_threads(),
         }
-        trace.write(start)
+        span_log.write(start)
         self._worker = WorkerSide(
-            self._arms, in_layout(store, start), cache, trace, parallel.rank, parallel.world_size, on_any_rank=_on_any_rank
+            self._arms, in_layout(store, start), cache, span_log, parallel.rank, parallel.world_size, on_any_rank=_on_any_rank
         )
 
     def bind_connector_metadata(self, connector_metadata: KVConnectorMetadata) -> None:

@@ -9,7 +9,7 @@ from harness.connector.settings import Arm
 from harness.connector.step import Load, Save, Step
 from harness.core.chunks import SKIP, Layout, LoadRequest, checksum_parts, encode_header, for_rank
 from harness.core.errors import StoreError
-from harness.core.spans import Recorder, Span, Trace
+from harness.core.spans import Recorder, Span, SpanLog
 from harness.engines.base import Engine
 from harness.engines.paged import PagedKV
 from harness.stores.base import Buffer, Store
@@ -25,7 +25,7 @@ class WorkerSide:
         arms: Mapping[str, Arm],
         store: Store,
         cache: PagedKV,
-        trace: Trace,
+        span_log: SpanLog,
         rank: int,
         world: int,
         on_any_rank: Callable[[bool], bool] = bool,
@@ -34,10 +34,10 @@ class WorkerSide:
         self._store = store
         self._cache = cache
         self._layout = Layout(cache.geometry)
-        self._trace = trace
+        self._span_log = span_log
         self._rank, self._world = rank, world
         self._on_any_rank = on_any_rank
-        self._recorder = Recorder(enabled=trace.enabled)
+        self._recorder = Recorder(enabled=span_log.enabled)
         self._engines = {name: arm.engine(store, cache, arm.options, self._recorder) for name, arm in arms.items()}
         self._active: list[Engine] = []
         self._loads: list[Load] = []
@@ -73,15 +73,15 @@ class WorkerSide:
             engine.wait_layer(layer)
 
     def finish(self, step: Step) -> None:
-        """After the forward: failures, saves, then the trace and the proofs of requests of earlier steps."""
+        """After the forward: failures, saves, then the span log and the proofs of requests of earlier steps."""
         failed = self._end_loads() if self._active else set()
         # After a failure nothing is saved: this step computed on blocks that were never filled, and through
         # vLLM's own prefix cache other requests than the one that failed may have used them too. On other ranks as
         # well: each layer adds up what all of them attended to.
         if step.saves and not (step.loads and self._on_any_rank(bool(failed))):
             self._save(step.saves)
-        if self._trace.enabled:
-            self._write_trace(step)
+        if self._span_log.enabled:
+            self._write_earlier(step)
         self._loads = []
 
     def _end_loads(self) -> set[int]:
@@ -92,7 +92,7 @@ class WorkerSide:
         self._recorder.add(Span("forward", -1, self._forward_start, time.perf_counter()))
         self._active = []
         self._invalid |= invalid
-        if self._trace.enabled:
+        if self._span_log.enabled:
             self._note_loads(invalid)
         if invalid:
             logger.warning("%d blocks could not be loaded and count as a miss", len(invalid))
@@ -105,7 +105,7 @@ class WorkerSide:
             if not load.label:
                 continue
             if invalid.intersection(load.request.blocks):
-                self._trace.write(_load_record(load, self._rank, spans, invalid))
+                self._span_log.write(_load_record(load, self._rank, spans, invalid))
             else:
                 self._pending[load.request.request] = (load, spans, invalid)
 
@@ -124,7 +124,7 @@ class WorkerSide:
                     self._write_chunk(save, key)
             except StoreError as error:
                 logger.error("chunk %s was not saved: %s", key, error)
-                self._trace.write({"kind": "save_error", "key": key, "error": str(error)})
+                self._span_log.write({"kind": "save_error", "key": key, "error": str(error)})
 
     def _write_chunk(self, save: Save, key: Any) -> None:
         start = time.perf_counter()
@@ -137,15 +137,15 @@ class WorkerSide:
             checksums.append(checksum_parts(own))
             parts += [*own, *padding]
         self._store.write(key, [encode_header(self._layout, key, checksums), *parts])
-        self._trace.write({"kind": "save", "key": key, "start_s": start, "end_s": time.perf_counter(), "checksums": checksums})
+        self._span_log.write({"kind": "save", "key": key, "start_s": start, "end_s": time.perf_counter(), "checksums": checksums})
 
     def _bytes(self, layer: int, blocks: Sequence[int]) -> Sequence[Buffer]:
         """What stands in these blocks of a layer, without a copy where the cache is host memory."""
         return self._cache.targets(layer, blocks) if self._cache.direct else [self._cache.gather(layer, blocks)]
 
-    def _write_trace(self, step: Step) -> None:
+    def _write_earlier(self, step: Step) -> None:
         for note in step.notes:
-            self._trace.write(
+            self._span_log.write(
                 {
                     "kind": "lookup",
                     "label": note.label,
@@ -157,11 +157,11 @@ class WorkerSide:
         for request_id in step.prove:
             if kept := self._pending.pop(request_id, None):
                 load, spans, invalid = kept
-                self._trace.write({**_load_record(load, self._rank, spans, invalid), "proof": self._proof(load.request)})
+                self._span_log.write({**_load_record(load, self._rank, spans, invalid), "proof": self._proof(load.request)})
         for request_id in step.forget:
             if kept := self._pending.pop(request_id, None):
                 load, spans, invalid = kept
-                self._trace.write(_load_record(load, self._rank, spans, invalid))
+                self._span_log.write(_load_record(load, self._rank, spans, invalid))
 
     def _proof(self, request: LoadRequest) -> list[tuple[str, int, int]]:
         """Digests of a diagonal through chunks and layers: every chunk and every layer is looked at once at least."""
@@ -179,12 +179,12 @@ class WorkerSide:
         """Stop the engines and the store."""
         for engine in self._engines.values():
             engine.close()
-        self._trace.close()
+        self._span_log.close()
         self._store.close()
 
 
 def _load_record(load: Load, rank: int, spans: Sequence[Span], invalid: set[int]) -> dict[str, Any]:
-    """The trace record of one request's load; the step's waits count for each of its requests."""
+    """The span-log record of one request's load; the step's waits count for each of its requests."""
     own = [span for span in spans if span.request == load.request.request]
     shared = [span for span in spans if not span.request]
     fetches = [span for span in own if span.kind == "fetch"]

@@ -1,4 +1,4 @@
-"""Spans: where time went. Engines record them, the trace of one process keeps them: JSON lines in a folder.
+"""Spans: where time went. Engines record them, the span log of one process keeps them: JSON lines in a folder.
 
 {"kind": "lookup", "label", "start_s", "end_s", "hit_tokens"}
 {"kind": "load", "label", "rank", "arm", "start_s", "end_s", "stall_s", "operations", "keys", "bytes",
@@ -37,7 +37,7 @@ class Span:
 class Recorder:
     """Spans in the order in which they ended. ``list.append`` is atomic, so reader threads share one without a lock.
 
-    ``enabled=False`` (serving without a trace) makes it a no-op.
+    ``enabled=False`` (serving without a span log) makes it a no-op.
     """
 
     enabled: bool = True
@@ -54,11 +54,11 @@ class Recorder:
         return taken
 
 
-PEER_FOLDER = "TTFT_PEER_TRACE"
+PEER_FOLDER = "TTFT_PEER_SPAN_LOG"
 """The variable that tells harness/connector/peers/adapters/traced.py its folder; that file lists its records."""
 
 
-class Trace:
+class SpanLog:
     """Appends to ``<folder>/<name>.jsonl``; does nothing without a folder."""
 
     def __init__(self, folder: str, name: str) -> None:

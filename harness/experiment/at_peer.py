@@ -17,7 +17,7 @@ from harness.core.errors import RunError
 from harness.core.spans import PEER_FOLDER
 from harness.experiment.plan import Setting
 from harness.experiment.session import Engine, Session
-from harness.experiment.trace import PeerTrace
+from harness.experiment.span_log import PeerLogReader
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
 from harness.stores.base import Store
@@ -39,9 +39,9 @@ ASK_AGAIN_S = 0.25
 class PeerSession(Session):
     """Sends requests to a vLLM that runs a peer's connector. ``namespace`` and ``hit`` mean nothing to a peer."""
 
-    def __init__(self, engine: Engine, store: Store, peer: Peer, chunk_tokens: int, traces: Path) -> None:
-        self._times = PeerTrace(traces)
-        super().__init__(engine, store, self._times, chunk_tokens, traced=False)
+    def __init__(self, engine: Engine, store: Store, peer: Peer, chunk_tokens: int, logs: Path) -> None:
+        self._times = PeerLogReader(logs)
+        super().__init__(engine, store, self._times, chunk_tokens, logged=False)
         self.peer = peer
         self._sent = self._under_way = 0
 
@@ -168,12 +168,12 @@ async def session_with_peer(settings: EngineSettings, peer: Peer, store: Store, 
     """
     peer.check()
     _adopt(peer)
-    traces = folder / "trace"
-    traces.mkdir(parents=True, exist_ok=True)
-    os.environ[PEER_FOLDER] = str(traces.resolve())
+    logs = folder / "span_log"
+    logs.mkdir(parents=True, exist_ok=True)
+    os.environ[PEER_FOLDER] = str(logs.resolve())
     with _emptied(peer.place.folder), peer.servers():
         engine = InProcessEngine.start(settings, folder / "vllm.log")
-        session = PeerSession(engine, store, peer, peer.place.chunk_tokens, traces)
+        session = PeerSession(engine, store, peer, peer.place.chunk_tokens, logs)
         try:
             yield session
         finally:

@@ -12,7 +12,7 @@ from harness.core.machine import boot_id
 from harness.core.text import redact
 from harness.experiment.plan import RECOMPUTE, Setting
 from harness.experiment.session import PRIMER, Session
-from harness.experiment.trace import TraceReader
+from harness.experiment.span_log import SpanLogReader
 from harness.replay.models import fingerprint
 from harness.replay.outcome import Outcome
 from harness.replay.over_http import HttpEngine, connected
@@ -22,11 +22,11 @@ from harness.stores.layered import in_layout
 from harness.workloads.base import token_block
 
 UNTRACED = (
-    "The server's trace cannot be read here: lookups, loads and stalls are not told, and that the right KV was loaded is shown "
-    "by the counts of cached tokens and by equal tokens alone. On the server's machine it is found by itself; elsewhere give "
-    "--trace FOLDER."
+    "The server's span log cannot be read here: lookups, loads and stalls are not known, and only the counts of cached tokens "
+    "and equal tokens show that the right KV was loaded. On the server's machine it is found by itself; elsewhere give "
+    "--span-log FOLDER."
 )
-LEFT = "The primed chunks stay in the server's store: without its trace nothing tells their keys."
+LEFT = "The primed chunks stay in the server's store: without its span log nothing tells their keys."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,25 +45,27 @@ async def session_at_server(setting: Setting, store: Store) -> AsyncIterator[AtS
     experiment = setting.experiment
     async with connected(experiment.target, experiment.target_timeout_s) as engine:
         about = engine.target.about
-        folder = Path(experiment.target_trace) if experiment.target_trace else about.trace if about and about.here else None
+        folder = (
+            Path(experiment.target_span_log) if experiment.target_span_log else about.span_log if about and about.here else None
+        )
         prefix = f"{secrets.token_hex(4)}/"
-        trace = TraceReader(folder, prefix)
+        log = SpanLogReader(folder, prefix)
         if folder is not None:
-            trace.skip()
-            if not trace.start:
+            log.skip()
+            if not log.start:
                 raise SetupError(
-                    f"there is no trace of our connector in {folder}; give the folder with worker-0.jsonl as --trace"
+                    f"there is no span log of our connector in {folder}; give the folder with worker-0.jsonl as --span-log"
                 )
-        start = trace.start or (about.start if about else {})
+        start = log.start or (about.start if about else {})
         _check(setting, engine.target, start)
         local = bool(folder and about and about.boot and about.boot == boot_id())
         if experiment.page_cache == "dropped" and not local:
             raise UsageError("page_cache=dropped needs a server of ttft serve on this machine, whose page cache it is; use warm")
         session = Session(
-            engine, in_layout(store, start), trace, experiment.chunk_tokens,
-            prefix=prefix, traced=folder is not None, local=local, shared=True,
+            engine, in_layout(store, start), log, experiment.chunk_tokens,
+            prefix=prefix, logged=folder is not None, local=local, shared=True,
         )  # fmt: skip
-        trace.start = start
+        log.start = start
         try:
             await _probe(session, setting)
             yield AtServer(session, engine, _notes(engine.target, session), _told(engine.target))
@@ -143,7 +145,7 @@ def _served(url: str, outcome: Outcome) -> Outcome:
 
 def _notes(target: Target, session: Session) -> tuple[str, ...]:
     served = f"Measured through the API of a running server, vLLM {target.version}."
-    return (served,) if session.traced else (served, UNTRACED, LEFT)
+    return (served,) if session.logged else (served, UNTRACED, LEFT)
 
 
 def _told(target: Target) -> dict[str, Any]:

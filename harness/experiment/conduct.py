@@ -130,7 +130,7 @@ class Conductor:
 
     async def _stages(self, session: Session, chosen: list[Any]) -> None:
         """From priming on."""
-        start = session.trace.start
+        start = session.log.start
         self.meta |= {"geometry": start.get("geometry", {}), "direct_reads": start.get("direct")}
         self.meta["binding"] |= {"torch_threads": start["torch_threads"]} if "torch_threads" in start else {}
         self._progress.stage(f"priming the store with {self._setting.primed_chunks} chunks")
@@ -152,7 +152,7 @@ class Conductor:
     @contextlib.asynccontextmanager
     async def _session(self, dtype: str, kv_cache_gib: float) -> AsyncIterator[Session]:
         experiment = self._setting.experiment
-        settings = engine_settings(self._setting, dtype, kv_cache_gib, self._folder / "trace", save=False)
+        settings = engine_settings(self._setting, dtype, kv_cache_gib, self._folder / "span_log", save=False)
         session = Session.start(settings, self._store, self._folder, experiment.chunk_tokens)
         try:
             yield session

@@ -40,10 +40,10 @@ async def check(
             outcome = await session.send(arm, tokens, OUTPUT_TOKENS, namespace, hit=hit, save=False, label=label)
             if outcome.error:
                 raise RunError(f"the correctness pass failed in arm {arm}: {outcome.error}")
-            session.trace.poll()
-            loads = session.trace.loads(label)
+            session.log.poll()
+            loads = session.log.loads(label)
             keys = session.keys(prompt.tokens[:hit], namespace)
-            reason = load_reason(loads, hit, moves_kv=session.traced, saved=session.trace.saved, keys=keys)
+            reason = load_reason(loads, hit, moves_kv=session.logged, saved=session.log.saved, keys=keys)
             if outcome.cached_tokens != hit:
                 reason = f"hit {outcome.cached_tokens} tokens where {hit} are stored"
             equal = sum(a == b for a, b in zip(outcome.tokens, truth.tokens, strict=True))

@@ -25,7 +25,7 @@ def _traced(transfer: dict[str, Any]) -> dict[str, Any]:
     return {**transfer, "kv_connector": f"{name}@{module}" if module else name, "kv_connector_module_path": TRACED}
 
 
-def engine_settings(setting: Setting, dtype: str, kv_cache_gib: float, trace: Path, *, save: bool) -> EngineSettings:
+def engine_settings(setting: Setting, dtype: str, kv_cache_gib: float, span_log: Path, *, save: bool) -> EngineSettings:
     """How to start vLLM with the connector. ``save``: whether requests that don't say so are saved."""
     experiment = setting.experiment
     return EngineSettings(
@@ -39,7 +39,7 @@ def engine_settings(setting: Setting, dtype: str, kv_cache_gib: float, trace: Pa
             "chunk_tokens": experiment.chunk_tokens,
             "layout": experiment.layout,
             "save": save,
-            "trace": str(trace.resolve()),
+            "span_log": str(span_log.resolve()),
         },
         load_failure_policy=experiment.load_failure_policy,
         tensor_parallel=experiment.tensor_parallel,

@@ -75,11 +75,11 @@ class TokenWitness:
 
 
 def timings(
-    outcome: Outcome, lookup: Mapping[str, Any] | None, loads: Sequence[Mapping[str, Any]], traced: bool = True
+    outcome: Outcome, lookup: Mapping[str, Any] | None, loads: Sequence[Mapping[str, Any]], logged: bool = True
 ) -> dict[str, object]:
     """The time columns, in seconds. Ranks work side by side, so their longest load and stall count.
 
-    Neither ``traced`` nor a lookup: lookups and stalls are not known, so what is left for computing is not either.
+    Neither ``logged`` nor a lookup: lookups and stalls are not known, so what is left for computing is not either.
     """
     lookup_s = lookup["end_s"] - lookup["start_s"] if lookup else None
     moved = [load for load in loads if load["start_s"] is not None]
@@ -91,7 +91,7 @@ def timings(
         inside_s -= before_s
     if queue_s is not None:
         queue_s = max(queue_s - before_s, 0.0)
-    if outcome.prefill_s is not None and (traced or lookup):
+    if outcome.prefill_s is not None and (logged or lookup):
         compute_s = outcome.prefill_s - inside_s
     return {
         "ttft_s": outcome.first_s - outcome.sent_s if outcome.first_s is not None else None,

@@ -10,7 +10,7 @@ from harness.connector.peers.arm import PeerArm
 from harness.connector.settings import Arm
 from harness.core.chunks import ChunkKey, chain, for_rank, hit_limit, root
 from harness.core.errors import RunError, StoreUnavailable
-from harness.experiment.trace import TraceReader
+from harness.experiment.span_log import SpanLogReader
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
 from harness.stores.base import Store
@@ -44,23 +44,23 @@ class Session:
         self,
         engine: Engine,
         store: Store,
-        trace: TraceReader,
+        log: SpanLogReader,
         chunk_tokens: int,
         *,
         prefix: str = "",
-        traced: bool = True,
+        logged: bool = True,
         local: bool = True,
         shared: bool = False,
     ) -> None:
-        """``prefix``: put before every label. ``traced``: the connector's trace can be read; without it there are no keys
+        """``prefix``: put before every label. ``logged``: the connector's span log can be read; without it there are no keys
         and no proofs of bytes. ``local``: the store's files, if it has any, are in this machine's page cache.
-        ``shared``: others may use the same engine, so what the trace calls saved need not be ours.
+        ``shared``: others may use the same engine, so what the span log calls saved need not be ours.
         """
         self.engine = engine
         self.store = store
-        self.trace = trace
+        self.log = log
         self.chunk_tokens = chunk_tokens
-        self.traced = traced
+        self.logged = logged
         self.local = local
         self._prefix = prefix
         self._shared = shared
@@ -71,17 +71,17 @@ class Session:
 
     @classmethod
     def start(cls, settings: EngineSettings, store: Store, folder: Path, chunk_tokens: int) -> "Session":
-        """Start vLLM with a trace below ``folder``. Raises SetupError."""
-        traces = folder / "trace"
-        traces.mkdir(parents=True, exist_ok=True)
-        _clear(traces, store)
+        """Start vLLM with a span log below ``folder``. Raises SetupError."""
+        logs = folder / "span_log"
+        logs.mkdir(parents=True, exist_ok=True)
+        _clear(logs, store)
         engine = InProcessEngine.start(settings, folder / "vllm.log")
-        trace = TraceReader(traces)
-        trace.poll()
-        if not trace.start:
+        log = SpanLogReader(logs)
+        log.poll()
+        if not log.start:
             engine.close()
-            raise RunError(f"the connector left no trace in {traces}; see {folder / 'vllm.log'}")
-        return cls(engine, in_layout(store, trace.start), trace, chunk_tokens)
+            raise RunError(f"the connector left no span log in {logs}; see {folder / 'vllm.log'}")
+        return cls(engine, in_layout(store, log.start), log, chunk_tokens)
 
     async def send(
         self,
@@ -105,12 +105,12 @@ class Session:
         return await self.engine.generate(f"ttft-{next(self._numbers)}", tokens, output_tokens, params, **told)
 
     def keys(self, tokens: Sequence[int], namespace: str) -> list[ChunkKey]:
-        """The keys, of all ranks, of the whole chunks of ``tokens``; none without a trace, which tells what goes into them."""
-        if not self.traced:
+        """The keys, of all ranks, of the whole chunks of ``tokens``; none without a span log, which tells what goes into them."""
+        if not self.logged:
             return []
         if namespace not in self._roots:
-            self._roots[namespace] = root({**self.trace.start["identity"], "namespace": namespace})
-        world = int(self.trace.start["identity"]["world"])
+            self._roots[namespace] = root({**self.log.start["identity"], "namespace": namespace})
+        world = int(self.log.start["identity"]["world"])
         keys = chain(self._roots[namespace], tokens, self.chunk_tokens)
         return [for_rank(key, rank, world) for key in keys for rank in range(world)]
 
@@ -126,15 +126,15 @@ class Session:
             self.note_saves()
             if outcome.error:
                 raise RunError(f"priming failed: {outcome.error}")
-            missing = [key for key in self.keys(tokens, namespace) if key not in self.trace.saved]
+            missing = [key for key in self.keys(tokens, namespace) if key not in self.log.saved]
             if missing:
                 log = "the server's log" if self._shared else "vllm.log in the run's folder"
                 raise RunError(f"priming left {len(missing)} chunks unsaved; see {log}")
-            if not self.traced:
+            if not self.logged:
                 await self._read_again(tokens, namespace)
 
     async def _read_again(self, tokens: Sequence[int], namespace: str) -> None:
-        """Without a trace, what was saved shows in a second reading only. Raises RunError."""
+        """Without a span log, what was saved shows in a second reading only. Raises RunError."""
         again = await self.send(PRIMER, tokens, 1, namespace, hit=len(tokens), save=False)
         expected = hit_limit(len(tokens), self.chunk_tokens)
         if again.error or again.cached_tokens != expected:
@@ -144,12 +144,12 @@ class Session:
     def note_saves(self) -> None:
         """Take in what was saved since the last call. Raises StoreUnavailable where a save failed."""
         self._account()
-        if self.trace.save_errors:
-            raise StoreUnavailable(f"chunks could not be saved: {self.trace.save_errors[0]}")
+        if self.log.save_errors:
+            raise StoreUnavailable(f"chunks could not be saved: {self.log.save_errors[0]}")
 
     def _account(self) -> None:
-        self.trace.poll()
-        self.stored.update(self.trace.saved.keys() & self._own if self._shared else self.trace.saved)
+        self.log.poll()
+        self.stored.update(self.log.saved.keys() & self._own if self._shared else self.log.saved)
 
     def keep_cached(self, keys: Sequence[str]) -> bool:
         """Have these chunks in the page cache; whether the store can tell that all of them are."""
@@ -166,15 +166,15 @@ class Session:
         self.store.delete(gone)
         self.stored -= gone
         self._own -= gone
-        self.trace.forget(gone)
+        self.log.forget(gone)
 
     def hand_over(self, *, keep_store: bool = False) -> None:
-        """Make way for another experiment: of this one no chunk is left in the store, and nothing unread in the trace."""
+        """Make way for another experiment: of this one no chunk is left in the store, and nothing unread in the span log."""
         self._account()
         if not keep_store:
             self.store.delete(self.stored)
         self.stored.clear()
-        self.trace.begin_anew()
+        self.log.begin_anew()
 
     def close(self, *, keep_store: bool = False) -> None:
         """Stop vLLM, and clean up the store."""
@@ -184,12 +184,12 @@ class Session:
             self.store.delete(self.stored)
 
 
-def _clear(traces: Path, store: Store) -> None:
-    """Begin with an empty trace; chunks that an interrupted session left in the store go with the old one."""
-    leftover = TraceReader(traces)
+def _clear(logs: Path, store: Store) -> None:
+    """Begin with an empty span log; chunks that an interrupted session left in the store go with the old one."""
+    leftover = SpanLogReader(logs)
     leftover.poll()
     in_layout(store, leftover.start).delete(leftover.saved)
-    for path in traces.glob("worker-*.jsonl"):
+    for path in logs.glob("worker-*.jsonl"):
         path.unlink()
 
 

@@ -61,7 +61,7 @@ class Experiment(Options):
     keep_store: bool = Field(False, description="leave the primed chunks in the store")
     seed: int = Field(0, description="seed of the warm-up prompts")
     target: str = Field("", description="http://HOST:PORT of a running vLLM to measure; empty: one is started")
-    target_trace: str = Field("", description="folder with the target's trace, where it is not found by itself")
+    target_span_log: str = Field("", description="folder with the target's span log, if it is not found by itself")
     target_timeout_s: float = Field(
         300.0, gt=0, allow_inf_nan=False, description="a target that is silent for so many seconds has failed a request"
     )

@@ -152,13 +152,13 @@ class TimedRuns:
     ) -> dict[str, object]:
         prompt = self._prompts[position]
         engine = self._arms[planned.arm].engine
-        trace = self._session.trace
-        trace.poll()
-        lookup, loads = trace.lookup(label), trace.loads(label)
+        log = self._session.log
+        log.poll()
+        lookup, loads = log.lookup(label), log.loads(label)
         self._writer.append_spans(rows.span_rows(planned.run, prompt.id, lookup, loads))
         digest = proofs.tokens_digest(outcome.tokens)
         void = proofs.hit_reason(hit, outcome.cached_tokens)
-        void = void or proofs.load_reason(loads, hit, engine.loads_kv and self._session.traced, trace.saved, keys)
+        void = void or proofs.load_reason(loads, hit, engine.loads_kv and self._session.logged, log.saved, keys)
         if not void and engine.loads_kv and self._alone:
             void = self._witness.reason(prompt.id, planned.arm, digest)
         return {
@@ -171,7 +171,7 @@ class TimedRuns:
             "prompt_tokens": len(prompt.tokens),
             "expected_hit_tokens": hit,
             "hit_tokens": outcome.cached_tokens,
-            **rows.timings(outcome, lookup, loads, self._session.traced),
+            **rows.timings(outcome, lookup, loads, self._session.logged),
             "output_tokens": len(outcome.tokens),
             **rows.counters(loads),
             "output_digest": digest,

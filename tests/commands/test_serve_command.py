@@ -71,7 +71,7 @@ def test_the_server_s_environment_has_what_its_command_line_must_not(tmp_path: P
     assert (told["TTFT_STORE"], told["VLLM_API_KEY"]) == ("redis://me:s3cret@host/0", "s3cret-key")
     assert told["VLLM_WORKER_MULTIPROC_METHOD"] == "fork"  # the user's own word holds
     about = read(tmp_path / "served")
-    assert about.arms == settled.served_arms and about.here and about.trace.is_dir()
+    assert about.arms == settled.served_arms and about.here and about.span_log.is_dir()
     assert "s3cret" not in (tmp_path / "served" / "served.json").read_text()
 
 

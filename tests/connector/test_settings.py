@@ -52,7 +52,7 @@ def test_a_wrong_value_names_option_and_value(text: str) -> None:
 def test_the_defaults_serve_layerwise_and_save() -> None:
     settings, arms = parse_settings({"store": "file:///tmp/kv"})
     assert list(arms) == ["layerwise"]
-    assert (settings.save, settings.trace, settings.chunk_tokens) == (True, "", 256)
+    assert (settings.save, settings.span_log, settings.chunk_tokens) == (True, "", 256)
 
 
 def test_the_default_arm_comes_first() -> None:

@@ -123,7 +123,7 @@ def test_closing_ends_engines_trace_and_store(make: Maker, store: Store, monkeyp
     one.worker.close()
     assert closed == ["store", "store"]
     with pytest.raises(ValueError, match="closed"):
-        one.worker._trace.write({"kind": "late"})
+        one.worker._span_log.write({"kind": "late"})
 
 
 def test_the_step_that_is_timed_sorts_no_spans(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -12,9 +12,9 @@ from harness.connector.settings import Arm, parse_arm
 from harness.connector.step import Load, Save, Step
 from harness.connector.worker_side import WorkerSide
 from harness.core.chunks import ChunkKey, Layout, LoadRequest
-from harness.core.spans import Trace
+from harness.core.spans import SpanLog
 from harness.engines.paged import PagedKV
-from harness.experiment.trace import TraceReader
+from harness.experiment.span_log import SpanLogReader
 from harness.stores.base import Buffer, Read, Store, StoreOptions, open_store
 from harness.testing.small_kv import WHOLE_PAGES, Shape, chunk_key
 
@@ -59,7 +59,7 @@ class Bench:
     worker: WorkerSide
     cache: PagedKV
     store: Store
-    trace: TraceReader
+    trace: SpanLogReader
 
     def contents(self, blocks: Sequence[int]) -> list[bytes]:
         """What stands in these blocks, layer by layer."""
@@ -95,10 +95,10 @@ def bench(
 ) -> Bench:
     """A worker over ``store`` with all loading arms and ``more``; without a folder it writes no trace."""
     cache = shape.build()
-    trace = Trace(str(folder) if folder else "", f"worker-{rank}")
+    trace = SpanLog(str(folder) if folder else "", f"worker-{rank}")
     arms = {text: parse_arm(text) for text in [*LOADING, "floor", "recompute"]} | {arm.name: arm for arm in more}
     worker = WorkerSide(arms, store, cache, trace, rank, world, on_any_rank)
-    return Bench(worker, cache, store, TraceReader(folder or Path("nowhere")))
+    return Bench(worker, cache, store, SpanLogReader(folder or Path("nowhere")))
 
 
 def load(arm: str, request: str, keys: Sequence[ChunkKey], blocks: Sequence[int], label: str = "") -> Load:

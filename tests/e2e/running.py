@@ -90,8 +90,8 @@ class Running:
 
     def loads(self, label: str) -> list[dict[str, Any]]:
         """What the connector traced for a label."""
-        self.session.trace.poll()
-        return self.session.trace.loads(label)
+        self.session.log.poll()
+        return self.session.log.loads(label)
 
 
 def start(folder: Path, arms: Sequence[str], **engine: Any) -> Iterator[Running]:
@@ -105,7 +105,7 @@ def start(folder: Path, arms: Sequence[str], **engine: Any) -> Iterator[Running]
         "store": url,
         "arms": [*arms, PRIMER, "recompute", "floor"],
         "save": False,
-        "trace": str(folder / "run" / "trace"),
+        "span_log": str(folder / "run" / "span_log"),
     }
     settings: dict[str, Any] = {
         "model": models.resolve(SMALL_MODEL, "float32").path,

@@ -31,7 +31,7 @@ def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
 
 
 def layout_of(vllm: Running) -> Layout:
-    return Layout(KVGeometry(**vllm.session.trace.start["geometry"]))
+    return Layout(KVGeometry(**vllm.session.log.start["geometry"]))
 
 
 def path_of(vllm: Running, key: str) -> Path:
@@ -49,7 +49,7 @@ def test_every_loading_arm_hits_and_gives_the_tokens_of_recompute(vllm: Running,
     assert outcome.cached_tokens == 3 * CHUNK
     assert outcome.tokens == truth.tokens
     loads = vllm.loads(label)
-    assert load_reason(loads, 3 * CHUNK, True, vllm.session.trace.saved) == ""
+    assert load_reason(loads, 3 * CHUNK, True, vllm.session.log.saved) == ""
     expected = layout_of(vllm).geometry.chunk_bytes * 3
     assert expected <= loads[0]["bytes"] <= expected + 3 * layout_of(vllm).header_bytes
 
@@ -125,7 +125,7 @@ def test_a_bad_object_counts_as_a_miss_and_is_computed(vllm: Running, arm: str, 
     assert outcome.tokens == truth.tokens
     loads = vllm.loads(label)
     assert loads[0]["failed_blocks"] == layout_of(vllm).geometry.chunk_blocks
-    assert "could not be loaded" in load_reason(loads, 3 * CHUNK, True, vllm.session.trace.saved)
+    assert "could not be loaded" in load_reason(loads, 3 * CHUNK, True, vllm.session.log.saved)
 
 
 @pytest.mark.parametrize("arm", ["chunkwise:pool=0", "layerwise:depth=2"])
@@ -143,7 +143,7 @@ def test_a_store_that_lies_is_caught_by_the_proof(vllm: Running, arm: str, lie: 
     label = vllm.label()
     outcome = vllm.send(arm, prompt, 8, label=label)
     assert outcome.cached_tokens == 2 * CHUNK
-    reason = load_reason(vllm.loads(label), 2 * CHUNK, True, vllm.session.trace.saved)
+    reason = load_reason(vllm.loads(label), 2 * CHUNK, True, vllm.session.log.saved)
     assert reason.startswith("the KV in the paged cache is not what was saved")
     assert outcome.tokens != vllm.send("recompute", prompt, 8).tokens
 

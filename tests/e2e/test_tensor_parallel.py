@@ -38,7 +38,7 @@ def run(folder: Path) -> Measurement:
 
 def records(folder: Path, rank: int, kind: str) -> list[dict[str, object]]:
     """What the connector of a rank traced."""
-    lines = (folder / "run" / "trace" / f"worker-{rank}.jsonl").read_text().splitlines()
+    lines = (folder / "run" / "span_log" / f"worker-{rank}.jsonl").read_text().splitlines()
     return [record for record in map(json.loads, lines) if record["kind"] == kind]
 
 

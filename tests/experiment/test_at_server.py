@@ -1,4 +1,4 @@
-"""``ttft compare --target`` over a stand-in server: what is proven there, what only its trace can tell, what is refused."""
+"""``ttft compare --target`` over a stand-in server: what is proven there, what only its span log can tell, what is refused."""
 
 import asyncio
 import json
@@ -26,21 +26,21 @@ __all__ = ["lab"]
 
 
 @contextmanager
-def served(lab: Lab, *, traced: bool = True, stub: StubVllm | None = None, **changes: Any) -> Iterator[StubVllm]:
+def served(lab: Lab, *, logged: bool = True, stub: StubVllm | None = None, **changes: Any) -> Iterator[StubVllm]:
     """A stand-in server with the fake engine behind it, as ``ttft serve`` would have started it."""
     home = lab.home / "server"
     setting = lab.setting(**changes)
-    settings = engine_settings(setting, setting.dtype, 0.1, home / "trace", save=True)
-    (home / "trace").mkdir(parents=True)
+    settings = engine_settings(setting, setting.dtype, 0.1, home / "span_log", save=True)
+    (home / "span_log").mkdir(parents=True)
     stub = stub or StubVllm()
     stub.engine = FakeEngine(lab.vllm, settings)
-    start = json.loads((home / "trace" / "worker-0.jsonl").read_text().splitlines()[0])
+    start = json.loads((home / "span_log" / "worker-0.jsonl").read_text().splitlines()[0])
     about = About(
         store=lab.store_url,
         arms=setting.served_arms,
         chunk_tokens=CHUNK,
         max_model_len=4096,
-        folder=str(home) if traced else "/nowhere",
+        folder=str(home) if logged else "/nowhere",
         boot=boot_id(),
         start=start,
     )
@@ -80,8 +80,8 @@ def test_what_others_have_in_the_same_store_stays(lab: Lab) -> None:
     assert lab.left() == before
 
 
-def test_without_the_trace_hits_are_proven_and_what_only_it_tells_stays_empty(lab: Lab) -> None:
-    with served(lab, traced=False) as stub:
+def test_without_the_span_log_hits_are_proven_and_what_only_it_tells_stays_empty(lab: Lab) -> None:
+    with served(lab, logged=False) as stub:
         run = measure(lab, stub)
     assert (run.meta["status"], run.void_runs) == ("complete", {})
     loading = run.requests[run.requests["arm"].isin([CHUNKWISE, LAYERWISE])]
@@ -89,29 +89,29 @@ def test_without_the_trace_hits_are_proven_and_what_only_it_tells_stays_empty(la
     empty = ["lookup_s", "load_s", "stall_s", "compute_s", "operations", "bytes", "kv_digest"]
     assert run.requests[empty].isna().all(axis=None)
     assert set(run.requests["page_cache"]) == {"unknown"}
-    assert any("trace cannot be read" in note for note in run.meta["data"]["notes"])
+    assert any("span log cannot be read" in note for note in run.meta["data"]["notes"])
     assert any("chunks stay in the server's store" in note for note in run.meta["data"]["notes"])
 
 
-def test_without_the_trace_priming_that_saved_nothing_shows_in_a_second_reading(lab: Lab) -> None:
+def test_without_the_span_log_priming_that_saved_nothing_shows_in_a_second_reading(lab: Lab) -> None:
     def forgets(one: Served) -> None:
         one.saves = one.namespace.startswith("probe")
 
     lab.vllm.tamper = forgets
-    with served(lab, traced=False) as stub, pytest.raises(RunError, match=r"priming failed: read again, it hit 0 of 16 tokens$"):
+    with served(lab, logged=False) as stub, pytest.raises(RunError, match=r"priming failed: read again, it hit 0 of 16 tokens$"):
         measure(lab, stub)
 
 
-def test_a_trace_that_is_named_does_as_well_as_one_that_is_told(lab: Lab) -> None:
-    with served(lab, traced=False) as stub:
-        run = measure(lab, stub, target_trace=str(lab.home / "server" / "trace"))
+def test_a_span_log_that_is_named_does_as_well_as_one_that_is_announced(lab: Lab) -> None:
+    with served(lab, logged=False) as stub:
+        run = measure(lab, stub, target_span_log=str(lab.home / "server" / "span_log"))
         assert run.requests[run.requests["arm"] == CHUNKWISE]["kv_digest"].notna().all()
         assert lab.left() == set()
 
 
-def test_a_trace_that_is_not_there_is_one_sentence(lab: Lab, tmp_path: Path) -> None:
-    with served(lab, traced=False) as stub, pytest.raises(SetupError, match=r"there is no trace of our connector in .*empty"):
-        measure(lab, stub, target_trace=str(tmp_path / "empty"))
+def test_a_span_log_that_is_not_there_is_one_sentence(lab: Lab, tmp_path: Path) -> None:
+    with served(lab, logged=False) as stub, pytest.raises(SetupError, match=r"there is no span log of our connector in .*empty"):
+        measure(lab, stub, target_span_log=str(tmp_path / "empty"))
 
 
 @pytest.mark.parametrize("fault", ["429", "cut", "not json", "stall"])
@@ -133,7 +133,7 @@ def test_a_hit_that_the_server_does_not_give_voids_the_run(lab: Lab) -> None:
             one.cached_tokens = 16
 
     lab.vllm.tamper = lie
-    with served(lab, traced=False) as stub:
+    with served(lab, logged=False) as stub:
         run = measure(lab, stub, bounds=False)
     assert run.void_runs == {2: "hit 16 tokens where the workload implies 32"}
 
@@ -195,7 +195,7 @@ def test_a_server_whose_context_is_too_short_is_refused(lab: Lab) -> None:
 
 
 def test_dropping_a_page_cache_that_is_elsewhere_is_refused(lab: Lab) -> None:
-    with served(lab, traced=False) as stub, pytest.raises(UsageError, match="page_cache=dropped needs a server of ttft"):
+    with served(lab, logged=False) as stub, pytest.raises(UsageError, match="page_cache=dropped needs a server of ttft"):
         measure(lab, stub, page_cache="dropped")
 
 

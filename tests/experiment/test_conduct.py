@@ -173,9 +173,9 @@ def test_chunks_of_others_stay(lab: Lab) -> None:
 
 def test_what_a_killed_session_left_goes_before_anything_is_sent(lab: Lab) -> None:
     orphan = "a" * 32
-    trace = lab.folder / "trace"
-    trace.mkdir(parents=True)
-    (trace / "worker-0.jsonl").write_text(json.dumps({"kind": "save", "key": orphan, "checksums": [1, 2]}) + "\n")
+    log = lab.folder / "span_log"
+    log.mkdir(parents=True)
+    (log / "worker-0.jsonl").write_text(json.dumps({"kind": "save", "key": orphan, "checksums": [1, 2]}) + "\n")
     with lab.open() as store:
         store.write(orphan, [b"left behind"])
     first: list[bool] = []
@@ -186,7 +186,7 @@ def test_what_a_killed_session_left_goes_before_anything_is_sent(lab: Lab) -> No
 
 def test_an_engine_without_a_trace_is_closed_and_named(lab: Lab) -> None:
     lab.vllm.mute = True
-    with pytest.raises(RunError, match=r"the connector left no trace in .*vllm\.log"):
+    with pytest.raises(RunError, match=r"the connector left no span log in .*vllm\.log"):
         lab.measure()
     assert lab.vllm.engines[0].closed
     assert lab.run().meta["status"] == "partial"

@@ -1,4 +1,4 @@
-"""From outcome and trace to a row: parts that add up, and ranks that count as they work, side by side."""
+"""From outcome and span log to a row: parts that add up, and ranks that count as they work, side by side."""
 
 from typing import Any
 

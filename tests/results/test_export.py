@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.commands.trace import trace
+from harness.commands.timeline import timeline
 from harness.core.errors import ResultsError
 from harness.results import load
 from harness.results.export import SIDES, lanes
@@ -20,8 +20,8 @@ ARMS = ("chunkwise:pool=8", "layerwise:<b>depth=4", "floor")
 
 def test_every_span_is_there_once_in_the_process_of_its_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_synthetic_run(tmp_path, ARMS, rounds=2, prompts=3, void={1: "other KV"})
-    trace(tmp_path)
-    told = json.loads((tmp_path / "trace.json").read_text())
+    timeline(tmp_path)
+    told = json.loads((tmp_path / "timeline.json").read_text())
     spans = load(tmp_path).spans
     assert f"Wrote {len(spans):,} spans" in capsys.readouterr().out
     events = told["traceEvents"]
@@ -44,7 +44,7 @@ def test_every_span_is_there_once_in_the_process_of_its_run(tmp_path: Path, caps
 
 def test_nothing_overlaps_on_a_thread_and_every_thread_has_a_name(tmp_path: Path) -> None:
     write_synthetic_run(tmp_path / "run", ARMS, rounds=1, prompts=3)
-    trace(tmp_path / "run", tmp_path / "own.json")
+    timeline(tmp_path / "run", tmp_path / "own.json")
     events = json.loads((tmp_path / "own.json").read_text())["traceEvents"]
     named = {(event["pid"], event["tid"]) for event in events if event["name"] == "thread_name"}
     threads = defaultdict(list)
@@ -71,11 +71,11 @@ def test_there_are_no_more_lanes_than_spans_at_once(times: list[tuple[float, flo
 def test_without_spans_there_is_no_file_but_a_sentence(tmp_path: Path) -> None:
     write_synthetic_run(tmp_path, ARMS, rounds=1, prompts=1, spans=False)
     with pytest.raises(ResultsError, match="has no spans"):
-        trace(tmp_path)
-    assert not (tmp_path / "trace.json").exists()
+        timeline(tmp_path)
+    assert not (tmp_path / "timeline.json").exists()
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     write_synthetic_run(tmp_path, ARMS, rounds=1, prompts=1)
     with pytest.raises(ResultsError, match="cannot be written"):
-        trace(tmp_path, tmp_path / "missing" / "trace.json")
+        timeline(tmp_path, tmp_path / "missing" / "timeline.json")

@@ -1,4 +1,4 @@
-"""Stands in for vLLM with the connector: it serves at once, over a real store, and writes the trace that the connector would."""
+"""Stands in for vLLM with the connector: it serves at once, over a real store, and writes the connector's span log."""
 
 import asyncio
 import json
@@ -96,7 +96,7 @@ class FakeEngine:
             self._write(0, start | {"direct": True, "torch_threads": 2})
 
     def _write(self, rank: int, record: Mapping[str, Any]) -> None:
-        path = Path(self.settings.connector["trace"]) / f"worker-{rank}.jsonl"
+        path = Path(self.settings.connector["span_log"]) / f"worker-{rank}.jsonl"
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
 

@@ -21,7 +21,7 @@ from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import check_chunk, parse_settings
 from harness.connector.step import Step
 from harness.connector.worker_side import WorkerSide
-from harness.core.spans import Trace
+from harness.core.spans import SpanLog
 from harness.engines.paged import PagedKV
 from harness.experiment import session
 from harness.replay.in_process import EngineSettings
@@ -57,7 +57,7 @@ class KeepingEngine:
         identity: dict[str, object] = {"model": settings.model, "dtype": settings.dtype, "world": 1}
         if connector.layout != "chunk":
             identity["layout"] = connector.layout
-        trace = Trace(connector.trace, "worker-0")
+        log = SpanLog(connector.span_log, "worker-0")
         geometry = asdict(self._cache.geometry)
         start = {
             "kind": "start",
@@ -67,9 +67,9 @@ class KeepingEngine:
             "direct": True,
             "torch_threads": 1,
         }
-        trace.write(start)
+        log.write(start)
         self._scheduler = SchedulerSide(connector, arms, open_store(connector.store), identity, per, 1)
-        self._worker = WorkerSide(arms, in_layout(open_store(connector.store), start), self._cache, trace, 0, 1)
+        self._worker = WorkerSide(arms, in_layout(open_store(connector.store), start), self._cache, log, 0, 1)
         self._free = list(range(BLOCKS))
 
     async def generate(self, request_id: str, tokens: Sequence[int], output_tokens: int, params: Mapping[str, Any]) -> Outcome:

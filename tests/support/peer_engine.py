@@ -112,7 +112,7 @@ class PeerLab:
     def session(self, spec: str = "lmcache") -> PeerSession:
         self.place.folder.mkdir(parents=True, exist_ok=True)
         self.engine.files = self.place.folder
-        return PeerSession(self.engine, open_store(self.store_url), self.peer(spec), CHUNK, self.home / "trace")
+        return PeerSession(self.engine, open_store(self.store_url), self.peer(spec), CHUNK, self.home / "span_log")
 
     def setting(self, arm: str, **changes: Any) -> Setting:
         """A small experiment with this arm alone."""

@@ -108,9 +108,9 @@ def misbehave(how: str, folder: Path) -> None:
 
 
 def leave_a_chunk_behind(folder: Path) -> None:
-    (folder / "trace").mkdir()
+    (folder / "span_log").mkdir()
     saved = {"kind": "save", "key": "a" * 32, "checksums": [1]}
-    (folder / "trace" / "worker-0.jsonl").write_text(json.dumps(saved) + "\n")
+    (folder / "span_log" / "worker-0.jsonl").write_text(json.dumps(saved) + "\n")
 
 
 def hear() -> dict[str, Any]:

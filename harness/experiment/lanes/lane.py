@@ -10,7 +10,7 @@ from harness.core.errors import RunError, StoreError, UsageError
 from harness.experiment.hooks import Progress
 from harness.experiment.lanes.process import Turn, Worker
 from harness.experiment.lanes.side_rows import SideRows
-from harness.experiment.trace import TraceReader
+from harness.experiment.span_log import SpanLogReader
 from harness.stores import open_store
 from harness.stores.layered import in_layout
 
@@ -96,13 +96,13 @@ class Lane:
         return self._delete_leftovers(store_url)
 
     def _delete_leftovers(self, store_url: str) -> list[str]:
-        """What a killed worker saved stands in its trace."""
-        trace = TraceReader(self.folder / "trace")
+        """What a killed worker saved stands in its span log."""
+        log = SpanLogReader(self.folder / "span_log")
         try:
-            trace.poll()
+            log.poll()
             with contextlib.closing(open_store(store_url)) as store:
-                in_layout(store, trace.start).delete(trace.saved)
-        except (KeyError, ValueError):  # another version's trace
+                in_layout(store, log.start).delete(log.saved)
+        except (KeyError, ValueError):  # another version's span log
             return [f"the {self.called} was killed, and what it left in the store could not be found; delete the store's folder"]
         except StoreError as error:
             return [f"the {self.called} was killed, and what it left in the store could not be deleted: {error}"]

@@ -86,7 +86,7 @@ def setting_of(planned: Planned) -> Setting:
 
 def _start_key(setting: Setting) -> str:
     """Equal where vLLM would be started in the same way, but for the longest context."""
-    settings = engine_settings(setting, setting.dtype, setting.experiment.kv_cache_gib, Path("trace"), save=False)
+    settings = engine_settings(setting, setting.dtype, setting.experiment.kv_cache_gib, Path("span_log"), save=False)
     parts = {name: getattr(settings, name) for name in settings.__dataclass_fields__ if name != "max_model_len"}
     return json.dumps([parts, setting.experiment.target], sort_keys=True, default=str)
 

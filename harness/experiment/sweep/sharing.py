@@ -1,6 +1,6 @@
 """Several experiments, one after the other, in one start of vLLM, where that is what they would have been started with.
 
-What one leaves behind is gone before the next begins: its chunks are deleted, its trace is read to the end. After a failure
+What one leaves behind is gone before the next begins: its chunks are deleted, its span log is read to the end. After a failure
 vLLM is stopped, so that whatever it still does reaches no other experiment.
 """
 
@@ -24,7 +24,7 @@ from harness.stores import Store
 
 
 class SharedVllm:
-    """At most one vLLM at a time, kept while it fits. ``folder`` gets its log and its trace. Use it inside one event loop."""
+    """At most one vLLM at a time, kept while it fits. ``folder`` gets its log and its span log. Use it inside one event loop."""
 
     def __init__(self, folder: Path, store: Store) -> None:
         self._folder = folder
@@ -37,7 +37,7 @@ class SharedVllm:
     @contextlib.asynccontextmanager
     async def session(self, setting: Setting, dtype: str, kv_cache_gib: float) -> AsyncIterator[Session]:
         """A session for one experiment. Raises SetupError or RunError where vLLM does not start."""
-        settings = engine_settings(setting, dtype, kv_cache_gib, self._folder / "trace", save=False)
+        settings = engine_settings(setting, dtype, kv_cache_gib, self._folder / "span_log", save=False)
         if self._session is None or settings != self._settings:
             self.close()
             begun = time.monotonic()

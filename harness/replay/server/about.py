@@ -1,4 +1,4 @@
-"""What a server started by ``ttft serve`` tells its clients: its arms, its store, and where its trace is.
+"""What a server started by ``ttft serve`` tells its clients: its arms, its store, and where its span log is.
 
 vLLM's API has no place for that, so ``Announce`` answers one more path, ``GET /v1/ttft``. It is a middleware, which vLLM
 takes by name (``--middleware``); the path is under /v1, so vLLM's own key guards it.
@@ -18,9 +18,9 @@ from harness.core.errors import RunError
 PATH = "/v1/ttft"
 FILE = "served.json"
 VARIABLE = "TTFT_SERVED"
-"""The environment variable by which the server's process learns the folder that holds ``served.json`` and the trace."""
-TRACE = "trace"
-"""The trace's folder below it."""
+"""The environment variable by which the server's process learns the folder that holds ``served.json`` and the span log."""
+SPAN_LOG = "span_log"
+"""Folder of the span log below it."""
 
 Message = MutableMapping[str, Any]
 Send = Callable[[Message], Awaitable[None]]
@@ -28,7 +28,7 @@ App = Callable[[MutableMapping[str, Any], Callable[[], Awaitable[Message]], Send
 
 
 class About(BaseModel):
-    """One server, as it was started. ``store`` has no secrets; ``start`` is the first record of rank 0's trace."""
+    """One server, as it was started. ``store`` has no secrets; ``start`` is the first record of rank 0's span log."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -46,9 +46,9 @@ class About(BaseModel):
     start: dict[str, Any] = {}
 
     @property
-    def trace(self) -> Path:
-        """Where the connector writes its trace, on the server's machine."""
-        return Path(self.folder) / TRACE
+    def span_log(self) -> Path:
+        """Where the connector writes its span log, on the server's machine."""
+        return Path(self.folder) / SPAN_LOG
 
     @property
     def here(self) -> bool:
@@ -83,9 +83,9 @@ def read(folder: Path) -> About:
 
 
 def started(folder: Path) -> dict[str, Any]:
-    """The first record of rank 0's trace, by which its writer names itself; empty where there is none yet."""
+    """The first record of rank 0's span log, by which its writer names itself; empty where there is none yet."""
     try:
-        with (folder / TRACE / "worker-0.jsonl").open("rb") as file:
+        with (folder / SPAN_LOG / "worker-0.jsonl").open("rb") as file:
             record: dict[str, Any] = json.loads(file.readline())
             return record
     except (OSError, ValueError):

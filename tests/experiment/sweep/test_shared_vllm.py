@@ -37,7 +37,7 @@ async def test_an_experiment_that_would_start_vllm_in_the_same_way_gets_the_one_
         assert run.counted["hit_tokens"].tolist() == alone.counted["hit_tokens"].tolist()
         assert run.counted.groupby("arm")["bytes"].sum().to_dict() == alone.counted.groupby("arm")["bytes"].sum().to_dict()
         assert len(run.spans) == len(alone.spans)
-    assert (lab.home / "start" / "trace").exists() and not (lab.home / "a" / "trace").exists()
+    assert (lab.home / "start" / "span_log").exists() and not (lab.home / "a" / "span_log").exists()
 
 
 async def test_another_way_of_starting_is_another_start(lab: Lab) -> None:
@@ -97,12 +97,12 @@ async def test_unread_traces_of_one_are_no_proof_for_the_next(lab: Lab) -> None:
     with lab.open() as store:
         host = SharedVllm(lab.home / "start", store)
         await carry_out(lab, host, store, "a")
-        trace = Path(lab.home / "start" / "trace" / "worker-0.jsonl")
-        text = trace.read_text()
+        log = Path(lab.home / "start" / "span_log" / "worker-0.jsonl")
+        text = log.read_text()
         late = next(line for line in text.splitlines(keepends=True) if '"label": "1/0"' in line and '"kind": "load"' in line)
-        trace.write_text(text + late)
+        log.write_text(text + late)
         assert host._session is not None
         host._session.hand_over()
         second = await carry_out(lab, host, store, "b")
         host.close()
-    assert 1 in second.void_runs, "run 1 loaded nothing, whatever the trace of the first experiment says"
+    assert 1 in second.void_runs, "run 1 loaded nothing, whatever the span log of the first experiment says"

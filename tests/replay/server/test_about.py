@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from harness.core.errors import RunError
-from harness.replay.server.about import PATH, TRACE, VARIABLE, About, Announce, parse, read
+from harness.replay.server.about import PATH, SPAN_LOG, VARIABLE, About, Announce, parse, read
 
 ABOUT = About(store="mem://x", arms=["floor"], chunk_tokens=256, max_model_len=512)
 
@@ -41,12 +41,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_it_tells_what_was_written_and_how_the_trace_begins(folder: Path) -> None:
-    (folder / TRACE).mkdir()
-    (folder / TRACE / "worker-0.jsonl").write_text('{"kind": "start", "blocks": 7}\n{"kind": "save"}\n')
+    (folder / SPAN_LOG).mkdir()
+    (folder / SPAN_LOG / "worker-0.jsonl").write_text('{"kind": "start", "blocks": 7}\n{"kind": "save"}\n')
     status, body = get(PATH, 404)
     about = parse(json.loads(body))
     assert (status, about.id, about.start) == (200, ABOUT.id, {"kind": "start", "blocks": 7})
-    assert about.here and about.trace == folder / TRACE
+    assert about.here and about.span_log == folder / SPAN_LOG
 
 
 def test_before_the_trace_begins_it_tells_none() -> None:

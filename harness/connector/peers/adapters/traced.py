@@ -1,7 +1,7 @@
 """Any connector, with a note of when vLLM asked it what a first token waits for, and how long each answer took.
 
 vLLM finds a connector by class name and module. Asked for ``NAME`` or ``NAME@MODULE``, this module gives a subclass of that
-one which takes the times and changes nothing else. They go to the folder that the variable TTFT_PEER_TRACE names:
+one which takes the times and changes nothing else. They go to the folder that the variable TTFT_PEER_SPAN_LOG names:
 
     {"kind": "start", "torch_threads"}                                  each worker, once
     {"kind": "lookup", "start_s", "end_s", "hit_tokens" | null, "between_steps"}   each time the scheduler asked for a hit
@@ -21,7 +21,7 @@ import torch
 from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
 
-from harness.core.spans import PEER_FOLDER, Trace
+from harness.core.spans import PEER_FOLDER, SpanLog
 
 
 def __getattr__(name: str) -> Any:
@@ -108,7 +108,7 @@ class Times:
 
     def __init__(self, process: str, rank: int) -> None:
         """``process``: for the file's name."""
-        self._trace = Trace(os.environ.get(PEER_FOLDER, ""), f"worker-{process}")
+        self._span_log = SpanLog(os.environ.get(PEER_FOLDER, ""), f"worker-{process}")
         self._rank = rank
         self._earlier: list[Mapping[str, Any]] = []
         self._fresh: list[Mapping[str, Any]] = []
@@ -117,7 +117,7 @@ class Times:
         self._tokens: int | None = None
         self._waits: list[tuple[float, float]] = []
         if process != "scheduler":
-            self._trace.write({"kind": "start", "torch_threads": torch.get_num_threads()})
+            self._span_log.write({"kind": "start", "torch_threads": torch.get_num_threads()})
 
     def looked_up(self, start_s: float, end_s: float, tokens: int | None, between_steps: bool) -> None:
         """``tokens``: None where the connector does not know yet. ``between_steps``: whether it loads asynchronously."""
@@ -127,7 +127,7 @@ class Times:
     def write_earlier(self) -> None:
         """Write what was noted before the step that the scheduler has planned now."""
         for record in self._earlier:
-            self._trace.write(record)
+            self._span_log.write(record)
         self._earlier, self._fresh = self._fresh, []
 
     def begin_step(self) -> None:
@@ -164,9 +164,9 @@ class Times:
 
     def _write(self) -> None:
         for record in self._fresh:
-            self._trace.write(record)
+            self._span_log.write(record)
         self._fresh = []
 
     def close(self) -> None:
         """Close the file. Safe to call twice."""
-        self._trace.close()
+        self._span_log.close()

@@ -1,4 +1,4 @@
-"""Reading the connector's trace while it grows."""
+"""Reading the connector's span log while it grows."""
 
 import json
 from itertools import pairwise
@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.core.spans import Trace
-from harness.experiment.trace import TraceReader
+from harness.core.spans import SpanLog
+from harness.experiment.span_log import SpanLogReader
 
 
 def record(kind: str, **more: Any) -> bytes:
@@ -24,7 +24,7 @@ def append(folder: Path, data: bytes, rank: int = 0) -> None:
 
 def test_a_lookup_and_the_loads_are_given_once(tmp_path: Path) -> None:
     append(tmp_path, record("lookup", label="0/0", hit_tokens=32) + record("load", label="0/0", rank=0))
-    reader = TraceReader(tmp_path)
+    reader = SpanLogReader(tmp_path)
     assert reader.lookup("0/0") is None  # nothing before the first poll
     reader.poll()
     assert (reader.lookup("0/0") or {})["hit_tokens"] == 32
@@ -37,7 +37,7 @@ def test_a_lookup_and_the_loads_are_given_once(tmp_path: Path) -> None:
 
 def test_a_line_that_is_still_being_written_waits(tmp_path: Path) -> None:
     line = record("save", key="aa", checksums=[1, 2])
-    reader = TraceReader(tmp_path)
+    reader = SpanLogReader(tmp_path)
     append(tmp_path, record("start", blocks=3) + line[:20])
     reader.poll()
     assert (reader.start["blocks"], reader.saved) == (3, {})
@@ -55,7 +55,7 @@ def test_it_does_not_matter_where_the_writes_are_cut(tmp_path_factory: pytest.Te
     folder = tmp_path_factory.mktemp("trace")
     lines = [record("save", key=f"k{i}", checksums=[i]) for i in range(5)] + [record("load", label="ü", rank=i) for i in range(3)]
     data = b"".join(lines)
-    reader = TraceReader(folder)
+    reader = SpanLogReader(folder)
     places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
     for begin, end in pairwise(places):
         append(folder, data[begin:end])
@@ -65,7 +65,7 @@ def test_it_does_not_matter_where_the_writes_are_cut(tmp_path_factory: pytest.Te
 
 
 def test_all_ranks_are_followed_also_those_that_come_late(tmp_path: Path) -> None:
-    reader = TraceReader(tmp_path)
+    reader = SpanLogReader(tmp_path)
     append(tmp_path, record("load", label="0/0", rank=0))
     reader.poll()
     append(tmp_path, record("load", label="0/0", rank=1) + record("save", key="b", checksums=[2]), rank=1)
@@ -76,7 +76,7 @@ def test_all_ranks_are_followed_also_those_that_come_late(tmp_path: Path) -> Non
 
 
 def test_loads_of_one_request_add_up_across_polls(tmp_path: Path) -> None:
-    reader = TraceReader(tmp_path)
+    reader = SpanLogReader(tmp_path)
     for number in range(2):  # the second one after a preemption
         append(tmp_path, record("load", label="0/0", rank=0, operations=number))
         reader.poll()
@@ -85,7 +85,7 @@ def test_loads_of_one_request_add_up_across_polls(tmp_path: Path) -> None:
 
 def test_deleted_chunks_are_forgotten_and_may_come_back(tmp_path: Path) -> None:
     append(tmp_path, record("save", key="a", checksums=[1]) + record("save", key="b", checksums=[2]))
-    reader = TraceReader(tmp_path)
+    reader = SpanLogReader(tmp_path)
     reader.poll()
     reader.forget(["a", "never there"])
     reader.poll()
@@ -97,24 +97,24 @@ def test_deleted_chunks_are_forgotten_and_may_come_back(tmp_path: Path) -> None:
 
 def test_failed_saves_are_kept(tmp_path: Path) -> None:
     append(tmp_path, record("save_error", key="a", error="disk full"))
-    reader = TraceReader(tmp_path)
+    reader = SpanLogReader(tmp_path)
     reader.poll()
     assert reader.save_errors == ["disk full"]
     assert reader.saved == {}
 
 
 def test_a_folder_without_a_trace_says_nothing(tmp_path: Path) -> None:
-    reader = TraceReader(tmp_path / "nowhere")
+    reader = SpanLogReader(tmp_path / "nowhere")
     reader.poll()
     assert (reader.start, reader.saved, reader.save_errors) == ({}, {}, [])
 
 
 def test_what_the_connector_writes_is_what_is_read(tmp_path: Path) -> None:
-    trace = Trace(str(tmp_path), "worker-0")
-    trace.write({"kind": "save", "key": "a", "checksums": [2**64 - 1]})
-    reader = TraceReader(tmp_path)
+    log = SpanLog(str(tmp_path), "worker-0")
+    log.write({"kind": "save", "key": "a", "checksums": [2**64 - 1]})
+    reader = SpanLogReader(tmp_path)
     reader.poll()  # before the file is closed
-    trace.close()
+    log.close()
     assert reader.saved == {"a": [2**64 - 1]}
 
 
@@ -125,7 +125,7 @@ def test_what_a_server_did_before_is_skipped_but_for_how_it_named_itself(tmp_pat
     )
     half = record("load", label="theirs/0", spans="x" * long)
     append(tmp_path, half[:-5])
-    reader = TraceReader(tmp_path, "mine/")
+    reader = SpanLogReader(tmp_path, "mine/")
     reader.skip()
     append(tmp_path, half[-5:] + record("save", key="new", checksums=[2]))
     reader.poll()
@@ -134,7 +134,7 @@ def test_what_a_server_did_before_is_skipped_but_for_how_it_named_itself(tmp_pat
 
 def test_a_trace_that_begins_after_the_skip_is_read_from_its_start(tmp_path: Path) -> None:
     append(tmp_path, b"")
-    reader = TraceReader(tmp_path)
+    reader = SpanLogReader(tmp_path)
     reader.skip()
     assert reader.start == {}
     append(tmp_path, record("start", blocks=7))
@@ -145,14 +145,14 @@ def test_a_trace_that_begins_after_the_skip_is_read_from_its_start(tmp_path: Pat
 def test_only_requests_with_the_prefix_are_kept_without_it(tmp_path: Path) -> None:
     for who in ("mine", "theirs"):
         append(tmp_path, record("lookup", label=f"{who}/0/0", hit_tokens=1) + record("load", label=f"{who}/0/0", rank=0))
-    reader = TraceReader(tmp_path, "mine/")
+    reader = SpanLogReader(tmp_path, "mine/")
     reader.poll()
     assert reader.lookup("0/0") is not None and len(reader.loads("0/0")) == 1
     assert reader.lookup("theirs/0/0") is None and reader.loads("theirs/0/0") == []
 
 
 def test_no_folder_has_never_anything_new() -> None:
-    reader = TraceReader(None)
+    reader = SpanLogReader(None)
     reader.skip()
     reader.poll()
     assert (reader.start, reader.saved) == ({}, {})

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 from harness.replay.outcome import Outcome
 
 
-class TraceReader:
+class SpanLogReader:
     """Follows every ``worker-*.jsonl`` of a folder. ``saved`` maps a chunk key to its layers' checksums.
 
     ``prefix``: only requests whose label begins with it are kept, under what follows: others may use the same server.
@@ -98,7 +98,7 @@ def _last_line_end(file: BinaryIO) -> int:
     return 0
 
 
-class PeerTrace(TraceReader):
+class PeerLogReader(SpanLogReader):
     """Peers know nothing of labels, so a request gets what lies in its time; it must have been alone then."""
 
     def __init__(self, folder: Path) -> None:
