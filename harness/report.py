@@ -25,9 +25,6 @@ from harness.results.conditions import differences, unknown_parts
 from harness.results.evidence import Arm, gather
 from harness.stats import METRICS, Interval
 
-ADVICE = "; measure both arms in one run"
-"""What a gate advises where environments differ; a report of both says what to read instead."""
-
 SUMMARY_COLUMNS: tuple[str, ...] = (
     "arm",
     "engine",
@@ -104,9 +101,8 @@ def gather_several(paths: Sequence[Path]) -> Several:
     runs = [load(path) for path in paths]
     found = []
     for label, run in zip(labels[1:], runs[1:], strict=True):
-        for text in differences(runs[0].meta, run.meta):
-            what = text.removeprefix("the environments differ: ").removesuffix(ADVICE)
-            found.append(what.replace(" in one run and ", f" in {labels[0]} and ").replace(" in the other", f" in {label}"))
+        for one in differences(runs[0].meta, run.meta):
+            found.append(f"{one.what} is {one.ours} in {labels[0]} and {one.theirs} in {label}")
         found += unknown_parts(runs[0].meta, run.meta)
     return Several(labels, tuple(summarise(gather(run)) for run in runs), tuple(dict.fromkeys(map(without_secrets, found))))
 

@@ -90,7 +90,7 @@ TRACE = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [
         (["--workload", "shared_prefix:prefix=100,suffix=20"], "nothing to load"),
         (["--model", "./no-such-folder"], "no model folder ./no-such-folder"),
         (["--resume", "nowhere"], "nowhere has no run.json"),
-        (["--resume", "nowhere", "--pairs", "3"], "leave out pairs"),
+        (["--resume", "nowhere", "--pairs", "3"], "remove pairs"),
         (["--out", "TAKEN"], "already holds a run"),
     ],
 )

@@ -47,7 +47,7 @@ def test_a_command_of_the_docs_works(
         pytest.skip("needs vLLM; tests/e2e/test_comparison.py resumes a run")
     if words[0] == "ab":
         (tmp_path / "my-engine").mkdir()
-        monkeypatch.setattr("harness.experiment.lanes.sides._commit", lambda folder, ref: 40 * "c")
+        monkeypatch.setattr("harness.experiment.lanes.versions._commit", lambda folder, ref: 40 * "c")
     if words[0] in ("ab", "compare", "calibrate", "serve", "sweep") or "--run" in words:
         words.append("--dry-run")
         if "--model" in words:  # a hub's model needs the hub; the rest of the command is still read

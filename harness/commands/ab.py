@@ -1,8 +1,9 @@
 """``ttft ab``: two versions of a package side by side, and a verdict on the newer one."""
 
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,6 +13,11 @@ from harness.commands.terminal import console
 from harness.commands.verdicts import publish
 from harness.core.errors import TtftError, UsageError
 from harness.core.text import slug
+
+if TYPE_CHECKING:
+    from harness.experiment.lanes.versions import Version
+    from harness.experiment.settings import Experiment
+    from harness.gate.calibration import Calibration
 
 
 def ab(
@@ -38,13 +44,13 @@ def ab(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor all the same")] = False,
     out: Annotated[Path | None, typer.Option(help="folder of the run; must be new [default: results/<time>-ab]")] = None,
-    timeout: Annotated[float, typer.Option(min=1, help="seconds without a word after which a side counts as hung")] = 900.0,
+    timeout: Annotated[float, typer.Option(min=1, help="seconds without a word after which a version counts as hung")] = 900.0,
     dry_run: Annotated[bool, typer.Option(help="print the plan and stop")] = False,
 ) -> None:
     """Measure two versions of a package in turns and judge: PASS (exit 0), FAIL (1), INCONCLUSIVE (3); 2 or 4: no verdict."""
     from harness.experiment.dotted import experiment_of
-    from harness.experiment.lanes.driver import BASE, HEAD
-    from harness.experiment.lanes.sides import resolve_side
+    from harness.experiment.lanes.ab import BASE, HEAD
+    from harness.experiment.lanes.versions import resolve
     from harness.experiment.settings import given_settings, read_experiment
     from harness.gate import parse_margins
     from harness.gate.calibration import consulted
@@ -58,25 +64,25 @@ def ab(
     # The bounds say how good an engine is; here the question is whether it got worse.
     settings = experiment_of(read_experiment(experiment), {"bounds": False}, flags, given_settings(setting or []))
     if settings.target:
-        raise UsageError("ttft ab starts vLLM itself, each side with its own code; leave out target")
-    sides = [resolve_side(BASE, repo, base, base_path), resolve_side(HEAD, repo, head, head_path)]
+        raise UsageError("ttft ab starts vLLM itself, each version with its own code; remove target")
+    versions = [resolve(BASE, repo, base, base_path), resolve(HEAD, repo, head, head_path)]
     folder = new_folder(out, "ab")
     floors = consulted(calibration, folder)
     if dry_run:
-        _print_plan(sides, settings, folder)
+        _print_plan(versions, settings, folder)
         return
-    _measure(sides, settings, folder, timeout)
+    _measure(versions, settings, folder, timeout)
     _judge(folder, settings.arms, margins, alpha, floors, force)
 
 
-def _print_plan(sides: Any, experiment: Any, folder: Path) -> None:
+def _print_plan(versions: "Sequence[Version]", experiment: "Experiment", folder: Path) -> None:
     from harness.experiment.lanes.combine import arm_of
 
-    names = [side.name for side in sides]
+    names = [version.name for version in versions]
     first = [arm_of(arm, name) for arm in experiment.arms for name in names]
     lines = [
         f"folder    {folder}",
-        *(f"{side.name:<9} {side.what}, of {side.folder}" for side in sides),
+        *(f"{version.name:<9} {version.what}, of {version.folder}" for version in versions),
         f"workload  {experiment.workload}",
         f"runs      {len(first) * experiment.pairs} in {experiment.pairs} rounds: {' '.join(first)}, then backwards, ...",
     ]
@@ -84,24 +90,24 @@ def _print_plan(sides: Any, experiment: Any, folder: Path) -> None:
         typer.echo(line)
 
 
-def _measure(sides: Any, experiment: Any, folder: Path, timeout: float) -> None:
-    """Prepare both sides and measure them; whatever was measured is shown. Raises TtftError; Ctrl-C exits with 130."""
+def _measure(versions: "Sequence[Version]", experiment: "Experiment", folder: Path, timeout: float) -> None:
+    """Install both versions and measure them; whatever was measured is shown. Raises TtftError; Ctrl-C exits with 130."""
     from harness.commands.progress_bar import ProgressBar
-    from harness.experiment.lanes.driver import measure
-    from harness.experiment.lanes.preparation import prepare
+    from harness.experiment.lanes.ab import measure
+    from harness.experiment.lanes.environment import prepare
 
     end_as_by_ctrl_c()
     terminal = console()
     terminal.print(f"Measuring into {escape(str(folder))}", soft_wrap=True)
     try:
         with tempfile.TemporaryDirectory(prefix="ttft-ab-") as workplace, ProgressBar(terminal) as progress:
-            jobs = []
-            for side in sides:
-                progress.stage(f"{side.name}: installing {side.what}")
-                jobs.append(prepare(side, Path(workplace), folder / side.name / "install.log"))
-            if len({job.source["digest"] for job in jobs}) == 1:
+            programs = {}
+            for version in versions:
+                progress.stage(f"{version.name}: installing {version.what}")
+                programs[version.name] = prepare(version, Path(workplace), folder / version.name / "install.log")
+            if len({program.source["digest"] for program in programs.values()}) == 1:
                 progress.stage("note: base and head are the same code, so this shows the noise")
-            measure(jobs, experiment, folder, command_line(), progress, timeout)
+            measure(programs, experiment, folder, command_line(), progress, timeout)
     except KeyboardInterrupt:
         show_if_any(folder)
         typer.echo(f"Interrupted; what was measured is kept in {folder}, but there is no verdict")
@@ -112,9 +118,16 @@ def _measure(sides: Any, experiment: Any, folder: Path, timeout: float) -> None:
     show_if_any(folder)
 
 
-def _judge(folder: Path, arms: list[str], margins: Any, alpha: float, calibration: Any, force: bool) -> None:
+def _judge(
+    folder: Path,
+    arms: list[str],
+    margins: Mapping[str, float],
+    alpha: float,
+    calibration: "Calibration | None",
+    force: bool,
+) -> None:
     """Publish a verdict an arm, and exit with the gravest one's code."""
-    from harness.experiment.lanes.judging import gravest, judge
+    from harness.experiment.lanes.ab import gravest, judge
     from harness.results import load
 
     verdicts = judge(load(folder, spans=False), arms, margins, alpha, calibration, force)

@@ -1,12 +1,16 @@
 """``ttft compare``: measure an experiment, then report whatever was measured."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.commands.measuring import measured_and_shown, new_folder, peers_that_cannot_run
 from harness.core.errors import UsageError, VoidRuns
+
+if TYPE_CHECKING:
+    from harness.experiment.plan import Setting
+    from harness.experiment.record import Earlier
 
 
 def compare(
@@ -60,12 +64,12 @@ def compare(
     if resume is not None:
         _resume(resume, flags, out)
         return
-    settled = settle(experiment_of(read_experiment(experiment), flags))
+    setting = settle(experiment_of(read_experiment(experiment), flags))
     folder = new_folder(out, Path(experiment).stem)
     if dry_run:
-        _print_plan(settled, folder)
+        _print_plan(setting, folder)
         return
-    _measure(settled, folder)
+    _measure(setting, folder)
 
 
 def _resume(folder: Path, flags: dict[str, Any], out: Path | None) -> None:
@@ -76,56 +80,49 @@ def _resume(folder: Path, flags: dict[str, Any], out: Path | None) -> None:
 
     given = [name for name, value in flags.items() if value is not None and name != "store"]
     if given or out is not None:
-        raise UsageError(f"--resume takes its settings from {folder / 'run.json'}; leave out {', '.join(given) or '--out'}")
-    run = load(folder)
-    if "plan" in run.meta:
-        raise UsageError(f"{folder} was measured by `ttft gate --run`, whose plan says when to stop; begin a new run instead")
-    if "sides" in run.meta:
-        raise UsageError(f"{folder} was measured by `ttft ab`, each side by its own code; begin a new run instead")
-    if "peers" in run.meta:
-        raise UsageError(f"{folder} was measured with peers, each in a vLLM of its own; begin a new run instead")
-    config = run.meta.get("config")
+        raise UsageError(f"--resume takes its settings from {folder / 'run.json'}; remove {', '.join(given) or '--out'}")
+    measurement = load(folder)
+    if "plan" in measurement.meta:
+        raise UsageError(f"{folder} was measured by `ttft gate --run`, whose plan says when to stop; begin a new one instead")
+    if "lanes" in measurement.meta or "sides" in measurement.meta:
+        raise UsageError(f"{folder} was measured by `ttft ab`, each version by its own code; begin a new one instead")
+    if "peers" in measurement.meta:
+        raise UsageError(f"{folder} was measured with peers, each in a vLLM of its own; begin a new one instead")
+    config = measurement.meta.get("config")
     if not isinstance(config, dict):
-        raise UsageError(f"{folder / 'run.json'} holds no settings, so the run cannot be resumed; begin a new one")
+        raise UsageError(f"{folder / 'run.json'} holds no settings, so it cannot be resumed; begin a new one")
     known = {key: value for key, value in config.items() if key in Experiment.model_fields}
-    settled = settle(merge(known, {"store": flags["store"]}))
-    earlier = earlier_of(run, settled)
-    if not earlier.left_of(_plan(settled)):
+    setting = settle(merge(known, {"store": flags["store"]}))
+    earlier = earlier_of(measurement, setting)
+    if not earlier.left_of(setting.planned_runs):
         raise UsageError(f"{folder} has all of its runs, so nothing is left to measure; read it with: ttft report {folder}")
-    _measure(settled, folder, earlier)
+    _measure(setting, folder, earlier)
 
 
-def _plan(settled: Any) -> Any:
-    """The runs of an experiment in their order."""
-    from harness.experiment.cache_state import schedule
-    from harness.experiment.plan import RECOMPUTE
-
-    experiment = settled.experiment
-    return schedule(list(settled.arms), experiment.pairs, [RECOMPUTE], experiment.recompute_rounds)
-
-
-def _measure(settled: Any, folder: Path, earlier: Any = None) -> None:
-    meta = measured_and_shown(settled, folder, earlier)
-    peers = [arm.name for arm in settled.peers]
+def _measure(setting: "Setting", folder: Path, earlier: "Earlier | None" = None) -> None:
+    meta = measured_and_shown(setting, folder, earlier)
+    peers = [arm.name for arm in setting.peers]
     void = [entry for entry in meta["void_runs"] if entry["arm"] not in peers]  # a peer's failure is a result
     if void:
         first = void[0]
-        raise VoidRuns(f"{len({entry['run'] for entry in void})} runs are void, the first (run {first['run']}, "
-                       f"arm {first['arm']}): {first['reason']}")  # fmt: skip
+        raise VoidRuns(
+            f"{len({entry['run'] for entry in void})} runs are void, the first (run {first['run']}, "
+            f"arm {first['arm']}): {first['reason']}"
+        )
 
 
-def _print_plan(settled: Any, folder: Path) -> None:
-    experiment, plan = settled.experiment, _plan(settled)
-    lengths = sorted(len(prompt.tokens) for prompt in settled.data.prompts)
+def _print_plan(setting: "Setting", folder: Path) -> None:
+    experiment, plan = setting.experiment, setting.planned_runs
+    lengths = sorted(len(prompt.tokens) for prompt in setting.data.prompts)
     lines = [
         f"folder    {folder}",
-        f"model     {settled.model.name} in {settled.dtype}, up to {settled.max_model_len} tokens",
-        f"prompts   {len(lengths)} of {lengths[0]} to {lengths[-1]} tokens, {sum(settled.hits)} of {sum(lengths)} tokens hit",
-        f"priming   {settled.primed_chunks} chunks of {experiment.chunk_tokens} tokens",
-        f"runs      {len(plan)}: " + " ".join(f"{run.round}:{run.arm}" for run in plan[: 2 * len(settled.arms)]) + " ...",
+        f"model     {setting.model.name} in {setting.dtype}, up to {setting.max_model_len} tokens",
+        f"prompts   {len(lengths)} of {lengths[0]} to {lengths[-1]} tokens, {sum(setting.hits)} of {sum(lengths)} tokens hit",
+        f"priming   {setting.primed_chunks} chunks of {experiment.chunk_tokens} tokens",
+        f"runs      {len(plan)}: " + " ".join(f"{run.round}:{run.arm}" for run in plan[: 2 * len(setting.arms)]) + " ...",
         f"requests  {len(plan) * len(lengths)}",
-        *peers_that_cannot_run(settled, folder),
-        *settled.notes,
+        *peers_that_cannot_run(setting, folder),
+        *setting.notes,
     ]
     for line in lines:
         typer.echo(line)

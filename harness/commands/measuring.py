@@ -5,7 +5,7 @@ import signal
 import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.markup import escape
@@ -14,6 +14,11 @@ from harness.commands.report import show
 from harness.commands.terminal import console
 from harness.core.budget import interrupt
 from harness.core.errors import TtftError, UsageError
+
+if TYPE_CHECKING:
+    from harness.experiment.hooks import Watch
+    from harness.experiment.plan import Setting
+    from harness.experiment.record import Earlier
 
 INTERRUPTED = 130
 
@@ -26,36 +31,36 @@ def new_folder(out: Path | None, name: str) -> Path:
     return folder
 
 
-def measured(settled: Any, folder: Path, earlier: Any = None, watch: Any = None) -> dict[str, Any]:
+def measured(setting: "Setting", folder: Path, earlier: "Earlier | None" = None, watch: "Watch | None" = None) -> dict[str, Any]:
     """Measure into ``folder`` and return run.json. Whatever ends it, what was measured is kept.
 
-    ``settled`` is a Setting, ``earlier`` an Earlier, ``watch`` a Watch. Raises TtftError, and KeyboardInterrupt.
+    Raises TtftError, and KeyboardInterrupt.
     """
     from harness.commands.progress_bar import ProgressBar
     from harness.experiment.at_peer import place_of
     from harness.experiment.conduct import measure
-    from harness.experiment.lanes import peers as alongside
+    from harness.experiment.lanes import peers
     from harness.experiment.record import NOTHING
 
-    for arm in settled.peers:  # before anything starts; whatever a peer does later is a result
-        arm.at(place_of(settled, folder)).check()
+    for arm in setting.peers:  # before anything starts; whatever a peer does later is a result
+        arm.at(place_of(setting, folder)).check()
     end_as_by_ctrl_c()
     terminal = console()
     terminal.print(f"Measuring into {escape(str(folder))}", soft_wrap=True)
-    with ProgressBar(terminal) as progress:
-        if settled.peers:
-            return alongside.measure(settled, folder, command_line(), progress, watch)
-        return measure(settled, folder, command_line(), progress, earlier or NOTHING, watch)
+    with ProgressBar(terminal, watch) as hooks:
+        if setting.peers:
+            return peers.measure(setting, folder, command_line(), hooks)
+        return measure(setting, folder, command_line(), hooks, earlier or NOTHING)
 
 
-def peers_that_cannot_run(settled: Any, folder: Path) -> list[str]:
-    """For a plan: a sentence for each peer of a Setting that would be refused here. Starts nothing."""
+def peers_that_cannot_run(setting: "Setting", folder: Path) -> list[str]:
+    """For a plan: a sentence for each peer that would be refused here. Starts nothing."""
     from harness.experiment.at_peer import place_of
 
     found = []
-    for arm in settled.peers:
+    for arm in setting.peers:
         try:
-            arm.at(place_of(settled, folder)).check()
+            arm.at(place_of(setting, folder)).check()
         except TtftError as error:
             found.append(f"refused   {error}")
     return found
@@ -66,13 +71,13 @@ def end_as_by_ctrl_c() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def measured_and_shown(settled: Any, folder: Path, earlier: Any = None) -> dict[str, Any]:
+def measured_and_shown(setting: "Setting", folder: Path, earlier: "Earlier | None" = None) -> dict[str, Any]:
     """Measure, then report whatever was measured, also after Ctrl-C (exit 130) or a failure."""
     try:
-        meta = measured(settled, folder, earlier)
+        meta = measured(setting, folder, earlier)
     except KeyboardInterrupt:
         show_if_any(folder)
-        further = "A run with peers cannot be resumed." if settled.peers else f"Go on with: ttft compare --resume {folder}"
+        further = "A run with peers cannot be resumed." if setting.peers else f"Go on with: ttft compare --resume {folder}"
         console().print(f"Interrupted; what was measured is kept. {escape(further)}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     except TtftError:

@@ -15,11 +15,14 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from harness.experiment.hooks import Hooks, Watch
 
-class ProgressBar:
+
+class ProgressBar(Hooks):
     """A line for the stage; a bar once requests are timed. Without a terminal it prints the stages only."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, watch: Watch | None = None) -> None:
+        super().__init__(watch)
         self._console = console
         self._bar = Progress(
             SpinnerColumn(),

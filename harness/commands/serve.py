@@ -39,8 +39,8 @@ def serve(
 ) -> None:
     """Serve all arms of an experiment until Ctrl-C or SIGTERM (exit 0); 2 where the server does not start, or dies."""
     from harness.experiment.dotted import experiment_of
-    from harness.experiment.engine_settings import engine_settings
     from harness.experiment.plan import settle
+    from harness.experiment.session import engine_settings
     from harness.experiment.settings import given_settings, read_experiment
     from harness.replay.server.about import SPAN_LOG
     from harness.replay.server.arguments import api_server_command
@@ -53,7 +53,7 @@ def serve(
     folder = out or Path("results") / f"{datetime.now():%Y%m%d-%H%M%S}-serve"
     if folder.exists() and any(folder.iterdir()):
         raise SetupError(f"{folder} is not empty; give another --out")
-    settings = served(engine_settings(settled, settled.dtype, settled.experiment.kv_cache_gib, folder / SPAN_LOG, save=True))
+    settings = served(engine_settings(settled, settled.dtype, folder / SPAN_LOG, save=True))
     command = api_server_command(settings, host, port, settled.model.name)
     if dry_run:
         typer.echo(shlex.join(command))

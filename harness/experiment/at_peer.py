@@ -6,22 +6,30 @@ import os
 import shutil
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import xxhash
 
+from harness.connector.peers.arm import PeerArm
 from harness.connector.peers.base import Peer, Place
-from harness.core.errors import RunError
+from harness.core.errors import RunError, UsageError
 from harness.core.spans import PEER_FOLDER
+from harness.experiment import correctness
+from harness.experiment.hooks import Hooks
 from harness.experiment.plan import Setting
-from harness.experiment.session import Engine, Session
+from harness.experiment.session import SPAN_LOG, VLLM_LOG, Engine, Session, engine_settings
 from harness.experiment.span_log import PeerLogReader
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
 from harness.stores.base import Store
 from harness.stores.files.page_cache import PAGE, drop, fill, resident_pages
+from harness.workloads.base import Prompt
+
+TIMED = "harness.connector.peers.adapters.traced"
+"""The module that gives any connector with its calls timed."""
 
 
 def place_of(setting: Setting, folder: Path) -> Place:
@@ -57,14 +65,13 @@ class PeerSession(Session):
         label: str = "",
         heard: Callable[[float], None] | None = None,
     ) -> Outcome:
-        """As the base class; the peer's own parameters go with it."""
-        told = {"heard": heard} if heard is not None else {}
+        """As the interface says; the peer's own parameters go with it."""
         self._sent += 1
         number, others = self._sent, self._under_way
         self._under_way += 1
         try:
             outcome = await self.engine.generate(
-                f"ttft-{next(self._numbers)}", tokens, output_tokens, self.peer.request(save=save), **told
+                f"ttft-{next(self._numbers)}", tokens, output_tokens, self.peer.request(save=save), heard
             )
         finally:
             self._under_way -= 1
@@ -76,6 +83,22 @@ class PeerSession(Session):
     def head(self, tokens: Sequence[int], hit: int) -> Sequence[int]:
         """What has to be computed once so that ``tokens`` hit ``hit``."""
         return tokens if self.peer.primes_prompts else tokens[:hit]
+
+    def heads(self, setting: Setting) -> Sequence[Sequence[int]]:
+        """Whole prompts for a peer that hits nothing less."""
+        if not self.peer.primes_prompts:
+            return setting.heads
+        return [prompt.tokens for prompt, hit in zip(setting.data.prompts, setting.hits, strict=True) if hit]
+
+    async def prove(self, setting: Setting, chosen: Sequence[tuple[Prompt, int]], namespace: str) -> dict[str, Any]:
+        """The tokens of prompts that it loads equal those that it computes."""
+        (arm,) = setting.arms
+        return await correctness.check_peer(self, arm, chosen, setting.model.vocabulary)
+
+    def facts(self) -> dict[str, Any]:
+        """Whose code it is, and what it has stored."""
+        sizes = self.sizes()
+        return {"peer": {"package": self.peer.package or "vllm", "files": len(sizes), "stored_bytes": sum(sizes)}}
 
     async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
         """Compute all heads, then read each back until it hits. Raises RunError where one never does."""
@@ -161,6 +184,32 @@ def _size(path: Path) -> int | None:
 
 
 @contextlib.asynccontextmanager
+async def peer_session(setting: Setting, store: Store, folder: Path, hooks: Hooks, dtype: str) -> AsyncIterator[Session]:
+    """A session for an experiment whose one arm is a peer. Raises UsageError or SetupError."""
+    arm, *others = setting.arms.values()
+    if others or not isinstance(arm, PeerArm):
+        raise UsageError(f"the arm {setting.peers[0].name} needs a vLLM of its own: measure it by ttft compare")
+    peer = arm.at(place_of(setting, folder))
+    hooks.stage(f"starting vLLM ({dtype}) with {arm.name}")
+    async with session_with_peer(peer_settings(setting, peer), peer, store, folder) as session:
+        yield session
+
+
+def peer_settings(setting: Setting, peer: Peer) -> EngineSettings:
+    """How to start vLLM with a peer's connector: the same model, the same memory, the same limits as with ours."""
+    ours = engine_settings(setting, setting.dtype, Path(), save=False)
+    return replace(ours, connector={}, peer={"kv_load_failure_policy": ours.load_failure_policy, **_timed(peer.transfer())})
+
+
+def _timed(transfer: dict[str, Any]) -> dict[str, Any]:
+    """The same connector, whose calls are timed. vLLM knows MultiConnector by its name, so that one stays as it is."""
+    name, module = transfer["kv_connector"], transfer.get("kv_connector_module_path")
+    if name == "MultiConnector":
+        return transfer
+    return {**transfer, "kv_connector": f"{name}@{module}" if module else name, "kv_connector_module_path": TIMED}
+
+
+@contextlib.asynccontextmanager
 async def session_with_peer(settings: EngineSettings, peer: Peer, store: Store, folder: Path) -> AsyncIterator[PeerSession]:
     """Start the peer's servers and vLLM with its connector. Raises SetupError.
 
@@ -168,11 +217,11 @@ async def session_with_peer(settings: EngineSettings, peer: Peer, store: Store, 
     """
     peer.check()
     _adopt(peer)
-    logs = folder / "span_log"
+    logs = folder / SPAN_LOG
     logs.mkdir(parents=True, exist_ok=True)
     os.environ[PEER_FOLDER] = str(logs.resolve())
     with _emptied(peer.place.folder), peer.servers():
-        engine = InProcessEngine.start(settings, folder / "vllm.log")
+        engine = InProcessEngine.start(settings, folder / VLLM_LOG)
         session = PeerSession(engine, store, peer, peer.place.chunk_tokens, logs)
         try:
             yield session
@@ -198,9 +247,3 @@ def _adopt(peer: Peer) -> None:
         if peer.variables and name.startswith(peer.variables) and f"${name}" not in options:
             del os.environ[name]
     os.environ.update(wanted)
-
-
-def told(session: PeerSession) -> dict[str, Any]:
-    """For run.json: whose code it is, and what it has stored."""
-    sizes = session.sizes()
-    return {"package": session.peer.package or "vllm", "files": len(sizes), "stored_bytes": sum(sizes)}

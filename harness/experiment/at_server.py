@@ -2,26 +2,29 @@
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from harness.core.errors import SetupError, UsageError
+from harness.core.chunks import hit_limit
+from harness.core.errors import RunError, SetupError, UsageError
 from harness.core.machine import boot_id
 from harness.core.text import redact
-from harness.experiment.plan import RECOMPUTE, Setting
-from harness.experiment.session import PRIMER, Session
+from harness.experiment.hooks import Hooks
+from harness.experiment.plan import PRIMER, RECOMPUTE, Setting
+from harness.experiment.session import OwnSession, Session
 from harness.experiment.span_log import SpanLogReader
 from harness.replay.models import fingerprint
 from harness.replay.outcome import Outcome
 from harness.replay.over_http import HttpEngine, connected
+from harness.replay.prometheus import Scraper
 from harness.replay.target import Target
+from harness.results.side_tables import append_metrics
 from harness.stores.base import Store
 from harness.stores.layered import in_layout
 from harness.workloads.base import token_block
 
-UNTRACED = (
+UNLOGGED = (
     "The server's span log cannot be read here: lookups, loads and stalls are not known, and only the counts of cached tokens "
     "and equal tokens show that the right KV was loaded. On the server's machine it is found by itself; elsewhere give "
     "--span-log FOLDER."
@@ -29,48 +32,107 @@ UNTRACED = (
 LEFT = "The primed chunks stay in the server's store: without its span log nothing tells their keys."
 
 
-@dataclass(frozen=True, slots=True)
-class AtServer:
-    """A session with a server. ``notes``: what a reader of the numbers has to know. ``told``: for run.json."""
+class ServerSession(OwnSession):
+    """Our connector in a server that others may use as well, so every label has a prefix, and what the span log calls saved
+    need not be ours."""
 
-    session: Session
-    engine: HttpEngine
-    notes: tuple[str, ...]
-    told: Mapping[str, Any]
+    their_log = "the server's log"
+
+    def __init__(self, engine: HttpEngine, store: Store, log: SpanLogReader, chunk_tokens: int, **place: bool) -> None:
+        super().__init__(engine, store, log, chunk_tokens, **place)
+        self.target = engine.target
+        self._own: set[str] = set()
+
+    async def send(
+        self,
+        arm: str,
+        tokens: Sequence[int],
+        output_tokens: int,
+        namespace: str,
+        *,
+        hit: int,
+        save: bool,
+        label: str = "",
+        heard: Callable[[float], None] | None = None,
+    ) -> Outcome:
+        """As the interface says; what it saves is ours."""
+        if save:
+            self._own.update(self.keys(tokens, namespace))
+        label = self.log.prefix + label if label else ""
+        return await super().send(arm, tokens, output_tokens, namespace, hit=hit, save=save, label=label, heard=heard)
+
+    def _ours(self, saved: Iterable[str]) -> Iterable[str]:
+        return self._own.intersection(saved)
+
+    async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
+        """As in this process; without a span log, what was saved shows in a second reading only."""
+        for tokens in heads:
+            await super().prime([tokens], namespace)
+            if self.logged:
+                continue
+            again = await self.send(PRIMER, tokens, 1, namespace, hit=len(tokens), save=False)
+            expected = hit_limit(len(tokens), self.chunk_tokens)
+            if again.error or again.cached_tokens != expected:
+                why = again.error or f"read again, it hit {again.cached_tokens} of {expected} tokens"
+                raise RunError(f"priming failed: {why}")
+
+    def facts(self) -> dict[str, Any]:
+        """The server as it was found."""
+        target, about = self.target, self.target.about
+        told: dict[str, Any] = {"url": target.url, "vllm": target.version, "model": target.model}
+        told["max_model_len"] = target.max_model_len
+        if about is not None:
+            told |= {"id": about.id, "versions": about.versions, "machine": about.machine, "binding": about.binding}
+        return {"server": told}
 
 
 @contextlib.asynccontextmanager
-async def session_at_server(setting: Setting, store: Store) -> AsyncIterator[AtServer]:
-    """Connect, and see that the server is the one that the experiment means. Raises SetupError or UsageError."""
+async def session_at_server(setting: Setting, store: Store, folder: Path, hooks: Hooks, dtype: str) -> AsyncIterator[Session]:
+    """Connect, and see that the server is the one that the experiment means. Its metrics are read meanwhile.
+
+    Raises SetupError or UsageError.
+    """
     experiment = setting.experiment
+    hooks.stage(f"connecting to {experiment.target}")
     async with connected(experiment.target, experiment.target_timeout_s) as engine:
-        about = engine.target.about
-        folder = (
-            Path(experiment.target_span_log) if experiment.target_span_log else about.span_log if about and about.here else None
-        )
-        prefix = f"{secrets.token_hex(4)}/"
-        log = SpanLogReader(folder, prefix)
-        if folder is not None:
-            log.skip()
-            if not log.start:
-                raise SetupError(
-                    f"there is no span log of our connector in {folder}; give the folder with worker-0.jsonl as --span-log"
-                )
-        start = log.start or (about.start if about else {})
-        _check(setting, engine.target, start)
-        local = bool(folder and about and about.boot and about.boot == boot_id())
-        if experiment.page_cache == "dropped" and not local:
-            raise UsageError("page_cache=dropped needs a server of ttft serve on this machine, whose page cache it is; use warm")
-        session = Session(
-            engine, in_layout(store, start), log, experiment.chunk_tokens,
-            prefix=prefix, logged=folder is not None, local=local, shared=True,
-        )  # fmt: skip
-        log.start = start
+        session = _session(setting, engine, store)
+        url = engine.target.url
         try:
             await _probe(session, setting)
-            yield AtServer(session, engine, _notes(engine.target, session), _told(engine.target))
+            session.notes += _notes(session, setting, dtype)
+            scraper = Scraper(engine.http, url, lambda rows: append_metrics(folder, rows))
+            async with scraper.during():
+                if scraper.others:
+                    session.notes.append(
+                        f"The server was serving {scraper.others:.0f} other requests at the start: TTFT holds their load too."
+                    )
+                yield session
+            if scraper.errors:
+                session.warnings.append(f"{len(scraper.errors)} readings of the server's /metrics failed: {scraper.errors[0]}")
         finally:
             session.close(keep_store=experiment.keep_store)
+
+
+def _session(setting: Setting, engine: HttpEngine, store: Store) -> ServerSession:
+    """Raises SetupError or UsageError if the server is another one than the experiment means."""
+    experiment, about = setting.experiment, engine.target.about
+    folder = Path(experiment.target_span_log) if experiment.target_span_log else None
+    if folder is None and about is not None and about.here:
+        folder = about.span_log
+    log = SpanLogReader(folder, f"{secrets.token_hex(4)}/")
+    if folder is not None:
+        log.skip()
+        if not log.start:
+            raise SetupError(
+                f"there is no span log of our connector in {folder}; give the folder with worker-0.jsonl as --span-log"
+            )
+    log.start = log.start or (about.start if about else {})
+    _check(setting, engine.target, log.start)
+    local = bool(folder and about and about.boot and about.boot == boot_id())
+    if experiment.page_cache == "dropped" and not local:
+        raise UsageError("page_cache=dropped needs a server of ttft serve on this machine, whose page cache it is; use warm")
+    where = in_layout(store, log.start)
+    return ServerSession(engine, where, log, experiment.chunk_tokens, logged=folder is not None, local=local)
 
 
 def _check(setting: Setting, target: Target, start: Mapping[str, Any]) -> None:
@@ -106,12 +168,12 @@ def _same(url: str, what: str, there: object, here: object, flag: str) -> None:
         )
 
 
-async def _probe(session: Session, setting: Setting) -> None:
+async def _probe(session: ServerSession, setting: Setting) -> None:
     """Two readings of one chunk: the second must hit by every arm that grants hits, and not by the one that grants none."""
     chunk, nonce = session.chunk_tokens, secrets.token_hex(4)
     namespace = f"probe-{nonce}"
     tokens = [int(token) for token in token_block(namespace, chunk + 2, setting.model.vocabulary)]
-    url = session.engine.target.url if isinstance(session.engine, HttpEngine) else "the target"
+    url = session.target.url
     try:
         for _ in range(2):
             plain = _served(url, await session.send(RECOMPUTE, tokens, 1, namespace, hit=0, save=False))
@@ -143,19 +205,10 @@ def _served(url: str, outcome: Outcome) -> Outcome:
     return outcome
 
 
-def _notes(target: Target, session: Session) -> tuple[str, ...]:
-    served = f"Measured through the API of a running server, vLLM {target.version}."
-    return (served,) if session.logged else (served, UNTRACED, LEFT)
-
-
-def _told(target: Target) -> dict[str, Any]:
-    about = target.about
-    told: dict[str, Any] = {
-        "url": target.url,
-        "vllm": target.version,
-        "model": target.model,
-        "max_model_len": target.max_model_len,
-    }
-    if about is not None:
-        told |= {"id": about.id, "versions": about.versions, "machine": about.machine, "binding": about.binding}
-    return told
+def _notes(session: ServerSession, setting: Setting, dtype: str) -> list[str]:
+    notes = [f"Measured through the API of a running server, vLLM {session.target.version}."]
+    if not session.logged:
+        notes += [UNLOGGED, LEFT]
+    if dtype != "float32" and setting.experiment.correctness_prompts:
+        notes.append(f"No correctness pass: the server computes in {dtype}, and only float32 can show it.")
+    return notes

@@ -1,41 +1,39 @@
 """Correct before fast: in float32 every loading arm gives the tokens that computing everything gives.
 
 bfloat16 cannot show this: a hit and a recompute take different numerical paths, and differ after a few
-tokens even when all is right (docs/measurement.md).
+tokens even if all is right (docs/measurement.md).
 """
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
-from harness.connector.peers.arm import PeerArm
-from harness.connector.settings import Arm
 from harness.core.errors import RunError, VoidRuns
-from harness.experiment.at_peer import PeerSession
+from harness.experiment.plan import RECOMPUTE, Setting
 from harness.experiment.rows import load_reason
-from harness.experiment.session import Session, loading_arms
 from harness.workloads.base import Prompt, token_block
+
+if TYPE_CHECKING:
+    from harness.experiment.session import Session
 
 OUTPUT_TOKENS = 8
 
 
-def choose(prompts: Sequence[Prompt], hits: Sequence[int], count: int) -> list[tuple[Prompt, int]]:
-    """The ``count`` shortest prompts that hit something, with their hits: right KV shows at any length."""
-    candidates = [(prompt, hit) for prompt, hit in zip(prompts, hits, strict=True) if hit]
+def choose(setting: Setting) -> list[tuple[Prompt, int]]:
+    """The shortest prompts that hit something, with their hits: right KV shows at any length."""
+    candidates = [(prompt, hit) for prompt, hit in zip(setting.data.prompts, setting.hits, strict=True) if hit]
     candidates.sort(key=lambda pair: len(pair[0].tokens))
-    return candidates[:count]
+    return candidates[: setting.experiment.correctness_prompts]
 
 
-async def check(
-    session: Session, arms: Mapping[str, Arm | PeerArm], chosen: Sequence[tuple[Prompt, int]], namespace: str
-) -> dict[str, Any]:
+async def check(session: "Session", arms: Sequence[str], chosen: Sequence[tuple[Prompt, int]], namespace: str) -> dict[str, Any]:
     """Replay the chosen prompts, already primed, by every arm. Raises VoidRuns at the first difference."""
     for number, (prompt, hit) in enumerate(chosen):
-        # Where the prompt fills the model's context, its last tokens make room for the output.
+        # If the prompt fills the model's context, its last tokens make room for the output.
         tokens = prompt.tokens[: max(hit + 1, len(prompt.tokens) - OUTPUT_TOKENS)]
-        truth = await session.send("recompute", tokens, OUTPUT_TOKENS, namespace, hit=0, save=False)
+        truth = await session.send(RECOMPUTE, tokens, OUTPUT_TOKENS, namespace, hit=0, save=False)
         if truth.error:
             raise RunError(f"the correctness pass failed: {truth.error}")
-        for arm in loading_arms(arms):
+        for arm in arms:
             label = f"correctness/{number}/{arm}"
             outcome = await session.send(arm, tokens, OUTPUT_TOKENS, namespace, hit=hit, save=False, label=label)
             if outcome.error:
@@ -46,15 +44,13 @@ async def check(
             reason = load_reason(loads, hit, moves_kv=session.logged, saved=session.log.saved, keys=keys)
             if outcome.cached_tokens != hit:
                 reason = f"hit {outcome.cached_tokens} tokens where {hit} are stored"
-            equal = sum(a == b for a, b in zip(outcome.tokens, truth.tokens, strict=True))
-            if not reason and equal != OUTPUT_TOKENS:
-                reason = f"only {equal} of {OUTPUT_TOKENS} tokens equal those of recompute"
+            reason = reason or _difference(outcome.tokens, truth.tokens, "those of recompute")
             if reason:
                 raise VoidRuns(f"arm {arm} is not correct, so nothing was timed: prompt {prompt.id}: {reason}")
-    return {"status": "passed", "prompts": len(chosen), "output_tokens": OUTPUT_TOKENS, "arms": loading_arms(arms)}
+    return _passed(len(chosen), arms)
 
 
-async def check_peer(session: PeerSession, arm: str, chosen: Sequence[tuple[Prompt, int]], vocabulary: int) -> dict[str, Any]:
+async def check_peer(session: "Session", arm: str, chosen: Sequence[tuple[Prompt, int]], vocabulary: int) -> dict[str, Any]:
     """Prompts of the chosen lengths, not in the workload: computed, stored, loaded. Raises VoidRuns at the first difference."""
     for number, (prompt, hit) in enumerate(chosen):
         length = max(hit + 1, len(prompt.tokens) - OUTPUT_TOKENS)
@@ -64,14 +60,21 @@ async def check_peer(session: PeerSession, arm: str, chosen: Sequence[tuple[Prom
         loaded = await session.send(arm, tokens, OUTPUT_TOKENS, "", hit=hit, save=False)
         if truth.error or loaded.error:
             raise RunError(f"the correctness pass failed in arm {arm}: {truth.error or loaded.error}")
-        equal = sum(a == b for a, b in zip(loaded.tokens, truth.tokens, strict=True))
-        reason = ""
         if truth.cached_tokens:
             reason = f"hit {truth.cached_tokens} tokens of a prompt that it had never seen"
         elif not loaded.cached_tokens:
             reason = "hit nothing of a prompt that it had stored"
-        elif equal != OUTPUT_TOKENS:
-            reason = f"only {equal} of {OUTPUT_TOKENS} tokens equal those that were computed"
+        else:
+            reason = _difference(loaded.tokens, truth.tokens, "those that were computed")
         if reason:
             raise VoidRuns(f"arm {arm} is not correct, so nothing was timed: {reason}")
-    return {"status": "passed", "prompts": len(chosen), "output_tokens": OUTPUT_TOKENS, "arms": [arm]}
+    return _passed(len(chosen), [arm])
+
+
+def _difference(tokens: Sequence[int], truth: Sequence[int], whose: str) -> str:
+    equal = sum(a == b for a, b in zip(tokens, truth, strict=True))
+    return "" if equal == OUTPUT_TOKENS else f"only {equal} of {OUTPUT_TOKENS} tokens equal {whose}"
+
+
+def _passed(prompts: int, arms: Sequence[str]) -> dict[str, Any]:
+    return {"status": "passed", "prompts": prompts, "output_tokens": OUTPUT_TOKENS, "arms": list(arms)}

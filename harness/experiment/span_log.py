@@ -1,4 +1,4 @@
-"""The connector's log as it grows, ours (harness/core/spans.py) and a peer's (harness/connector/peers/adapters/traced.py)."""
+"""The connector's span log as it grows, ours (harness/core/spans.py) and a peer's (connector/peers/adapters/traced.py)."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,7 @@ class SpanLogReader:
     def __init__(self, folder: Path | None, prefix: str = "") -> None:
         """``folder``: None where it cannot be read, so that there is never anything new."""
         self._folder = folder
-        self._prefix = prefix
+        self.prefix = prefix
         self._offsets: dict[Path, int] = {}
         self.start: dict[str, Any] = {}
         self.saved: dict[str, list[int]] = {}
@@ -51,12 +51,12 @@ class SpanLogReader:
     def _take(self, record: dict[str, Any]) -> None:
         kind = record["kind"]
         label = record.get("label", "")
-        if kind in ("lookup", "load") and not label.startswith(self._prefix):
+        if kind in ("lookup", "load") and not label.startswith(self.prefix):
             return
         if kind == "lookup":
-            self._lookups[label.removeprefix(self._prefix)] = record
+            self._lookups[label.removeprefix(self.prefix)] = record
         elif kind == "load":
-            self._loads.setdefault(label.removeprefix(self._prefix), []).append(record)
+            self._loads.setdefault(label.removeprefix(self.prefix), []).append(record)
         elif kind == "save":
             self.saved[record["key"]] = record["checksums"]
         elif kind == "save_error":

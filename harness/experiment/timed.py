@@ -2,96 +2,121 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from harness.connector.peers.arm import PeerArm
-from harness.connector.settings import Arm
-from harness.experiment import rows
-from harness.experiment import rows as proofs
-from harness.experiment.cache_state import CacheState, PlannedRun
-from harness.experiment.hooks import Progress
-from harness.experiment.plan import Crowd
+from harness.experiment.cache_state import PlannedRun
+from harness.experiment.hooks import Hooks
+from harness.experiment.plan import RECOMPUTE, Setting
+from harness.experiment.rows import (
+    TokenWitness,
+    counters,
+    hit_reason,
+    kv_digest,
+    load_reason,
+    span_rows,
+    timings,
+    tokens_digest,
+)
 from harness.experiment.session import Session
 from harness.replay.closed_loop import closed_loop
 from harness.replay.lag import lag_reason
-from harness.replay.neighbours import Neighbours
+from harness.replay.neighbours import Kind, Neighbours
 from harness.replay.open_loop import open_loop
 from harness.replay.outcome import Outcome
 from harness.results import RunWriter
 from harness.results.side_tables import append_neighbours
-from harness.workloads.base import Prompt
+from harness.workloads.base import token_block
+
+PROMPT_TOKENS = 16
+"""Of a neighbour's prompt: too short to hit a chunk of any usual size, so it asks nothing of the store."""
+DECODE_TOKENS = 512
+"""A decoding neighbour begins anew after so many; its short prefill is no gap of its own."""
+
+
+def neighbours_in(session: Session, setting: Setting) -> Neighbours:
+    """Who else is served while a run is timed: what the experiment says, through the same session."""
+    experiment, vocabulary = setting.experiment, setting.model.vocabulary
+    longest = min(DECODE_TOKENS, setting.max_model_len - PROMPT_TOKENS)
+
+    async def send(kind: Kind, number: int, heard: Callable[[float], None]) -> Outcome:
+        tokens = token_block(f"neighbour/{kind}/{number}", PROMPT_TOKENS, vocabulary).tolist()
+        wanted = longest if kind == "decode" else 1
+        return await session.send(RECOMPUTE, tokens, wanted, "neighbours", hit=0, save=False, heard=heard)
+
+    return Neighbours(send, experiment.neighbours, experiment.probe_every_s)
 
 
 class TimedRuns:
     """Carries out planned runs one after the other."""
 
     def __init__(
-        self,
-        session: Session,
-        arms: Mapping[str, Arm | PeerArm],
-        prompts: Sequence[Prompt],
-        hits: Sequence[int],
-        writer: RunWriter,
-        progress: Progress,
-        *,
-        cache_state: CacheState,
-        page_cache: str,
-        concurrency: int,
-        schedule: Sequence[float] | None,
-        crowd: Crowd,
-        namespace: str,
-        witness: proofs.TokenWitness,
+        self, session: Session, setting: Setting, writer: RunWriter, hooks: Hooks, namespace: str, witness: TokenWitness
     ) -> None:
-        """``hits``: tokens that each prompt has to hit. ``schedule``: seconds at which each is sent, None in a closed loop.
-
-        ``namespace``: the primed one; natural runs get their own below it.
-        """
+        """``namespace``: the primed one; natural runs get their own below it."""
         self._session = session
-        self._arms = arms
-        self._prompts = prompts
-        self._hits = hits
+        self._setting = setting
+        self._experiment = setting.experiment
+        self._prompts = setting.data.prompts
         self._writer = writer
-        self._progress = progress
-        self._natural = cache_state == "natural"
-        self._cache_state = cache_state
-        self._page_cache = page_cache
-        self._concurrency = concurrency
-        self._schedule = schedule
-        self._crowd = crowd
-        # Other requests in the batch change the numerics, so tokens can be held against each other only one by one.
-        self._alone = concurrency == 1 and schedule is None and crowd.empty
+        self._hooks = hooks
+        self._natural = setting.experiment.cache_state == "natural"
         self._namespace = namespace
         self._witness = witness
-        self.void: list[dict[str, object]] = []
+        self._void: list[dict[str, object]] = []
 
-    async def carry_out(self, planned: PlannedRun) -> None:
-        """One run. Its rows are on disk when this returns; a void one is noted in ``void``."""
+    async def carry_out(self, planned: PlannedRun) -> list[dict[str, object]]:
+        """One run. When this returns its rows are on disk; what came out void is returned, as run.json has it."""
         namespace = f"{self._namespace}/run{planned.run}" if self._natural else self._namespace
-        state = self._page_cache if self._page_cache == "dropped" else await asyncio.to_thread(self._warm_state, namespace)
-        neighbours = self._crowd.gather(self._session)
+        page_cache: str = self._experiment.page_cache
+        if page_cache != "dropped":
+            page_cache = await asyncio.to_thread(self._warm, namespace)
+        neighbours = neighbours_in(self._session, self._setting)
         async with neighbours.during():
             start = time.perf_counter()
-            await self._replay(planned, namespace, start, state)
+            await self._replay(planned, namespace, start, page_cache)
         self._note_neighbours(planned, neighbours, start)
         if self._natural:
             self._session.note_saves()
             every = [key for prompt in self._prompts for key in self._session.keys(prompt.tokens, namespace)]
             self._session.delete(every)
+        void, self._void = self._void, []
+        return void
 
-    async def _replay(self, planned: PlannedRun, namespace: str, start: float, state: str) -> None:
-        timings: list[tuple[float, float | None]] = []
+    def _warm(self, namespace: str) -> str:
+        """``warm`` if all chunks were brought into the page cache and the store can tell; a natural run starts without any."""
+        if not self._session.local:
+            return "unknown"
+        if self._natural:
+            return "warm"
+        keys = {
+            key for prompt, hit in zip(self._prompts, self._setting.hits, strict=True)
+            for key in self._session.keys(prompt.tokens[:hit], namespace)
+        }  # fmt: skip
+        return "warm" if self._session.keep_cached(sorted(keys)) else "unknown"
+
+    async def _replay(self, planned: PlannedRun, namespace: str, start: float, page_cache: str) -> None:
+        lags: list[float] = []
+        ttfts: list[float] = []
 
         async def send(position: int, planned_at: float | None = None) -> None:
-            timings.append(await self._one(planned, position, namespace, start, state, planned_at))
+            row = await self._one(planned, position, namespace, start, page_cache, planned_at)
+            lags.append(row["sent_s"] - row["planned_s"])
+            if row["ttft_s"] is not None:
+                ttfts.append(row["ttft_s"])
 
-        if self._schedule is None:
-            await closed_loop(len(self._prompts), self._concurrency, send)
-        else:
-            await open_loop(self._schedule, send)
-            self._judge_lag(planned, timings)
+        if self._setting.times is None:
+            await closed_loop(len(self._prompts), self._experiment.concurrency, send)
+            return
+        await open_loop(self._setting.times, send)
+        if reason := lag_reason(lags, ttfts):  # the load was not the one that was asked for
+            self._note_void(planned, None, reason)
+
+    def _note_void(self, planned: PlannedRun, prompt: str | None, reason: str) -> None:
+        self._void.append({"run": planned.run, "arm": planned.arm, "prompt": prompt, "reason": reason})
 
     def _note_neighbours(self, planned: PlannedRun, neighbours: Neighbours, start: float) -> None:
-        """Keep what the neighbours went through; where one failed, the run was not the one that was asked for."""
+        """Keep what the neighbours went through; if one failed, the run was not the one that was asked for."""
         who = {"run": planned.run, "round": planned.round, "arm": planned.arm}
         if neighbours.heard:
             append_neighbours(
@@ -102,80 +127,59 @@ class TimedRuns:
                 ],
             )
         if neighbours.errors:
-            self.void.append(who | {"prompt": None, "reason": f"a neighbour failed: {neighbours.errors[0]}"})
-
-    def _judge_lag(self, planned: PlannedRun, timings: Sequence[tuple[float, float | None]]) -> None:
-        """Void the run where requests left later than planned: the load was not the one that was asked for."""
-        ttfts = [ttft for _, ttft in timings if ttft is not None]
-        if reason := lag_reason([lag for lag, _ in timings], ttfts):
-            self.void.append({"run": planned.run, "arm": planned.arm, "prompt": None, "reason": reason})
-
-    def _warm_state(self, namespace: str) -> str:
-        """``warm`` where all chunks were brought into the page cache and the store can tell; a natural run starts without any."""
-        if not self._session.local:
-            return "unknown"
-        if self._natural:
-            return "warm"
-        keys = {
-            key for prompt, hit in zip(self._prompts, self._hits, strict=True)
-            for key in self._session.keys(prompt.tokens[:hit], namespace)
-        }  # fmt: skip
-        return "warm" if self._session.keep_cached(sorted(keys)) else "unknown"
+            self._note_void(planned, None, f"a neighbour failed: {neighbours.errors[0]}")
 
     async def _one(
         self, planned: PlannedRun, position: int, namespace: str, start: float, page_cache: str, planned_at: float | None
-    ) -> tuple[float, float | None]:
-        """Send one prompt and write its row; returns the lag and the TTFT, in seconds."""
-        prompt = self._prompts[position]
-        arm = self._arms[planned.arm]
-        hit = self._hits[position] if arm.engine.grants_hits else 0
-        if self._page_cache == "dropped" and arm.engine.loads_kv:
-            dropped = await self._session.drop_page_cache(self._session.keys(prompt.tokens[:hit], namespace))
-            page_cache = "dropped" if dropped else "unknown"
+    ) -> dict[str, Any]:
+        """Send one prompt and write its row, which is returned."""
+        prompt, session = self._prompts[position], self._session
+        engine = self._setting.arms[planned.arm].engine
+        hit = self._setting.hits[position] if engine.grants_hits else 0
+        keys = session.keys(prompt.tokens[:hit], namespace)
+        if self._experiment.page_cache == "dropped" and engine.loads_kv:
+            page_cache = "dropped" if await session.drop_page_cache(keys) else "unknown"
         label = f"{planned.run}/{position}"
         planned_s = (planned_at or time.perf_counter()) - start
-        outcome = await self._session.send(
+        outcome = await session.send(
             planned.arm, prompt.tokens, prompt.output_tokens, namespace, hit=hit, save=self._natural, label=label
         )
-        row = self._row(planned, position, outcome, hit, label, self._session.keys(prompt.tokens[:hit], namespace))
+        row = self._row(planned, position, outcome, hit, label, keys)
         row |= {"page_cache": page_cache, "planned_s": planned_s, "sent_s": outcome.sent_s - start}
         self._writer.append(row)
-        reason = row["void"] or row["error"]
-        if reason:
-            self.void.append({"run": planned.run, "arm": planned.arm, "prompt": prompt.id, "reason": reason})
-        ttft_s = row["ttft_s"] if isinstance(row["ttft_s"], float) else None
-        self._progress.done(planned.arm, ttft_s)
-        return outcome.sent_s - start - planned_s, ttft_s
+        if reason := row["void"] or row["error"]:
+            self._note_void(planned, prompt.id, reason)
+        self._hooks.done(planned.arm, row["ttft_s"])
+        return row
 
     def _row(
         self, planned: PlannedRun, position: int, outcome: Outcome, hit: int, label: str, keys: Sequence[str]
-    ) -> dict[str, object]:
-        prompt = self._prompts[position]
-        engine = self._arms[planned.arm].engine
-        log = self._session.log
+    ) -> dict[str, Any]:
+        """The row as far as the request itself decides it; its spans are written."""
+        prompt, log, logged = self._prompts[position], self._session.log, self._session.logged
+        loads_kv = self._setting.arms[planned.arm].engine.loads_kv
         log.poll()
         lookup, loads = log.lookup(label), log.loads(label)
-        self._writer.append_spans(rows.span_rows(planned.run, prompt.id, lookup, loads))
-        digest = proofs.tokens_digest(outcome.tokens)
-        void = proofs.hit_reason(hit, outcome.cached_tokens)
-        void = void or proofs.load_reason(loads, hit, engine.loads_kv and self._session.logged, log.saved, keys)
-        if not void and engine.loads_kv and self._alone:
+        self._writer.append_spans(span_rows(planned.run, prompt.id, lookup, loads))
+        digest = tokens_digest(outcome.tokens)
+        void = hit_reason(hit, outcome.cached_tokens) or load_reason(loads, hit, loads_kv and logged, log.saved, keys)
+        if not void and loads_kv and self._experiment.one_by_one:
             void = self._witness.reason(prompt.id, planned.arm, digest)
         return {
             "run": planned.run,
             "round": planned.round,
             "position": position,
             "arm": planned.arm,
-            "cache_state": self._cache_state,
+            "cache_state": self._experiment.cache_state,
             "prompt": prompt.id,
             "prompt_tokens": len(prompt.tokens),
             "expected_hit_tokens": hit,
             "hit_tokens": outcome.cached_tokens,
-            **rows.timings(outcome, lookup, loads, self._session.logged),
+            **timings(outcome, lookup, loads, logged),
             "output_tokens": len(outcome.tokens),
-            **rows.counters(loads),
+            **counters(loads),
             "output_digest": digest,
-            "kv_digest": proofs.kv_digest(loads),
+            "kv_digest": kv_digest(loads),
             "void": "" if outcome.error else void,
             "error": outcome.error,
         }

@@ -70,7 +70,10 @@ def judge_runs(
     _require(candidate_run, candidate, *control)
     sides = [(base_run, base, *usable(base_run)), (candidate_run, candidate, *usable(candidate_run))]
     reasons = no_candidate(candidate_run.meta, candidate)
-    reasons += differences(base_run.meta, candidate_run.meta, same_machine=relative_to is None)
+    reasons += [
+        f"the environments differ: {found}; measure both arms in one run"
+        for found in differences(base_run.meta, candidate_run.meta, same_machine=relative_to is None)
+    ]
     for run, arm, rows, _ in sides:
         reasons += [f"{run.path.name}: {reason}" for reason in refusals(run, rows, (arm, *control))]
     reasons += _across(sides)

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from driving import ARM, BASE, HEAD, job
+from driving import ARM, BASE, HEAD, program
 from repositories import git
 
 import cli
 from harness.commands import ab as command
-from harness.experiment.lanes.lane import Job
-from harness.experiment.lanes.sides import Side
+from harness.experiment.lanes.lane import Program
+from harness.experiment.lanes.versions import Version
 
 
 @pytest.fixture
@@ -34,16 +34,16 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(command, "show_if_any", lambda folder: None)
 
 
-def scripted(monkeypatch: pytest.MonkeyPatch, **scripts: Any) -> list[Side]:
-    """Have scripted workers take the place of what would be installed; the sides that were asked for."""
-    sides: list[Side] = []
+def scripted(monkeypatch: pytest.MonkeyPatch, **scripts: Any) -> list[Version]:
+    """Have scripted workers take the place of what would be installed; the versions that were asked for."""
+    versions: list[Version] = []
 
-    def prepare(side: Side, workplace: Path, log: Path) -> Job:
-        sides.append(side)
-        return job(side.name, **scripts.get(side.name, {}))
+    def prepare(version: Version, workplace: Path, log: Path) -> Program:
+        versions.append(version)
+        return program(version.name, **scripts.get(version.name, {}))
 
-    monkeypatch.setattr("harness.experiment.lanes.preparation.prepare", prepare)
-    return sides
+    monkeypatch.setattr("harness.experiment.lanes.environment.prepare", prepare)
+    return versions
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
@@ -121,7 +121,7 @@ def test_an_ab_run_is_not_resumed_by_compare(
     monkeypatch.setattr(sys, "argv", ["ttft", "compare", "--resume", str(tmp_path / "run")])
     with pytest.raises(SystemExit):
         cli.main()
-    assert "was measured by `ttft ab`, each side by its own code" in capsys.readouterr().err
+    assert "was measured by `ttft ab`, each version by its own code" in capsys.readouterr().err
 
 
 def test_dry_run_names_both_sides_and_the_order(

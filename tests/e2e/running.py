@@ -10,7 +10,8 @@ from typing import Any, TypeVar
 
 import pytest
 
-from harness.experiment.session import PRIMER, Session
+from harness.experiment.plan import PRIMER
+from harness.experiment.session import OwnSession
 from harness.replay import models
 from harness.replay.in_process import EngineSettings
 from harness.replay.outcome import Outcome
@@ -50,7 +51,7 @@ class Running:
     """A session whose coroutines are called from outside its loop."""
 
     loop: asyncio.AbstractEventLoop
-    session: Session
+    session: OwnSession
     store: Store
     folder: Path
     namespace: str = "e2e"
@@ -116,8 +117,8 @@ def start(folder: Path, arms: Sequence[str], **engine: Any) -> Iterator[Running]
         **engine,
     }
 
-    async def begin() -> Session:
-        return Session.start(EngineSettings(**settings), store, folder / "run", CHUNK)
+    async def begin() -> OwnSession:
+        return OwnSession.start(EngineSettings(**settings), store, folder / "run", CHUNK)
 
     session = asyncio.run_coroutine_threadsafe(begin(), loop).result(timeout=280)
     try:

@@ -17,7 +17,7 @@ from stub_vllm import StubVllm, serving
 
 from harness.core.errors import RunError, SetupError, UsageError
 from harness.core.machine import boot_id
-from harness.experiment.engine_settings import engine_settings
+from harness.experiment.session import engine_settings
 from harness.replay.server.about import About
 from harness.results import Measurement
 from harness.results.side_tables import load_metrics
@@ -30,7 +30,7 @@ def served(lab: Lab, *, logged: bool = True, stub: StubVllm | None = None, **cha
     """A stand-in server with the fake engine behind it, as ``ttft serve`` would have started it."""
     home = lab.home / "server"
     setting = lab.setting(**changes)
-    settings = engine_settings(setting, setting.dtype, 0.1, home / "span_log", save=True)
+    settings = engine_settings(setting, setting.dtype, home / "span_log", save=True)
     (home / "span_log").mkdir(parents=True)
     stub = stub or StubVllm()
     stub.engine = FakeEngine(lab.vllm, settings)

@@ -142,7 +142,7 @@ def test_a_void_run_stays_void_and_is_no_witness(lab: Lab) -> None:
 )
 def test_another_experiment_is_refused(lab: Lab, changes: dict[str, Any], message: str) -> None:
     run = lab.measure(pairs=1)
-    with pytest.raises(UsageError, match=f"cannot be resumed: {message}.*begin a new run"):
+    with pytest.raises(UsageError, match=f"cannot be resumed: {message}.*begin a new one"):
         earlier_of(run, lab.setting(**changes))
 
 
@@ -150,7 +150,7 @@ def test_another_experiment_is_refused(lab: Lab, changes: dict[str, Any], messag
 def test_another_machine_or_version_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     run = lab.measure(pairs=1)
     monkeypatch.setattr(environment, name, lambda: {"cpu": "another"})
-    with pytest.raises(UsageError, match=f"cannot be resumed: its {name} is .*another.*begin a new run"):
+    with pytest.raises(UsageError, match=f"cannot be resumed: its {name} is .*another.*begin a new one"):
         earlier_of(run, lab.setting())
 
 
@@ -161,7 +161,7 @@ def test_another_binding_of_threads_is_refused(lab: Lab, monkeypatch: pytest.Mon
     earlier_of(run, lab.setting())
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with pytest.raises(
-        UsageError, match=r"its binding of threads is \{\}, here it is \{'OMP_NUM_THREADS': '1'\}; begin a new run"
+        UsageError, match=r"its binding of threads is \{\}, here it is \{'OMP_NUM_THREADS': '1'\}; begin a new one"
     ):
         earlier_of(run, lab.setting())
 

@@ -11,7 +11,7 @@ from peer_engine import SAVES_NOT, Asked, PeerLab, peer_lab
 
 from harness.core.errors import RunError, SetupError
 from harness.experiment import at_peer as peer_session
-from harness.experiment.at_peer import session_with_peer, told
+from harness.experiment.at_peer import session_with_peer
 from harness.replay.in_process import EngineSettings
 from harness.stores.base import open_store
 from harness.stores.files.page_cache import drop, resident_pages
@@ -96,7 +96,7 @@ async def test_files_leave_the_page_cache_and_come_back(peer_lab: PeerLab) -> No
     assert [pages(path) for path in files] == [0, 0]
     assert session.keep_cached([])
     assert [pages(path) for path in files] == [3, 3]
-    assert told(session) == {"package": "lmcache", "files": 3, "stored_bytes": 18000}
+    assert session.facts()["peer"] == {"package": "lmcache", "files": 3, "stored_bytes": 18000}
 
 
 async def test_a_file_that_goes_meanwhile_does_no_harm(peer_lab: PeerLab, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -105,7 +105,7 @@ async def test_a_file_that_goes_meanwhile_does_no_harm(peer_lab: PeerLab, monkey
     there = session.files()
     monkeypatch.setattr(session, "files", lambda: [*there, peer_lab.place.folder / "gone.pt"])
     assert session.keep_cached([])
-    assert told(session) == {"package": "lmcache", "files": 1, "stored_bytes": 1}
+    assert session.facts()["peer"] == {"package": "lmcache", "files": 1, "stored_bytes": 1}
     await session.drop_page_cache([])
 
 

@@ -10,9 +10,9 @@ import cli
 from harness.commands.measuring import peers_that_cannot_run
 from harness.connector.peers import offloading
 from harness.core.errors import UsageError
-from harness.experiment.at_peer import place_of
-from harness.experiment.engine_settings import TRACED, engine_settings, peer_settings
+from harness.experiment.at_peer import TIMED, peer_settings, place_of
 from harness.experiment.plan import Setting, settle
+from harness.experiment.session import engine_settings
 from harness.experiment.settings import merge
 from harness.replay.in_process import transfer_arguments
 
@@ -101,19 +101,19 @@ def test_a_peers_vllm_differs_from_ours_in_the_connector_alone(tmp_path: Path) -
     setting = settled(vllm={"block_size": 16}, load_failure_policy="fail", kv_cache_gib=0.5)
     arm = setting.peers[1]
     theirs = peer_settings(setting, arm.at(place_of(setting, tmp_path)))
-    ours = engine_settings(setting, "float32", 0.5, tmp_path, save=False)
+    ours = engine_settings(setting, "float32", tmp_path, save=False)
     for name in ("model", "dtype", "max_model_len", "kv_cache_bytes", "load_failure_policy", "tensor_parallel", "extra"):
         assert getattr(theirs, name) == getattr(ours, name)
     told = transfer_arguments(theirs)
     assert (told["kv_connector"], told["kv_load_failure_policy"]) == ("ExampleConnector", "fail")
-    assert told["kv_connector_module_path"] == TRACED
+    assert told["kv_connector_module_path"] == TIMED
 
 
 @pytest.mark.parametrize(
     ("spec", "connector", "module"),
     [
-        ("connector:Some", "Some", TRACED),
-        ("connector:Some,module=a.b", "Some@a.b", TRACED),
+        ("connector:Some", "Some", TIMED),
+        ("connector:Some,module=a.b", "Some@a.b", TIMED),
         ("connector:MultiConnector", "MultiConnector", None),
     ],
 )
@@ -124,7 +124,7 @@ def test_the_connector_is_named_to_what_times_it(tmp_path: Path, spec: str, conn
 
 
 def test_ours_is_named_as_it_is(tmp_path: Path) -> None:
-    ours = engine_settings(settled(), "float32", 0.5, tmp_path, save=False)
+    ours = engine_settings(settled(), "float32", tmp_path, save=False)
     assert transfer_arguments(ours)["kv_connector"] == "TTFTConnector"
 
 

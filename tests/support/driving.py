@@ -1,4 +1,4 @@
-"""Two scripted workers under the real driver."""
+"""Two scripted workers in lanes of the real driver."""
 
 import json
 import os
@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from told import Told
 
-from harness.experiment.lanes.driver import BASE, HEAD, measure
-from harness.experiment.lanes.lane import Job
+from harness.experiment.lanes.ab import BASE, HEAD, measure
+from harness.experiment.lanes.lane import Program
 from harness.experiment.settings import Experiment
 from harness.results import Measurement, load
 
@@ -19,11 +19,11 @@ SCRIPT = Path(__file__).parent / "scripted_worker.py"
 ARM = "layerwise:depth=4"
 
 
-def job(name: str, **script: Any) -> Job:
-    """A side that follows a script (scripted_worker.DEFAULTS). ``home`` and ``ours`` are the job's own."""
+def program(name: str, **script: Any) -> Program:
+    """One that follows a script (scripted_worker.DEFAULTS). ``home`` and ``ours`` are the program's own."""
     own = {key: script.pop(key) for key in ("home", "ours") if key in script}
     command = [sys.executable, "-S", str(SCRIPT), json.dumps(script)]
-    return Job(name, command, dict(os.environ), {"from": name, "package": "some-engine", "digest": name}, **own)
+    return Program(command, dict(os.environ), {"from": name, "package": "some-engine", "digest": name}, **own)
 
 
 @dataclass
@@ -41,9 +41,9 @@ class Bench:
     def store(self) -> str:
         return f"file://{self.home / 'kv'}"
 
-    def measure(self, base: Job, head: Job, patience_s: float = 20.0, **settings: Any) -> Measurement:
+    def measure(self, base: Program, head: Program, patience_s: float = 20.0, **settings: Any) -> Measurement:
         wanted = {"arms": [ARM], "pairs": 2, "store": self.store, **settings}
-        measure([base, head], Experiment(**wanted), self.folder, "ttft ab", self.told, patience_s)
+        measure({BASE: base, HEAD: head}, Experiment(**wanted), self.folder, "ttft ab", self.told, patience_s)
         return self.run()
 
     def run(self) -> Measurement:
@@ -55,4 +55,4 @@ def bench(tmp_path: Path) -> Bench:
     return Bench(tmp_path)
 
 
-__all__ = ["ARM", "BASE", "HEAD", "Bench", "bench", "job"]
+__all__ = ["ARM", "BASE", "HEAD", "Bench", "bench", "program"]

@@ -15,7 +15,7 @@ from harness.connector.settings import Arm, parse_arm
 from harness.core.chunks import ChunkKey, chain, for_rank, hit_limit, root
 from harness.experiment import session
 from harness.experiment.conduct import measure
-from harness.experiment.hooks import Silent
+from harness.experiment.hooks import Hooks
 from harness.experiment.plan import Setting, settle
 from harness.experiment.record import NOTHING, Earlier
 from harness.experiment.settings import merge
@@ -237,7 +237,7 @@ class Lab:
 
     def measure(self, earlier: Earlier = NOTHING, **changes: Any) -> Measurement:
         """Carry it out and read back what is on disk."""
-        self.last = measure(self.setting(**changes), self.folder, "ttft compare", Silent(), earlier)
+        self.last = measure(self.setting(**changes), self.folder, "ttft compare", Hooks(), earlier)
         return self.run()
 
     def run(self) -> Measurement:

@@ -72,7 +72,14 @@ class KeepingEngine:
         self._worker = WorkerSide(arms, in_layout(open_store(connector.store), start), self._cache, log, 0, 1)
         self._free = list(range(BLOCKS))
 
-    async def generate(self, request_id: str, tokens: Sequence[int], output_tokens: int, params: Mapping[str, Any]) -> Outcome:
+    async def generate(
+        self,
+        request_id: str,
+        tokens: Sequence[int],
+        output_tokens: int,
+        params: Mapping[str, Any],
+        heard: Callable[[float], None] | None = None,
+    ) -> Outcome:
         self._vllm.before(params)
         sent = time.perf_counter()
         plain: dict[str, Any] = {"mm_features": [], "lora_request": None, "prompt_embeds": None, "cache_salt": None}

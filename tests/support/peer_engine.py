@@ -15,7 +15,7 @@ from harness.connector.peers.base import Peer, Place
 from harness.experiment import at_peer as peer_session
 from harness.experiment.at_peer import PeerSession
 from harness.experiment.conduct import measure
-from harness.experiment.hooks import Silent
+from harness.experiment.hooks import Hooks
 from harness.experiment.plan import Setting, settle
 from harness.experiment.settings import merge
 from harness.replay.in_process import EngineSettings
@@ -122,7 +122,7 @@ class PeerLab:
 
     def measure(self, arm: str, **changes: Any) -> Measurement:
         """A whole experiment, as the peer's own process carries it out."""
-        measure(self.setting(arm, **changes), self.home / "run", "ttft compare", Silent())
+        measure(self.setting(arm, **changes), self.home / "run", "ttft compare", Hooks())
         return load(self.home / "run")
 
     def left(self) -> list[Path]:

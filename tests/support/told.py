@@ -1,15 +1,16 @@
-"""Whoever watches a measurement, for tests of several folders."""
+"""Hooks that note what they are called with, for tests of several folders."""
 
-from dataclasses import dataclass, field
+from harness.experiment.hooks import Hooks
 
 
-@dataclass
-class Told:
-    """What the driver tells whoever watches it."""
+class Told(Hooks):
+    """What a measurement told on its way."""
 
-    stages: list[str] = field(default_factory=list)
-    requests: int = 0
-    times: list[tuple[str, float | None]] = field(default_factory=list)
+    def __init__(self) -> None:
+        super().__init__()
+        self.stages: list[str] = []
+        self.requests = 0
+        self.times: list[tuple[str, float | None]] = []
 
     def stage(self, text: str) -> None:
         self.stages.append(text)

@@ -1,8 +1,8 @@
-"""A light environment for one side: its own installation of the package, everything else shared with ours.
+"""A light environment for one version: its own installation of the package, everything else shared with ours.
 
 vLLM and torch take gigabytes, so they are not installed again: a ``.pth`` file appends our own site-packages,
-behind the side's. Editable installations over there stay importable, but for that of the package itself: its
-finder would lend the side every module that its version does not have.
+behind the version's own. Editable installations over there stay importable, but for that of the package itself: its
+finder would lend the version every module that its version does not have.
 """
 
 import json
@@ -18,7 +18,9 @@ from pathlib import Path
 
 import harness
 from harness.core.errors import SetupError, UsageError
-from harness.experiment.lanes.sides import Side
+from harness.experiment.lanes.lane import Program
+from harness.experiment.lanes.process import command_of
+from harness.experiment.lanes.versions import Version, changed, snapshot
 
 OURS = "ttft"
 WORKER = "harness.experiment.lanes.worker"
@@ -38,7 +40,7 @@ print(json.dumps({"home": home, "version": package.version, "where": where, "wor
 
 @dataclass(frozen=True, slots=True)
 class Environment:
-    """``package`` and its ``version`` as installed; ``home``: the side's own site-packages."""
+    """``package`` and its ``version`` as installed; ``home``: the version's own site-packages."""
 
     python: Path
     package: str
@@ -51,26 +53,47 @@ class Environment:
         return self.package == OURS
 
 
-def build(side: Side, tree: Path, folder: Path, log: Path) -> Environment:
+def prepare(version: Version, workplace: Path, log: Path) -> Program:
+    """Copy the version's files below ``workplace`` and install them there, which has to stay until its lane has ended.
+
+    Raises UsageError or SetupError, naming the version.
+    """
+    dirty = changed(version)
+    tree = workplace / version.name / "tree"
+    digest = snapshot(version, tree)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    installed = build(version, tree, workplace / version.name / "env", log)
+    source = {
+        "from": version.what,
+        "commit": version.commit or None,
+        "changed": dirty,
+        "digest": digest,
+        "package": installed.package,
+        "version": installed.version,
+    }
+    return Program(command_of(installed.python), worker_environment(os.environ), source, installed.home, installed.ours)
+
+
+def build(version: Version, tree: Path, folder: Path, log: Path) -> Environment:
     """Install the files in ``tree`` into a new environment in ``folder``; what pip says goes to ``log``. No network is needed.
 
-    Raises SetupError where that fails, UsageError where the package cannot be measured.
+    Raises SetupError if that fails, UsageError if the package cannot be measured.
     """
     venv.EnvBuilder(symlinks=True, with_pip=False).create(folder)
     python = folder / "bin" / "python"
     home = Path(_lines(python, "import sysconfig; print(sysconfig.get_path('purelib'))")[-1])
     shared = home / "shared_environment.pth"
     shared.write_text("\n".join(_site_folders()) + "\n", encoding="utf-8")
-    _install(side, python, tree, log)
+    _install(version, python, tree, log)
     packages = [found.metadata["Name"] for found in distributions(path=[str(home)])]
     if len(packages) != 1:
-        raise SetupError(f"the {side} installed {len(packages)} packages ({', '.join(packages)}); exactly one is needed")
+        raise SetupError(f"the {version} installed {len(packages)} packages ({', '.join(packages)}); exactly one is needed")
     shared.write_text("\n".join([*_site_folders(), *_beside(packages[0])]) + "\n", encoding="utf-8")
-    return _probed(side, python, packages[0])
+    return _probed(version, python, packages[0])
 
 
 def worker_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The variables for a side's processes: nothing in them may come before the side's own installation."""
+    """The variables for a version's processes: nothing in them may come before its own installation."""
     return {name: value for name, value in environ.items() if name != "PYTHONPATH"} | {"PYTHONSAFEPATH": "1"}
 
 
@@ -92,29 +115,32 @@ def _beside(package: str) -> list[str]:
     return lines if package == OURS else [*lines, str(Path(harness.__file__).resolve().parents[1])]
 
 
-def _install(side: Side, python: Path, tree: Path, log: Path) -> None:
+def _install(version: Version, python: Path, tree: Path, log: Path) -> None:
     command = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "--no-input", "install"]
     command += ["--no-deps", "--no-build-isolation", "--ignore-installed", "--no-index", str(tree)]
     # Packages that ask git for their version find none in a copy.
-    variables = {"SETUPTOOLS_SCM_PRETEND_VERSION": f"0+{side.commit[:12] or 'folder'}"} | worker_environment(os.environ)
+    variables = {"SETUPTOOLS_SCM_PRETEND_VERSION": f"0+{version.commit[:12] or 'folder'}"} | worker_environment(os.environ)
     with log.open("ab") as output:
         done = subprocess.run(command, env=variables, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
     if done.returncode:
         errors = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
         told = next((line.strip() for line in reversed(errors) if "Error" in line or "error:" in line), "pip failed")
-        raise SetupError(f"the {side} cannot be installed: {told}; see {log}")
+        raise SetupError(f"the {version} cannot be installed: {told}; see {log}")
 
 
-def _probed(side: Side, python: Path, package: str) -> Environment:
+def _probed(version: Version, python: Path, package: str) -> Environment:
     """Make sure that what was installed is what will be imported."""
     found = json.loads(_lines(python, _PROBE, WORKER)[-1])
     home = Path(found["home"])
     for module, origin in found["where"].items():
         if home not in Path(origin).parents:
             where = f"from {origin or 'nowhere'}, not from its own environment"
-            raise SetupError(f"the {side} would run {module} {where}; uninstall what else here provides {module}")
+            raise SetupError(f"the {version} would run {module} {where}; uninstall what else here provides {module}")
     if not found["worker"]:
-        raise UsageError(f"the {side} is a version of ttft without {WORKER}, so it cannot take turns; name a later one")
+        raise UsageError(
+            f"the {version} is ttft {found['version']} without {WORKER}, so it cannot take turns with {harness.__version__}; "
+            "name a later commit, or run the ttft ab of the older version"
+        )
     return Environment(python, package, found["version"], home)
 
 

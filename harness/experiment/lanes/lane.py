@@ -1,86 +1,108 @@
-"""One side under way: its worker, its rows, and the run that it waits to carry out."""
+"""One lane: a vLLM process that takes turns in a comparison, what it measures, and the run that it waits to carry out."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import RunError, StoreError, UsageError
-from harness.experiment.hooks import Progress
+from harness.experiment.hooks import Hooks
+from harness.experiment.lanes.combine import LaneRows
 from harness.experiment.lanes.process import Turn, Worker
-from harness.experiment.lanes.side_rows import SideRows
+from harness.experiment.session import SPAN_LOG
+from harness.experiment.settings import Experiment
 from harness.experiment.span_log import SpanLogReader
 from harness.stores import open_store
 from harness.stores.layered import in_layout
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """One side, ready to be started. ``source``: where its code is from, for run.json. ``home``: the side's own
-    site-packages, out of which the measured code must come; None leaves that unchecked. ``ours``: the harness is the side's.
-    ``called``: in messages, where "the NAME" is no good. ``if_slow``: what helps one that only is slow."""
+class Program:
+    """What a lane runs. ``source``: where its code is from, for run.json. ``home``: the site-packages out of which the
+    measured code must come; None leaves that unchecked. ``ours``: the harness itself is measured, too."""
 
-    name: str
     command: Sequence[str]
     environment: Mapping[str, str]
-    source: Mapping[str, Any]
+    source: Mapping[str, Any] = field(default_factory=dict)
     home: Path | None = None
     ours: bool = True
-    called: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """``called``: the lane, in messages. ``if_slow``: what helps one that only is slow."""
+
+    called: str
     if_slow: str = "give a longer --timeout"
 
 
-class SideProgress:
-    """Puts the side's name before each stage, and keeps the number of requests."""
+class Lane:
+    """``turn`` is the run that it announced last; None if it has nothing left to do. ``peer``: it measures no arm of ours, so
+    its failure is a result. ``suffix``: of its arms' names in the whole measurement."""
 
-    def __init__(self, name: str, progress: Progress) -> None:
-        self._name = name
-        self._progress = progress
+    def __init__(
+        self,
+        name: str,
+        program: Program,
+        experiment: Experiment,
+        folder: Path,
+        hooks: Hooks,
+        patience_s: float,
+        *,
+        words: Words | None = None,
+        peer: bool = False,
+        suffix: str = "",
+    ) -> None:
+        """``folder``: of this lane, below the measurement's. ``patience_s``: how long it may say nothing."""
+        words = words or Words(name)
+        self.name = name
+        self.called = words.called
+        self.experiment = experiment
+        self.folder = folder
+        self.peer = peer
+        self.suffix = suffix
         self.requests = 0
+        self.turn: Turn | None = None
+        self.worker = Worker(words.called, folder, self, patience_s, if_slow=words.if_slow)
+        self.rows = LaneRows(folder)
+        self._program = program
+        self._hooks = hooks
+
+    @property
+    def arms(self) -> list[str]:
+        """What it measures, by name."""
+        return list(self.experiment.arms)
 
     def stage(self, text: str) -> None:
-        """Pass it on."""
-        self._progress.stage(f"{self._name}: {text}")
+        """Pass it on under the lane's name."""
+        self._hooks.stage(f"{self.name}: {text}")
 
     def expect(self, requests: int) -> None:
-        """Keep it."""
+        """Keep it: the driver tells the sum of all lanes."""
         self.requests = requests
 
-
-class Lane:
-    """``turn`` is what the side announced last; None when it has nothing left to do."""
-
-    def __init__(self, job: Job, folder: Path, progress: Progress, patience_s: float) -> None:
-        """``folder``: of this side, below the combined run's."""
-        self.name = job.name
-        self.called = job.called or job.name
-        self.folder = folder
-        self.progress = SideProgress(job.name, progress)
-        self.worker = Worker(self.called, folder, self.progress, patience_s, if_slow=job.if_slow)
-        self.rows = SideRows(folder)
-        self.turn: Turn | None = None
-        self._job = job
-
-    def start(self, settings: Mapping[str, Any], command: str) -> None:
-        """From nothing to a side that waits for its first turn, stopped. Raises RunError, or UsageError where nothing of
-        the package is used."""
-        self.worker.start(self._job.command, self._job.environment, settings, command)
-        home = self._job.home
-        if home is not None and self._job.ours and home not in Path(self.worker.hello["harness"]).parents:
-            origin = self.worker.hello["harness"]
+    def start(self, command: str) -> None:
+        """From nothing to a lane that waits for its first turn, stopped. Raises RunError, or UsageError if nothing of
+        the package is used. ``command``: the user's."""
+        program = self._program
+        # What is left at its default may be unknown to another version, so only the rest is said.
+        settings = self.experiment.model_dump(exclude_defaults=True)
+        self.worker.start(program.command, program.environment, settings, command)
+        origin = self.worker.hello["harness"]
+        if program.home is not None and program.ours and program.home not in Path(origin).parents:
             raise RunError(f"the {self.called} runs the harness in {origin}, not the one that was installed for it")
         self.turn = self.worker.turn("getting ready")
-        if home is not None and self.turn is not None and not self.turn.loaded:
-            package = self._job.source.get("package")
+        if program.home is not None and self.turn is not None and not self.turn.loaded:
+            package = program.source.get("package")
             raise UsageError(
-                f"nothing of {package} was loaded for these arms, so both sides would run the same code; "
+                f"nothing of {package} was loaded for these arms, so both lanes would run the same code; "
                 f"name an arm (--arm) or a store (--store) of {package}"
             )
         self.worker.keep_still()
 
     def run(self, doing: str) -> int:
-        """Carry out the announced run and return its number in this side's own rows, which are on disk then."""
+        """Carry out the announced run and return its number in this lane's own rows, which are on disk then."""
         if self.turn is None:
             raise RunError(f"the {self.called} has no run left")
         number = self.turn.run
@@ -89,21 +111,23 @@ class Lane:
         self.worker.keep_still()
         return number
 
-    def end(self, store_url: str, keep_store: bool) -> list[str]:
-        """End the processes however they stand; what could not be cleaned, as sentences."""
-        if self.worker.end() or keep_store:
-            return []
-        return self._delete_leftovers(store_url)
+    def finish(self) -> None:
+        """All is measured: stop vLLM and clean the store."""
+        self.stage("stopping vLLM")
+        self.worker.finish()
 
-    def _delete_leftovers(self, store_url: str) -> list[str]:
-        """What a killed worker saved stands in its span log."""
-        log = SpanLogReader(self.folder / "span_log")
+    def end(self) -> list[str]:
+        """End the processes however they stand; what could not be cleaned, as sentences for run.json."""
+        if self.worker.end() or self.experiment.keep_store:
+            return []
+        log = SpanLogReader(self.folder / SPAN_LOG)  # what a killed worker saved stands there
+        left = f"the {self.called} was killed, and what it left in the store could not be"
         try:
             log.poll()
-            with contextlib.closing(open_store(store_url)) as store:
+            with contextlib.closing(open_store(self.experiment.store)) as store:
                 in_layout(store, log.start).delete(log.saved)
-        except (KeyError, ValueError):  # another version's span log
-            return [f"the {self.called} was killed, and what it left in the store could not be found; delete the store's folder"]
+        except (KeyError, ValueError):  # another version's
+            return [f"{left} found; delete the store's folder"]
         except StoreError as error:
-            return [f"the {self.called} was killed, and what it left in the store could not be deleted: {error}"]
+            return [f"{left} deleted: {error}"]
         return []

@@ -1,6 +1,7 @@
-"""The driver's hold on one side's worker process: start it, give it its turns, keep it still meanwhile, end it."""
+"""The driver's hold on the process of one lane: start it, give it its turns, keep it still meanwhile, end it."""
 
 import contextlib
+import os
 import queue
 import signal
 import subprocess
@@ -11,7 +12,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.core.errors import RunError, VoidRuns
-from harness.experiment.lanes.process_group import ProcessGroup
 from harness.experiment.lanes.protocol import PROTOCOL, decode, encode
 
 ENDING_S = 60.0
@@ -20,7 +20,7 @@ ENDING_S = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """The run that a side will carry out next, in its own numbers."""
+    """The run that a lane will carry out next, in its own numbers."""
 
     run: int
     round: int
@@ -29,7 +29,7 @@ class Turn:
 
 
 class Listener(Protocol):
-    """What a worker tells beside its turns."""
+    """What a worker tells beside its turns; Lane is one."""
 
     def stage(self, text: str) -> None:
         """A new stage begins."""
@@ -38,18 +38,63 @@ class Listener(Protocol):
         """That many timed requests will follow."""
 
 
+class ProcessGroup:
+    """A process with all its children: stopped and continued together, and their processor time. Linux.
+
+    A stopped group takes no processor time at all.
+    """
+
+    def __init__(self, leader: int) -> None:
+        self._leader = leader
+
+    def stop(self) -> None:
+        """Stop every member where it stands."""
+        self._send(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Continue every member."""
+        self._send(signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End every member, stopped or not."""
+        self._send(signal.SIGKILL)
+
+    def cpu_s(self) -> float:
+        """User and system time of all living members, in seconds; 0 where there is no /proc."""
+        ticks = sum(int(fields[11]) + int(fields[12]) for fields in self._members())
+        return ticks / os.sysconf("SC_CLK_TCK")
+
+    def running(self) -> bool:
+        """Whether a member is neither stopped nor dead."""
+        return any(fields[0] not in "TtZX" for fields in self._members())
+
+    def _members(self) -> list[list[str]]:
+        """Fields of /proc/PID/stat from the state on, as proc(5) counts them from 3."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/stat"):
+            with contextlib.suppress(OSError):  # ended in the meantime
+                fields = path.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+                if int(fields[2]) == self._leader:
+                    found.append(fields)
+        return found
+
+    def _send(self, number: signal.Signals) -> None:
+        with contextlib.suppress(ProcessLookupError, PermissionError):  # gone, or gone and its number another's
+            os.killpg(self._leader, number)
+
+
 class Worker:
     """One worker, in a process group of its own, so that Ctrl-C reaches the driver only and the group can be stopped.
 
-    Every call that waits raises RunError where the worker fails, dies, or says nothing for ``patience_s``, and VoidRuns
-    where it failed a proof.
+    Every call that waits raises RunError if the worker fails, dies, or says nothing for ``patience_s``, and VoidRuns
+    if it failed a proof.
     """
 
     def __init__(
-        self, side: str, folder: Path, listener: Listener, patience_s: float, ending_s: float = ENDING_S, *, if_slow: str
+        self, called: str, folder: Path, listener: Listener, patience_s: float, ending_s: float = ENDING_S, *, if_slow: str
     ) -> None:
-        """``side``: for messages. ``folder``: where the worker leaves its results and logs. ``if_slow``: the fix for one."""
-        self.side = side
+        """``called``: in messages. ``folder``: where the worker leaves its results and logs. ``if_slow``: the fix for one."""
+        self.called = called
         self.folder = folder
         self.hello: dict[str, Any] = {}
         self.idle_cpu_s = 0.0
@@ -63,8 +108,8 @@ class Worker:
         self._group: ProcessGroup | None = None
         self._cpu_at_stop: float | None = None
 
-    def start(self, command: Sequence[str], environment: Mapping[str, str], experiment: Mapping[str, Any], told: str) -> None:
-        """Start it and wait for its greeting. ``told``: the user's command, for its run.json."""
+    def start(self, command: Sequence[str], environment: Mapping[str, str], experiment: Mapping[str, Any], said: str) -> None:
+        """Start it and wait for its greeting. ``said``: the user's command, for its run.json."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
             # Same session, other group: were the driver killed, the kernel would end a stopped group by SIGHUP.
@@ -74,7 +119,7 @@ class Worker:
         self._group = ProcessGroup(self._process.pid)
         threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()
         folder = str(self.folder.resolve())
-        self._say("start", protocol=PROTOCOL, experiment=dict(experiment), folder=folder, command=told)
+        self._say("start", protocol=PROTOCOL, experiment=dict(experiment), folder=folder, command=said)
         self.hello = self._next("starting", "hello")
 
     def turn(self, doing: str) -> Turn | None:
@@ -90,7 +135,7 @@ class Worker:
         self._say("go")
 
     def keep_still(self) -> None:
-        """Stop its processes until its next turn, so that they take nothing from the side that is measured."""
+        """Stop its processes until its next turn, so that they take nothing from the lane that is measured."""
         if self._group is not None:
             self._group.stop()
             self._cpu_at_stop = self._group.cpu_s()
@@ -143,7 +188,7 @@ class Worker:
 
     def _say(self, kind: str, **fields: object) -> None:
         if self._process is None or self._process.stdin is None:
-            raise RunError(f"the {self.side} was not started")
+            raise RunError(f"the {self.called} was not started")
         try:
             self._process.stdin.write(encode(kind, **fields))
             self._process.stdin.flush()
@@ -158,7 +203,7 @@ class Worker:
             except queue.Empty:
                 reason = f"has said nothing for {self._patience_s:.0f} s while {doing}; see {self._log} and vllm.log beside it, "
                 reason += f"and {self._if_slow} if it only is slow"
-                raise RunError(f"the {self.side} {reason}") from None
+                raise RunError(f"the {self.called} {reason}") from None
             if not line:
                 raise self._gone(doing)
             message = decode(line)
@@ -169,20 +214,20 @@ class Worker:
     def _heed(self, message: Mapping[str, Any], doing: str) -> None:
         if message["kind"] == "failed":
             kind = VoidRuns if message.get("exit_code") == VoidRuns.exit_code else RunError
-            raise kind(f"the {self.side} failed while {doing}: {message['error']}")
+            raise kind(f"the {self.called} failed while {doing}: {message['error']}")
         if message["kind"] == "stage":
             self._listener.stage(message["text"])
         elif message["kind"] == "expect":
             self._listener.expect(message["requests"])
         else:
-            raise RunError(f"the {self.side} said '{message['kind']}' while {doing}, which does not belong there")
+            raise RunError(f"the {self.called} said '{message['kind']}' while {doing}, which does not belong there")
 
     def _gone(self, doing: str) -> RunError:
         self._wait(5.0)
         code = self._process.returncode if self._process is not None else None
         how = f"was killed by signal {-code}" if code is not None and code < 0 else f"ended with exit code {code}"
         lines = self._log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["it printed nothing"]
-        return RunError(f"the {self.side} {how} while {doing}: {lines[-1]}; see {self._log}")
+        return RunError(f"the {self.called} {how} while {doing}: {lines[-1]}; see {self._log}")
 
 
 def command_of(python: Path) -> list[str]:

@@ -7,12 +7,12 @@
                         stage   text: for the terminal
                         expect  requests: how many will be timed
                         turn    run, round, arm, loaded: the next run, waiting; all runs before it are on disk.
-                                loaded: modules of the side's own environment that this process has imported
+                                loaded: modules of the version's own environment that this process has imported
                         over    all runs are on disk
                         failed  error: one sentence, exit_code: of its class (older versions say none); the worker ends
                         ended   vLLM is stopped and the store is clean; the worker ends
 
-Rows travel through the results schema (harness/results/) in the side's own folder, not through here.
+Rows travel through the results schema (harness/results/) in the lane's own folder, not through here.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""One side's process: the ordinary experiment with this version's code, each run waiting for its turn.
+"""The process of one lane: the ordinary experiment with this version's code, each run waiting for its turn.
 
 python -P -m harness.experiment.lanes.worker        started by the driver (process.py), spoken to through stdin and stdout
 """
@@ -7,7 +7,6 @@ import asyncio
 import os
 import sys
 import sysconfig
-from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -15,6 +14,7 @@ import harness
 from harness.core.errors import RunError, TtftError
 from harness.experiment.cache_state import PlannedRun
 from harness.experiment.conduct import measure
+from harness.experiment.hooks import Hooks
 from harness.experiment.lanes.protocol import PROTOCOL, decode, encode
 from harness.experiment.plan import settle
 from harness.experiment.settings import merge
@@ -64,37 +64,13 @@ class Channel:
         self._said.close()
 
 
-class GivenTurns:
-    """Turns that the driver gives."""
+class LaneHooks(Hooks):
+    """Turns that the driver gives, and stages for its terminal. Not single requests: waking the driver would disturb the next."""
 
     def __init__(self, channel: Channel) -> None:
+        super().__init__()
         self._channel = channel
         self._loaded: int | None = None
-
-    async def of(self, runs: Iterable[PlannedRun]) -> AsyncIterator[PlannedRun]:
-        """Announce each run and wait for the word."""
-        for run in runs:
-            self._loaded = own_modules() if self._loaded is None else self._loaded
-            self._channel.say("turn", run=run.run, round=run.round, arm=run.arm, loaded=self._loaded)
-            await self._expect("go")
-            yield run
-
-    async def over(self) -> None:
-        """Keep vLLM up until the other side is through: stopping it takes processor time."""
-        self._channel.say("over")
-        await self._expect("stop")
-
-    async def _expect(self, kind: str) -> None:
-        heard = await self._channel.heard()
-        if heard["kind"] != kind:
-            raise RunError(f"the driver said '{heard['kind']}' where this side waits for '{kind}'")
-
-
-class ToldProgress:
-    """Stages for the driver's terminal. Not single requests: waking the driver would disturb the next one."""
-
-    def __init__(self, channel: Channel) -> None:
-        self._channel = channel
 
     def stage(self, text: str) -> None:
         """Pass it on."""
@@ -104,8 +80,21 @@ class ToldProgress:
         """Pass it on."""
         self._channel.say("expect", requests=requests)
 
-    def done(self, arm: str, ttft_s: float | None) -> None:
-        """Keep it."""
+    async def turn(self, run: PlannedRun) -> None:
+        """Announce the run and wait for the word."""
+        self._loaded = own_modules() if self._loaded is None else self._loaded
+        self._channel.say("turn", run=run.run, round=run.round, arm=run.arm, loaded=self._loaded)
+        await self._expect("go")
+
+    async def over(self) -> None:
+        """Keep vLLM up until the other lanes are through: stopping it takes processor time."""
+        self._channel.say("over")
+        await self._expect("stop")
+
+    async def _expect(self, kind: str) -> None:
+        heard = await self._channel.heard()
+        if heard["kind"] != kind:
+            raise RunError(f"the driver said '{heard['kind']}' where this lane waits for '{kind}'")
 
 
 def own_modules() -> int:
@@ -125,7 +114,7 @@ def serve(channel: Channel) -> None:
             "run ttft ab from a version nearer to it"
         )
     setting = settle(merge(order["experiment"]))
-    measure(setting, Path(order["folder"]), order["command"], ToldProgress(channel), turns=GivenTurns(channel))
+    measure(setting, Path(order["folder"]), order["command"], LaneHooks(channel))
 
 
 def main() -> int:

@@ -7,15 +7,15 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from harness.core.errors import ResultsError, TtftError
-from harness.experiment.hooks import Progress as Watching
+from harness.experiment.hooks import Hooks
 from harness.experiment.record import NOTHING, Earlier, earlier_of
 from harness.experiment.sweep.planning import Plan, Planned, setting_of
 from harness.experiment.sweep.sharing import SharedVllm, measure_sharing, prove_sharing
 from harness.experiment.sweep.state import Progress, State
 from harness.results import load
-from harness.stores import open_store
+from harness.stores import Store, open_store
 
-Watched = Callable[[str], AbstractContextManager[Watching]]
+Watched = Callable[[str], AbstractContextManager[Hooks]]
 """Opens a progress bar under a title."""
 
 
@@ -65,12 +65,12 @@ class _Start:
         self._total = total
         self._proofs: dict[int, Mapping[str, Any]] = {}
 
-    async def measure(self, store: Any) -> None:
+    async def measure(self, store: Store) -> None:
         host = SharedVllm(self._state.folder / "starts" / str(self._left[0].start), store)
         try:
             await self._prove(host)
             for planned in self._left:
-                await self._point(planned, host, store)
+                await self._point(planned, host)
         finally:
             host.close()
 
@@ -81,7 +81,7 @@ class _Start:
         """
         for planned in self._left if len(self._left) > 1 else ():
             setting = setting_of(planned)
-            if setting.dtype == "float32" or setting.experiment.target:
+            if not setting.proves_apart:
                 return
             try:
                 proof = await prove_sharing(setting, f"{planned.point.folder}-proof-{time.time_ns():x}", host)
@@ -90,7 +90,7 @@ class _Start:
             if proof is not None:
                 self._proofs[planned.point.number] = proof
 
-    async def _point(self, planned: Planned, host: SharedVllm, store: Any) -> None:
+    async def _point(self, planned: Planned, host: SharedVllm) -> None:
         number = planned.point.number
         begun, before = time.monotonic(), host.starting_s
         with self._watched(f"point {number} of {self._total}: {planned.point.text}") as progress:
@@ -98,7 +98,7 @@ class _Start:
                 earlier = _earlier(planned, self._state)
                 self._state.note(number, Progress("measuring"))
                 meta = await measure_sharing(
-                    setting_of(planned), self._state.run_folder(number), self._command, progress, store, host, earlier,
+                    setting_of(planned), self._state.run_folder(number), self._command, progress, host, earlier,
                     self._proofs.get(number),
                 )  # fmt: skip
             except ResultsError:  # a full disk: no other point would fare better

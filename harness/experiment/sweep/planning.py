@@ -12,9 +12,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.errors import TtftError
-from harness.experiment.cache_state import schedule
-from harness.experiment.engine_settings import engine_settings
-from harness.experiment.plan import RECOMPUTE, Setting, settle
+from harness.experiment.plan import Setting, settle
+from harness.experiment.session import engine_settings
 from harness.experiment.sweep.grid import Grid, Point
 
 
@@ -58,8 +57,7 @@ def plan_of(grid: Grid) -> Plan:
         setting = _settled(point)
         number = starts.setdefault(_start_key(setting), len(starts) + 1)
         longest[number] = max(longest.get(number, 0), setting.max_model_len)
-        experiment = setting.experiment
-        runs = schedule(list(setting.arms), experiment.pairs, [RECOMPUTE], experiment.recompute_rounds)
+        runs = setting.planned_runs
         found.append(
             Planned(
                 point, number, tuple(setting.arms), len(runs), len(setting.data.prompts), setting.max_model_len, setting.notes
@@ -79,14 +77,12 @@ def _settled(point: Point) -> Setting:
 
 def setting_of(planned: Planned) -> Setting:
     """The point's setting anew (prompts are not kept for all points at once), with the context length of its start."""
-    setting = _settled(planned.point)
-    length = planned.max_model_len
-    return replace(setting, max_model_len=length, crowd=replace(setting.crowd, max_model_len=length))
+    return replace(_settled(planned.point), max_model_len=planned.max_model_len)
 
 
 def _start_key(setting: Setting) -> str:
     """Equal where vLLM would be started in the same way, but for the longest context."""
-    settings = engine_settings(setting, setting.dtype, setting.experiment.kv_cache_gib, Path("span_log"), save=False)
+    settings = engine_settings(setting, setting.dtype, Path("span_log"), save=False)
     parts = {name: getattr(settings, name) for name in settings.__dataclass_fields__ if name != "max_model_len"}
     return json.dumps([parts, setting.experiment.target], sort_keys=True, default=str)
 

@@ -3,7 +3,6 @@
 import json
 import os
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,9 +13,8 @@ from told import Told
 
 from harness.experiment.at_peer import place_of
 from harness.experiment.hooks import Watch
-from harness.experiment.lanes import peer_lanes as lanes
-from harness.experiment.lanes.lane import Job
-from harness.experiment.lanes.peers import measure
+from harness.experiment.lanes import peers
+from harness.experiment.lanes.lane import Program
 from harness.experiment.plan import Setting, settle
 from harness.experiment.settings import merge
 from harness.results import Measurement, load
@@ -39,10 +37,9 @@ class Lineup:
     def folder(self) -> Path:
         return self.home / "run"
 
-    def job(self, name: str, command: Sequence[str], environment: dict[str, str], source: dict[str, Any], **more: Any) -> Job:
-        """In the place of ``Job``."""
-        scripted = [sys.executable, "-S", str(SCRIPT), json.dumps(self.scripts.get(name, {}))]
-        return Job(name, scripted, environment, source, **more)
+    def program(self, lane: str) -> Program:
+        """In the place of ``program_of``."""
+        return Program([sys.executable, "-S", str(SCRIPT), json.dumps(self.scripts.get(lane, {}))], dict(os.environ))
 
     def setting(self, **changes: Any) -> Setting:
         small = {"model": MODEL, "dtype": "float32", "workload": SHORT, "chunk_tokens": 16, "bounds": False, "pairs": 2}
@@ -54,13 +51,14 @@ class Lineup:
         for place in self.places(setting):
             place.mkdir(parents=True)
             (place / "stored.pt").write_bytes(b"k")
-        measure(setting, self.folder, "ttft compare", self.told, watch, patience_s)
+        self.told.watch = watch
+        peers.measure(setting, self.folder, "ttft compare", self.told, patience_s)
         return self.run()
 
     def places(self, setting: Setting) -> list[Path]:
         """The peers' folders."""
-        found = lanes.parties(setting, self.folder, self.told, 1.0)
-        return [place_of(setting, party.lane.folder).folder for party in found if party.peer]
+        found = peers.lanes_of(setting, self.folder, self.told, 1.0)
+        return [place_of(setting, lane.folder).folder for lane in found if lane.peer]
 
     def run(self) -> Measurement:
         return load(self.folder)
@@ -88,7 +86,7 @@ def workers() -> set[str]:
 def lineup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Lineup:
     made = Lineup(tmp_path)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(lanes, "Job", made.job)
+    monkeypatch.setattr(peers, "program_of", made.program)
     return made
 
 

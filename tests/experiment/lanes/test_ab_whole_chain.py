@@ -6,10 +6,9 @@ from pathlib import Path
 
 from fake_engine import CHUNK, CHUNKWISE, LAYERWISE, MODEL, SHORT
 
-from harness.experiment.hooks import Silent
-from harness.experiment.lanes.driver import BASE, HEAD, measure
-from harness.experiment.lanes.judging import gravest, judge
-from harness.experiment.lanes.lane import Job
+from harness.experiment.hooks import Hooks
+from harness.experiment.lanes.ab import BASE, HEAD, gravest, judge, measure
+from harness.experiment.lanes.lane import Program
 from harness.experiment.settings import merge
 from harness.gate import Outcome
 from harness.results import load
@@ -23,9 +22,9 @@ def test_two_versions_take_turns_and_are_judged(tmp_path: Path) -> None:
     settings = {"workload": SHORT, "store": store, "arms": ARMS, "model": MODEL, "dtype": "float32", "pairs": 4}
     experiment = merge(settings, {"chunk_tokens": CHUNK, "correctness_prompts": 1, "bounds": False})
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    command = [sys.executable, str(Path(__file__).with_name("fake_side.py"))]
-    jobs = [Job(name, command, environment, {"from": name}) for name in (BASE, HEAD)]
-    measure(jobs, experiment, tmp_path / "run", "ttft ab", Silent(), patience_s=120)
+    command = [sys.executable, str(Path(__file__).with_name("fake_lane.py"))]
+    programs = {name: Program(command, environment, {"from": name}) for name in (BASE, HEAD)}
+    measure(programs, experiment, tmp_path / "run", "ttft ab", Hooks(), patience_s=120)
     run = load(tmp_path / "run")
     assert (run.meta["status"], run.void_runs, run.meta["warnings"]) == ("complete", {}, [])
     forward = [f"{arm}@{side}" for arm in ARMS for side in (BASE, HEAD)]

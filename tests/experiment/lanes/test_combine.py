@@ -6,9 +6,7 @@ from pathlib import Path
 import pytest
 
 from harness.core.errors import RunError
-from harness.experiment.lanes.combine import Combiner
-from harness.experiment.lanes.combined_meta import combine_metas
-from harness.experiment.lanes.side_rows import SideRows
+from harness.experiment.lanes.combine import Combiner, LaneRows, combine_metas
 from harness.results import RunWriter, load
 from harness.results.side_tables import load_neighbours
 
@@ -40,7 +38,7 @@ def combiner(run: Path, one_by_one: bool = True) -> tuple[RunWriter, Combiner]:
 
 
 def test_rows_come_once_and_only_when_they_are_whole(side: Path) -> None:
-    rows = SideRows(side)
+    rows = LaneRows(side)
     assert rows.requests() == []
     add(side, "0,0,0,a,p0,0.5,d,k,,,x\n", '0,0,1,a,p1,0.6,d,k,"two\nlines"')
     assert [row["prompt"] for row in rows.requests()] == ["p0"]
@@ -51,14 +49,14 @@ def test_rows_come_once_and_only_when_they_are_whole(side: Path) -> None:
 
 def test_columns_of_another_version_are_left_out(side: Path) -> None:
     add(side, "0,0,0,a,p0,0.5,d,k,,,x\n")
-    assert set(SideRows(side).requests()[0]) == set(HEADER.strip().split(",")) - {"of_another_version"}
+    assert set(LaneRows(side).requests()[0]) == set(HEADER.strip().split(",")) - {"of_another_version"}
 
 
 def test_a_run_gets_its_number_its_side_and_its_spans(side: Path, tmp_path: Path) -> None:
     add(side, "3,1,0,a,p0,0.5,d,k,,,x\n")
     (side / "spans.jsonl").write_text('{"run": 3, "request": "p0", "layer": 0, "kind": "fetch", "start_s": 1.0, "new": 1}\n')
     writer, combined = combiner(tmp_path / "run")
-    assert combined.take(SideRows(side), "base", theirs=3, run=7) == ([0.5], [])
+    assert combined.take(LaneRows(side), "base", theirs=3, run=7, suffix="@base") == ([0.5], [])
     writer.write_meta({})
     writer.close()
     run = load(tmp_path / "run")
@@ -73,8 +71,8 @@ def test_tokens_are_held_against_the_other_side_where_they_can_be(side: Path, tm
     reason = {"run": 1, "arm": "a@head", "prompt": "p0", "reason": "other tokens than a@base gave for the same prompt"}
     for one_by_one, void in ((True, [reason]), (False, [])):
         writer, combined = combiner(tmp_path / f"run-{one_by_one}", one_by_one)
-        assert combined.take(SideRows(side), "base", 0, 0)[1] == []
-        assert combined.take(SideRows(head), "head", 0, 1)[1] == void
+        assert combined.take(LaneRows(side), "base", 0, 0, "@base")[1] == []
+        assert combined.take(LaneRows(head), "head", 0, 1, "@head")[1] == void
         writer.close()
 
 
@@ -82,7 +80,7 @@ def test_arms_that_load_nothing_have_no_tokens_to_compare(tmp_path: Path) -> Non
     writer, combined = combiner(tmp_path / "run")
     for run, (name, tokens) in enumerate((("base", "d"), ("head", "OTHER"))):
         one = folder(tmp_path / name, f"0,0,0,floor,p0,0.5,{tokens},k,,,x\n")
-        assert combined.take(SideRows(one), name, 0, run)[1] == []
+        assert combined.take(LaneRows(one), name, 0, run, f"@{name}")[1] == []
     writer.close()
 
 
@@ -95,10 +93,10 @@ def test_what_a_side_found_void_or_failed_stays_so_and_is_no_witness(tmp_path: P
     base = folder(tmp_path / "base", *rows, void=[*told, {"run": 1, "reason": "another run"}])
     head = folder(tmp_path / "head", "0,0,0,a,p0,0.5,d,k,,,x\n", "0,0,1,a,p1,0.5,d,k,,,x\n")
     writer, combined = combiner(tmp_path / "run")
-    times, void = combined.take(SideRows(base), "base", 0, 6)
+    times, void = combined.take(LaneRows(base), "base", 0, 6, "@base")
     assert times == [0.5, None]
     assert void == [{**entry, "run": 6, "arm": "a@base"} for entry in told]
-    assert combined.take(SideRows(head), "head", 0, 7)[1] == []
+    assert combined.take(LaneRows(head), "head", 0, 7, "@head")[1] == []
     writer.write_meta({"void_runs": void})
     writer.close()
     assert load(tmp_path / "run").void_runs == {6: "hit 0 tokens"}
@@ -108,7 +106,7 @@ def test_neighbours_of_a_run_come_along(side: Path, tmp_path: Path) -> None:
     add(side, "3,1,0,a,p0,0.5,d,k,,,x\n")
     (side / "neighbours.csv").write_text("run,round,arm,kind,stream,at_s,value_s\n3,1,a,decode,0,0.1,0.02\n")
     writer, combined = combiner(tmp_path / "run")
-    combined.take(SideRows(side), "base", 3, 7)
+    combined.take(LaneRows(side), "base", 3, 7, "@base")
     writer.close()
     assert load_neighbours(tmp_path / "run")[["run", "arm", "value_s"]].to_numpy().tolist() == [[7, "a@base", 0.02]]
 
@@ -117,7 +115,7 @@ def test_neighbours_of_a_run_come_along(side: Path, tmp_path: Path) -> None:
 def test_a_run_json_that_is_none_is_named(side: Path, text: str) -> None:
     (side / "run.json").write_text(text)
     with pytest.raises(RunError, match=r"run\.json cannot be read"):
-        SideRows(side).void(0)
+        LaneRows(side).void(0)
 
 
 @pytest.mark.parametrize("rows", ["", "5,0,0,a,p0,0.5,d,k,,,x\n"])
@@ -125,7 +123,7 @@ def test_rows_that_are_missing_or_of_another_run_are_noticed(side: Path, tmp_pat
     add(side, rows)
     writer, combined = combiner(tmp_path / "run")
     with pytest.raises(RunError, match=r"the base said that its run 0 is done, but left . rows of it"):
-        combined.take(SideRows(side), "base", 0, 0)
+        combined.take(LaneRows(side), "base", 0, 0)
     writer.close()
 
 

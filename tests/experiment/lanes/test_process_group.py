@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from harness.experiment.lanes.process_group import ProcessGroup
+from harness.experiment.lanes.process import ProcessGroup
 
 BUSY = "while :; do :; done & while :; do :; done"
 

@@ -7,25 +7,23 @@ import pytest
 from fake_engine import CHUNKWISE, LAYERWISE, Lab, Served, lab
 
 from harness.core.errors import StoreError
-from harness.experiment.hooks import Silent
-from harness.experiment.record import NOTHING
+from harness.experiment.hooks import Hooks
 from harness.experiment.sweep.sharing import SharedVllm, measure_sharing
 from harness.results import Measurement, load
-from harness.stores.base import Store
 
 __all__ = ["lab"]
 
 
-async def carry_out(lab: Lab, host: SharedVllm, store: Store, name: str, **changes: object) -> Measurement:
-    await measure_sharing(lab.setting(**changes), lab.home / name, "ttft sweep", Silent(), store, host, NOTHING)
+async def carry_out(lab: Lab, host: SharedVllm, name: str, **changes: object) -> Measurement:
+    await measure_sharing(lab.setting(**changes), lab.home / name, "ttft sweep", Hooks(), host)
     return load(lab.home / name)
 
 
 async def test_an_experiment_that_would_start_vllm_in_the_same_way_gets_the_one_that_is_up(lab: Lab) -> None:
     with lab.open() as store:
         host = SharedVllm(lab.home / "start", store)
-        first = await carry_out(lab, host, store, "a")
-        second = await carry_out(lab, host, store, "b", concurrency=2)
+        first = await carry_out(lab, host, "a")
+        second = await carry_out(lab, host, "b", concurrency=2)
         assert len(lab.vllm.engines) == 1 and host.running
         assert set(store.keys()) == set(), "each deletes its chunks before the next begins"
         host.close()
@@ -43,8 +41,8 @@ async def test_an_experiment_that_would_start_vllm_in_the_same_way_gets_the_one_
 async def test_another_way_of_starting_is_another_start(lab: Lab) -> None:
     with lab.open() as store:
         host = SharedVllm(lab.home / "start", store)
-        await carry_out(lab, host, store, "a")
-        await carry_out(lab, host, store, "b", arms=[CHUNKWISE, "layerwise:depth=1"])
+        await carry_out(lab, host, "a")
+        await carry_out(lab, host, "b", arms=[CHUNKWISE, "layerwise:depth=1"])
         host.close()
     assert [engine.closed for engine in lab.vllm.engines] == [True, True]
 
@@ -63,14 +61,14 @@ async def test_whatever_went_wrong_is_not_inherited(lab: Lab, how: str) -> None:
     with lab.open() as store:
         host = SharedVllm(lab.home / "start", store)
         if how == "void":
-            assert (await carry_out(lab, host, store, "a")).meta["status"] == "void"
+            assert (await carry_out(lab, host, "a")).meta["status"] == "void"
         else:
             with pytest.raises(StoreError):
-                await carry_out(lab, host, store, "a")
+                await carry_out(lab, host, "a")
             assert load(lab.home / "a").meta["status"] == "partial"
         assert not host.running and lab.vllm.engines[0].closed
         lab.vllm.tamper = lambda served: None
-        assert (await carry_out(lab, host, store, "b")).meta["status"] == "complete"
+        assert (await carry_out(lab, host, "b")).meta["status"] == "complete"
         host.close()
     assert len(lab.vllm.engines) == 2
     assert lab.left() == set()
@@ -79,9 +77,9 @@ async def test_whatever_went_wrong_is_not_inherited(lab: Lab, how: str) -> None:
 async def test_chunks_that_shall_stay_are_left_by_the_next_one(lab: Lab) -> None:
     with lab.open() as store:
         host = SharedVllm(lab.home / "start", store)
-        await carry_out(lab, host, store, "a", keep_store=True)
+        await carry_out(lab, host, "a", keep_store=True)
         kept = set(store.keys())
-        await carry_out(lab, host, store, "b")
+        await carry_out(lab, host, "b")
         host.close()
         assert kept and set(store.keys()) == kept
 
@@ -96,13 +94,13 @@ async def test_unread_traces_of_one_are_no_proof_for_the_next(lab: Lab) -> None:
     lab.vllm.tamper = mute
     with lab.open() as store:
         host = SharedVllm(lab.home / "start", store)
-        await carry_out(lab, host, store, "a")
+        await carry_out(lab, host, "a")
         log = Path(lab.home / "start" / "span_log" / "worker-0.jsonl")
         text = log.read_text()
         late = next(line for line in text.splitlines(keepends=True) if '"label": "1/0"' in line and '"kind": "load"' in line)
         log.write_text(text + late)
         assert host._session is not None
         host._session.hand_over()
-        second = await carry_out(lab, host, store, "b")
+        second = await carry_out(lab, host, "b")
         host.close()
     assert 1 in second.void_runs, "run 1 loaded nothing, whatever the span log of the first experiment says"

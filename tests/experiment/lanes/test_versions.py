@@ -6,7 +6,7 @@ import pytest
 from repositories import git
 
 from harness.core.errors import UsageError
-from harness.experiment.lanes.sides import changed, digest, resolve_side, snapshot
+from harness.experiment.lanes.versions import changed, digest, resolve, snapshot
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def files(folder: Path) -> set[str]:
 
 
 def test_a_ref_gives_the_commits_files_and_not_the_working_trees(repo: Path, tmp_path: Path) -> None:
-    side = resolve_side("base", repo, "v1", None)
+    side = resolve("base", repo, "v1", None)
     snapshot(side, tmp_path / "out" / "tree")
     assert files(tmp_path / "out" / "tree") == {".gitignore", "pyproject.toml", "engine/code.py", "gone.py"}
     assert (tmp_path / "out" / "tree" / "engine" / "code.py").read_text() == "version = 1\n"
@@ -46,7 +46,7 @@ def test_a_ref_gives_the_commits_files_and_not_the_working_trees(repo: Path, tmp
 
 
 def test_the_default_is_the_working_tree_as_it_is(repo: Path, tmp_path: Path) -> None:
-    side = resolve_side("head", repo, None, None)
+    side = resolve("head", repo, None, None)
     snapshot(side, tmp_path / "tree")
     assert files(tmp_path / "tree") == {".gitignore", "pyproject.toml", "engine/code.py", "engine/new.py"}
     assert (tmp_path / "tree" / "engine" / "code.py").read_text() == "version = 3\n"
@@ -57,7 +57,7 @@ def test_the_repository_is_left_as_it_was(repo: Path, tmp_path: Path) -> None:
     git(repo, "add", "engine/new.py")
     before = {path: path.read_bytes() for path in repo.rglob("*") if path.is_file()}
     for number, ref in enumerate(("HEAD", "v1", None)):
-        side = resolve_side("base", repo, ref, None)
+        side = resolve("base", repo, ref, None)
         snapshot(side, tmp_path / str(number) / "tree")
         changed(side)
     assert {path: path.read_bytes() for path in repo.rglob("*") if path.is_file()} == before
@@ -71,7 +71,7 @@ def test_a_package_in_a_folder_of_its_repository(repo: Path, tmp_path: Path) -> 
     git(repo, "add", "packages")
     git(repo, "commit", "--quiet", "-m", "three")
     for name, ref in (("base", "HEAD"), ("head", None)):
-        snapshot(resolve_side(name, package, ref, None), tmp_path / name)
+        snapshot(resolve(name, package, ref, None), tmp_path / name)
         assert files(tmp_path / name) == {"pyproject.toml"}
 
 
@@ -80,14 +80,14 @@ def test_a_plain_folder_needs_no_git(tmp_path: Path) -> None:
     (folder / "__pycache__").mkdir(parents=True)
     (folder / "pyproject.toml").write_text("[project]\nname='p'\n")
     (folder / "__pycache__" / "x.pyc").write_text("")
-    side = resolve_side("head", Path("nowhere"), None, folder)
+    side = resolve("head", Path("nowhere"), None, folder)
     snapshot(side, tmp_path / "tree")
     assert files(tmp_path / "tree") == {"pyproject.toml"}
     assert (side.commit, changed(side)) == ("", None)
 
 
 def test_equal_files_have_equal_digests_and_others_have_not(repo: Path, tmp_path: Path) -> None:
-    found = {ref: snapshot(resolve_side("base", repo, ref, None), tmp_path / str(ref)) for ref in ("HEAD", "main", "v1", None)}
+    found = {ref: snapshot(resolve("base", repo, ref, None), tmp_path / str(ref)) for ref in ("HEAD", "main", "v1", None)}
     assert found["HEAD"] == found["main"]
     assert len(set(found.values())) == 3
     (tmp_path / "HEAD" / "gone.py").rename(tmp_path / "HEAD" / "elsewhere.py")
@@ -105,17 +105,17 @@ def test_equal_files_have_equal_digests_and_others_have_not(repo: Path, tmp_path
 )
 def test_a_side_that_cannot_be_is_one_sentence(repo: Path, ref: str | None, path: str | None, sentence: str) -> None:
     with pytest.raises(UsageError, match=sentence):
-        resolve_side("base", repo, ref, repo.parent / path if path else None)
+        resolve("base", repo, ref, repo.parent / path if path else None)
 
 
 def test_no_repository_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"is no git repository; give --repo, or the folder itself with --base-path"):
-        resolve_side("base", tmp_path, "main", None)
+        resolve("base", tmp_path, "main", None)
     with pytest.raises(UsageError, match=r"--repo .*missing is no folder"):
-        resolve_side("base", tmp_path / "missing", "main", None)
+        resolve("base", tmp_path / "missing", "main", None)
 
 
 def test_files_without_a_package_are_refused(tmp_path: Path) -> None:
     (tmp_path / "plain").mkdir()
     with pytest.raises(UsageError, match=r"the head \(.*plain\) has no pyproject.toml"):
-        snapshot(resolve_side("head", tmp_path, None, tmp_path / "plain"), tmp_path / "tree")
+        snapshot(resolve("head", tmp_path, None, tmp_path / "plain"), tmp_path / "tree")

@@ -13,10 +13,10 @@ from typing import Any
 
 import driving
 import pytest
-from driving import ARM, BASE, HEAD, Bench, bench, job
+from driving import ARM, BASE, HEAD, Bench, bench, program
 
 from harness.core.errors import RunError, UsageError
-from harness.experiment.lanes.lane import Lane
+from harness.experiment.lanes.process import Worker
 from harness.stores import open_store
 
 __all__ = ["bench"]
@@ -27,7 +27,7 @@ def names(*arms: str) -> list[str]:
 
 
 def test_runs_alternate_and_the_combined_folder_is_a_run_like_any_other(bench: Bench) -> None:
-    run = bench.measure(job(BASE), job(HEAD, ttft_s=0.03), pairs=3)
+    run = bench.measure(program(BASE), program(HEAD, ttft_s=0.03), pairs=3)
     base, head = names(ARM)
     assert [entry["arm"] for entry in run.meta["runs"]] == [base, head, head, base, base, head]
     assert all(entry["done"] for entry in run.meta["runs"])
@@ -43,21 +43,21 @@ def test_runs_alternate_and_the_combined_folder_is_a_run_like_any_other(bench: B
 
 
 def test_several_arms_keep_their_order_and_both_sides_come_before_the_next_arm(bench: Bench) -> None:
-    run = bench.measure(job(BASE), job(HEAD), arms=["chunkwise", "layerwise"])
+    run = bench.measure(program(BASE), program(HEAD), arms=["chunkwise", "layerwise"])
     forward = names("chunkwise", "layerwise")
     assert [entry["arm"] for entry in run.meta["runs"]] == forward + forward[::-1]
     assert [arm["name"] for arm in run.meta["arms"]] == forward
 
 
 def test_no_two_sides_are_ever_under_way_together(bench: Bench) -> None:
-    run = bench.measure(job(BASE), job(HEAD), pairs=4)
+    run = bench.measure(program(BASE), program(HEAD), pairs=4)
     lines = {side: (bench.folder / side / "turns.txt").read_text().splitlines() for side in (BASE, HEAD)}
     in_time = [side for _, side in sorted((int(line.split()[0]), side) for side, taken in lines.items() for line in taken)]
     assert in_time == [entry["arm"].rpartition("@")[2] for entry in run.meta["runs"]]
 
 
 def test_progress_names_the_side_and_counts_both(bench: Bench) -> None:
-    bench.measure(job(BASE), job(HEAD))
+    bench.measure(program(BASE), program(HEAD))
     assert bench.told.stages == ["base: starting", "head: starting", "base: stopping vLLM", "head: stopping vLLM"]
     assert bench.told.requests == len(bench.told.times) == 48
     assert {arm for arm, _ in bench.told.times} == set(names(ARM))
@@ -65,19 +65,19 @@ def test_progress_names_the_side_and_counts_both(bench: Bench) -> None:
 
 def test_only_what_differs_from_its_default_is_asked_of_a_side(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Mapping[str, Any]] = []
-    start = Lane.start
+    start = Worker.start
 
-    def note(lane: Lane, settings: Mapping[str, Any], command: str) -> None:
-        asked.append(settings)
-        start(lane, settings, command)
+    def note(worker: Worker, command: Any, environment: Any, experiment: Mapping[str, Any], said: str) -> None:
+        asked.append(experiment)
+        start(worker, command, environment, experiment, said)
 
-    monkeypatch.setattr(Lane, "start", note)
-    bench.measure(job(BASE), job(HEAD), chunk_tokens=128)
+    monkeypatch.setattr(Worker, "start", note)
+    bench.measure(program(BASE), program(HEAD), chunk_tokens=128)
     assert asked == [{"arms": [ARM], "pairs": 2, "store": bench.store, "chunk_tokens": 128}] * 2
 
 
 def test_other_tokens_void_the_run_that_gave_them(bench: Bench) -> None:
-    run = bench.measure(job(BASE), job(HEAD, tokens="bb"))
+    run = bench.measure(program(BASE), program(HEAD, tokens="bb"))
     base, _ = names(ARM)
     assert run.meta["status"] == "void"
     assert run.void_runs == dict.fromkeys((1, 2), f"other tokens than {base} gave for the same prompt")
@@ -86,7 +86,7 @@ def test_other_tokens_void_the_run_that_gave_them(bench: Bench) -> None:
 
 @pytest.mark.parametrize("settings", [{"concurrency": 2}, {"arrivals": "poisson:rate=2"}, {"neighbours": 1}])
 def test_tokens_of_a_batch_are_not_compared(bench: Bench, settings: dict[str, Any]) -> None:
-    assert bench.measure(job(BASE), job(HEAD, tokens="bb"), pairs=1, **settings).meta["status"] == "complete"
+    assert bench.measure(program(BASE), program(HEAD, tokens="bb"), pairs=1, **settings).meta["status"] == "complete"
 
 
 FAILURES: list[tuple[dict[str, Any], str]] = [
@@ -112,7 +112,7 @@ def test_a_side_that_fails_is_named_and_nothing_stays_behind(bench: Bench, scrip
     with open_store(bench.store) as store:
         store.write("a" * 32, [b"what a killed side left"])
     with pytest.raises(RunError, match=sentence):
-        bench.measure(job(BASE), job(HEAD, **script), arms=["chunkwise", ARM])
+        bench.measure(program(BASE), program(HEAD, **script), arms=["chunkwise", ARM])
     run = bench.run()
     assert run.meta["status"] == "partial"
     assert run.meta["ended_by"]
@@ -127,7 +127,7 @@ def test_a_side_that_fails_is_named_and_nothing_stays_behind(bench: Bench, scrip
 def test_a_package_that_is_not_used_is_refused(bench: Bench) -> None:
     """Both sides would run the same code, and the gate would pass."""
     with pytest.raises(UsageError, match="nothing of some-engine was loaded for these arms"):
-        bench.measure(job(BASE), job(HEAD, loaded=0, ours=False, home=Path("/home/of/head")))
+        bench.measure(program(BASE), program(HEAD, loaded=0, ours=False, home=Path("/home/of/head")))
     assert children() == set()
 
 
@@ -135,7 +135,7 @@ def test_a_package_that_is_not_used_is_refused(bench: Bench) -> None:
 def test_a_side_that_hangs_is_ended(bench: Bench, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.experiment.lanes.process.Worker.__init__.__defaults__", (0.2,), raising=False)
     with pytest.raises(RunError, match=r"the base has said nothing for 1 s while in run 0 .*; see .*worker.log"):
-        bench.measure(job(BASE, at=0, do=how), job(HEAD), patience_s=1.0)
+        bench.measure(program(BASE, at=0, do=how), program(HEAD), patience_s=1.0)
     assert bench.run().meta["status"] == "partial"
     assert children() == set()
 
@@ -147,7 +147,7 @@ def test_ctrl_c_ends_both_sides_and_keeps_the_rows(bench: Bench) -> None:
 
     threading.Thread(target=interrupt, daemon=True).start()
     with pytest.raises(KeyboardInterrupt):
-        bench.measure(job(BASE), job(HEAD, at=0, do="hang"))
+        bench.measure(program(BASE), program(HEAD, at=0, do="hang"))
     run = bench.run()
     assert (run.meta["status"], run.meta["ended_by"]) == ("partial", "KeyboardInterrupt")
     assert run.void_runs == {1: "interrupted"}
@@ -156,17 +156,17 @@ def test_ctrl_c_ends_both_sides_and_keeps_the_rows(bench: Bench) -> None:
 
 
 def test_what_a_side_used_while_it_had_no_turn_is_told(bench: Bench) -> None:
-    run = bench.measure(job(BASE), job(HEAD))
-    assert [run.meta["sides"][side]["idle_cpu_s"] for side in (BASE, HEAD)] == [0.0, 0.0]
-    assert json.loads((bench.folder / "run.json").read_text())["sides"][BASE]["from"] == BASE
+    run = bench.measure(program(BASE), program(HEAD))
+    assert run.meta["idle_cpu_s"] == {BASE: 0.0, HEAD: 0.0}
+    assert json.loads((bench.folder / "run.json").read_text())["lanes"][BASE]["from"] == BASE
 
 
 KILLED = """
 import sys
 from pathlib import Path
-from driving import BASE, HEAD, Bench, job
+from driving import BASE, HEAD, Bench, program
 bench = Bench(Path(sys.argv[1]))
-bench.measure(job(BASE), job(HEAD, at=0, do="nap"))
+bench.measure(program(BASE), program(HEAD, at=0, do="nap"))
 """
 
 

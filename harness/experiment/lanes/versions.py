@@ -1,4 +1,4 @@
-"""A side: one version of a package, taken from git or from a folder, and copied so that nobody changes it any more."""
+"""One version of a package, taken from git or from a folder, and copied so that nobody changes it any more."""
 
 import hashlib
 import os
@@ -14,8 +14,8 @@ NOT_SOURCE = shutil.ignore_patterns(".git", ".venv", "venv", "__pycache__", "bui
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
-    """Where a version comes from. ``name``: base or head. ``commit`` is empty where there is no git, and then or with
+class Version:
+    """One version of a package. ``name``: base or head, as its lane. ``commit`` is empty without git, and then or with
     ``working_tree`` the files are those that lie in ``folder``. ``what``: in the user's words."""
 
     name: str
@@ -25,14 +25,14 @@ class Side:
     what: str
 
     def __str__(self) -> str:
-        """For messages: which side, and where its code is from."""
+        """For messages: which version, and where its code is from."""
         return f"{self.name} ({self.what})"
 
 
-def resolve_side(name: str, repo: Path, ref: str | None, path: Path | None) -> Side:
-    """The side that the flags mean: a folder as it is, a commit of the repository, or its working tree where neither is given.
+def resolve(name: str, repo: Path, ref: str | None, path: Path | None) -> Version:
+    """The version that the flags mean: a folder as it is, a commit of the repository, or its working tree if neither is given.
 
-    Raises UsageError where there is no such folder, repository or commit, SetupError without git.
+    Raises UsageError if there is no such folder, repository or commit, SetupError without git.
     """
     if path is not None and ref is not None:
         raise UsageError(f"--{name} {ref} and --{name}-path {path} both name the {name}; give one")
@@ -41,7 +41,7 @@ def resolve_side(name: str, repo: Path, ref: str | None, path: Path | None) -> S
         flag = f"--{name}-path" if path is not None else "--repo"
         raise UsageError(f"{flag} {folder} is no folder; give the one that holds the package's pyproject.toml")
     if path is not None:
-        return Side(name, folder, _commit(folder, "HEAD"), working_tree=True, what=str(folder))
+        return Version(name, folder, _commit(folder, "HEAD"), working_tree=True, what=str(folder))
     wanted = "HEAD" if ref is None else ref
     commit = _commit(repo, wanted)
     if not commit:
@@ -50,34 +50,34 @@ def resolve_side(name: str, repo: Path, ref: str | None, path: Path | None) -> S
         fix = "fetch it, or name another" if inside else f"give --repo, or the folder itself with --{name}-path"
         raise UsageError(f"--{name} {wanted}: {lack}; {fix}")
     if ref is None:
-        return Side(name, repo, commit, working_tree=True, what=f"working tree on {commit[:12]}")
-    return Side(name, repo, commit, working_tree=False, what=ref if commit.startswith(ref) else f"{ref}, {commit[:12]}")
+        return Version(name, repo, commit, working_tree=True, what=f"working tree on {commit[:12]}")
+    return Version(name, repo, commit, working_tree=False, what=ref if commit.startswith(ref) else f"{ref}, {commit[:12]}")
 
 
-def snapshot(side: Side, target: Path) -> str:
-    """Copy the side's files to ``target``, a new folder, and return their digest. Reads the user's folder, never writes there.
+def snapshot(version: Version, target: Path) -> str:
+    """Copy the version's files to ``target``, a new folder, and return their digest. Reads the user's folder, never writes there.
 
     From git: what the commit holds below the folder. A working tree: its files as they are, without what git ignores.
     """
     target.mkdir(parents=True)
-    if not side.working_tree:
-        _check_out(side, target)
-    elif (listed := _git(side.folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard")).returncode == 0:
-        _copy(side.folder, listed.stdout.decode().split("\0"), target)
+    if not version.working_tree:
+        _check_out(version, target)
+    elif (listed := _git(version.folder, "ls-files", "-z", "--cached", "--others", "--exclude-standard")).returncode == 0:
+        _copy(version.folder, listed.stdout.decode().split("\0"), target)
     else:
-        shutil.copytree(side.folder, target, dirs_exist_ok=True, symlinks=True, ignore=NOT_SOURCE)
+        shutil.copytree(version.folder, target, dirs_exist_ok=True, symlinks=True, ignore=NOT_SOURCE)
     if not any((target / name).exists() for name in ("pyproject.toml", "setup.py")):
         raise UsageError(
-            f"the {side} has no pyproject.toml in {side.folder}, so it cannot be installed; give the package's folder"
+            f"the {version} has no pyproject.toml in {version.folder}, so it cannot be installed; give the package's folder"
         )
     return digest(target)
 
 
-def changed(side: Side) -> bool | None:
-    """Whether the files differ from the commit; None where there is no git to ask."""
-    if not side.working_tree:
+def changed(version: Version) -> bool | None:
+    """Whether the files differ from the commit; None without git to ask."""
+    if not version.working_tree:
         return False
-    status = _git(side.folder, "--no-optional-locks", "status", "--porcelain", "--", ".")
+    status = _git(version.folder, "--no-optional-locks", "status", "--porcelain", "--", ".")
     return bool(status.stdout.strip()) if status.returncode == 0 else None
 
 
@@ -91,16 +91,16 @@ def digest(tree: Path) -> str:
     return found.hexdigest()
 
 
-def _check_out(side: Side, target: Path) -> None:
+def _check_out(version: Version, target: Path) -> None:
     """Through an index of our own: neither the user's index nor working tree is touched, and no worktree is left behind."""
-    told = _git(side.folder, "rev-parse", "--absolute-git-dir", "--show-prefix").stdout.decode().split("\n")
+    told = _git(version.folder, "rev-parse", "--absolute-git-dir", "--show-prefix").stdout.decode().split("\n")
     index = target.with_name(f"{target.name}.index")
     environment = {**os.environ, "GIT_INDEX_FILE": str(index)}
-    for command in (["read-tree", f"{side.commit}:{told[1]}"], ["checkout-index", "--all"]):
+    for command in (["read-tree", f"{version.commit}:{told[1]}"], ["checkout-index", "--all"]):
         whole = ["git", "--git-dir", told[0], "--work-tree", str(target), *command]
         done = subprocess.run(whole, cwd=target, env=environment, capture_output=True)
         if done.returncode:
-            raise UsageError(f"git cannot give out the {side}: {_last_line(done.stderr)}")
+            raise UsageError(f"git cannot give out the {version}: {_last_line(done.stderr)}")
     index.unlink()
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from harness.core.errors import SetupError, UsageError
 from harness.experiment.lanes.environment import Environment, build, worker_environment
-from harness.experiment.lanes.sides import Side
+from harness.experiment.lanes.versions import Version
 
 PYPROJECT = """
 [build-system]
@@ -23,8 +23,8 @@ packages = {packages}
 """
 
 
-def side(tmp_path: Path, name: str = "base") -> Side:
-    return Side(name, tmp_path, "", working_tree=True, what="some folder")
+def side(tmp_path: Path, name: str = "base") -> Version:
+    return Version(name, tmp_path, "", working_tree=True, what="some folder")
 
 
 def write_package(tree: Path, name: str, packages: list[str], version: str = "7.1", more: str = "") -> None:

@@ -12,8 +12,7 @@ import pytest
 from lining_up import FIRST, OURS, SECOND, Lineup, lineup, workers
 
 from harness.core.errors import RunError, TtftError, VoidRuns
-from harness.experiment.hooks import NoWatch
-from harness.experiment.lanes.peer_lanes import parties
+from harness.experiment.lanes.peers import lanes_of
 from harness.experiment.lanes.process import Worker
 from harness.results.evidence import gather
 
@@ -36,14 +35,14 @@ def order(lineup: Lineup) -> list[str]:
 
 def test_ours_share_a_process_and_each_peer_has_its_own(lineup: Lineup) -> None:
     arms = [FIRST, OURS, SECOND, LAYERWISE]
-    found = parties(lineup.setting(arms=arms, bounds=True), lineup.folder, lineup.told, 1.0)
-    assert [(party.lane.name, party.arms, party.peer) for party in found] == [
+    found = lanes_of(lineup.setting(arms=arms, bounds=True), lineup.folder, lineup.told, 1.0)
+    assert [(lane.name, lane.arms, lane.peer) for lane in found] == [
         ("ours", [OURS, LAYERWISE, "recompute", "floor"], False),
         (FIRST, [FIRST], True),
         (SECOND, [SECOND], True),
     ]
-    assert [party.lane.folder.name for party in found] == ["0-ours", "1-example", "2-connector-Other"]
-    assert not any(party.experiment.bounds for party in found)
+    assert [lane.folder.name for lane in found] == ["0-ours", "1-example", "2-connector-Other"]
+    assert not any(lane.experiment.bounds for lane in found)
 
 
 def test_rounds_go_through_the_processes_forwards_and_backwards(lineup: Lineup) -> None:
@@ -130,7 +129,7 @@ def test_a_peer_that_hangs_is_given_up(lineup: Lineup, how: str, monkeypatch: py
     run = lineup.measure(patience_s=1.0)
     (failed,) = run.meta["failed_arms"]
     assert f"the arm {SECOND} has said nothing for 1 s while in run 2" in failed["reason"]
-    assert failed["reason"].endswith("and take fewer prompts a run if it only is slow")  # compare has no --timeout
+    assert failed["reason"].endswith("and take fewer prompts per run if it only is slow")  # compare has no --timeout
     assert (run.meta["status"], set(run.counted["arm"])) == ("complete", {OURS, FIRST})
 
 
@@ -147,7 +146,7 @@ def test_a_peer_that_failed_is_ended_once(lineup: Lineup, monkeypatch: pytest.Mo
     end = Worker.end
 
     def note(worker: Worker) -> bool:
-        ended.append(worker.side)
+        ended.append(worker.called)
         return end(worker)
 
     monkeypatch.setattr(Worker, "end", note)
@@ -212,10 +211,14 @@ def test_a_peer_whose_engine_is_gone_is_left_behind(lineup: Lineup) -> None:
     assert order(lineup).count(OURS) == order(lineup).count(SECOND) == 3
 
 
-class NeedsAll(NoWatch):
+class NeedsAll:
     """As a gate, which has nothing to judge without both of its arms."""
 
+    declared: Mapping[str, Any] = {}
     needs_all = True
+
+    def after_round(self, rounds: int) -> str | None:
+        return None
 
 
 def test_a_peer_that_a_gate_cannot_do_without_ends_it(lineup: Lineup) -> None:
