@@ -5,7 +5,7 @@ import contextlib
 import os
 import shutil
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -53,26 +53,24 @@ class PeerSession(Session):
         self.peer = peer
         self._sent = self._under_way = 0
 
-    async def send(
+    def params(self, arm: str, tokens: Sequence[int], namespace: str, *, hit: int, save: bool, label: str) -> Mapping[str, Any]:
+        """The peer's own."""
+        return self.peer.request(save=save)
+
+    async def serve(
         self,
-        arm: str,
+        label: str,
         tokens: Sequence[int],
         output_tokens: int,
-        namespace: str,
-        *,
-        hit: int,
-        save: bool,
-        label: str = "",
-        heard: Callable[[float], None] | None = None,
+        params: Mapping[str, Any],
+        heard: Callable[[float], None] | None,
     ) -> Outcome:
-        """As the interface says; the peer's own parameters go with it."""
+        """As the base class; peers know nothing of labels, so times belong to a request that was alone."""
         self._sent += 1
         number, others = self._sent, self._under_way
         self._under_way += 1
         try:
-            outcome = await self.engine.generate(
-                f"ttft-{next(self._numbers)}", tokens, output_tokens, self.peer.request(save=save), heard
-            )
+            outcome = await super().serve(label, tokens, output_tokens, params, heard)
         finally:
             self._under_way -= 1
         alone = not others and number == self._sent

@@ -2,7 +2,7 @@
 
 import contextlib
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,23 +43,12 @@ class ServerSession(OwnSession):
         self.target = engine.target
         self._own: set[str] = set()
 
-    async def send(
-        self,
-        arm: str,
-        tokens: Sequence[int],
-        output_tokens: int,
-        namespace: str,
-        *,
-        hit: int,
-        save: bool,
-        label: str = "",
-        heard: Callable[[float], None] | None = None,
-    ) -> Outcome:
-        """As the interface says; what it saves is ours."""
+    def params(self, arm: str, tokens: Sequence[int], namespace: str, *, hit: int, save: bool, label: str) -> Mapping[str, Any]:
+        """What it saves is ours; others may use the same labels."""
         if save:
             self._own.update(self.keys(tokens, namespace))
         label = self.log.prefix + label if label else ""
-        return await super().send(arm, tokens, output_tokens, namespace, hit=hit, save=save, label=label, heard=heard)
+        return super().params(arm, tokens, namespace, hit=hit, save=save, label=label)
 
     def _ours(self, saved: Iterable[str]) -> Iterable[str]:
         return self._own.intersection(saved)

@@ -79,7 +79,8 @@ class Conductor:
 
     async def conduct(self, open_session: Open, proof: Mapping[str, Any] | None) -> None:
         """All stages."""
-        setting, chosen = self._setting, correctness.choose(self._setting)
+        setting = self._setting
+        chosen = correctness.choose(setting.data.prompts, setting.hits, setting.experiment.correctness_prompts)
         if proof is not None:
             self.meta["correctness"], chosen = dict(proof), []
         elif chosen and setting.proves_apart:

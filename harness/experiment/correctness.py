@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import RunError, VoidRuns
-from harness.experiment.plan import RECOMPUTE, Setting
+from harness.experiment.plan import RECOMPUTE
 from harness.experiment.rows import load_reason
 from harness.workloads.base import Prompt, token_block
 
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 OUTPUT_TOKENS = 8
 
 
-def choose(setting: Setting) -> list[tuple[Prompt, int]]:
-    """The shortest prompts that hit something, with their hits: right KV shows at any length."""
-    candidates = [(prompt, hit) for prompt, hit in zip(setting.data.prompts, setting.hits, strict=True) if hit]
+def choose(prompts: Sequence[Prompt], hits: Sequence[int], count: int) -> list[tuple[Prompt, int]]:
+    """The ``count`` shortest prompts that hit something, with their hits: right KV shows at any length."""
+    candidates = [(prompt, hit) for prompt, hit in zip(prompts, hits, strict=True) if hit]
     candidates.sort(key=lambda pair: len(pair[0].tokens))
-    return candidates[: setting.experiment.correctness_prompts]
+    return candidates[:count]
 
 
 async def check(session: "Session", arms: Sequence[str], chosen: Sequence[tuple[Prompt, int]], namespace: str) -> dict[str, Any]:

@@ -69,7 +69,6 @@ class Session(ABC):
         self._numbers = itertools.count()
         self._roots: dict[str, bytes] = {}
 
-    @abstractmethod
     async def send(
         self,
         arm: str,
@@ -83,6 +82,23 @@ class Session(ABC):
         heard: Callable[[float], None] | None = None,
     ) -> Outcome:
         """One request by one arm, granted ``hit`` tokens at most; ``heard`` is called when an output arrives."""
+        params = self.params(arm, tokens, namespace, hit=hit, save=save, label=label)
+        return await self.serve(label, tokens, output_tokens, params, heard)
+
+    @abstractmethod
+    def params(self, arm: str, tokens: Sequence[int], namespace: str, *, hit: int, save: bool, label: str) -> Mapping[str, Any]:
+        """What the connector has to know of a request."""
+
+    async def serve(
+        self,
+        label: str,
+        tokens: Sequence[int],
+        output_tokens: int,
+        params: Mapping[str, Any],
+        heard: Callable[[float], None] | None,
+    ) -> Outcome:
+        """Hand a request to vLLM."""
+        return await self.engine.generate(f"ttft-{next(self._numbers)}", tokens, output_tokens, params, heard)
 
     @abstractmethod
     async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
@@ -167,21 +183,9 @@ class OwnSession(Session):
             raise RunError(f"the connector left no span log in {logs}; see {folder / VLLM_LOG}")
         return cls(engine, in_layout(store, log.start), log, chunk_tokens)
 
-    async def send(
-        self,
-        arm: str,
-        tokens: Sequence[int],
-        output_tokens: int,
-        namespace: str,
-        *,
-        hit: int,
-        save: bool,
-        label: str = "",
-        heard: Callable[[float], None] | None = None,
-    ) -> Outcome:
-        """As the interface says."""
-        params = {"arm": arm, "max_hit_tokens": hit, "save": save, "namespace": namespace, "label": label}
-        return await self.engine.generate(f"ttft-{next(self._numbers)}", tokens, output_tokens, params, heard)
+    def params(self, arm: str, tokens: Sequence[int], namespace: str, *, hit: int, save: bool, label: str) -> Mapping[str, Any]:
+        """As our connector reads them."""
+        return {"arm": arm, "max_hit_tokens": hit, "save": save, "namespace": namespace, "label": label}
 
     async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
         """As the interface says, by the arm that saves."""

@@ -155,8 +155,8 @@ def test_what_cannot_be_carried_out_is_named(changes: dict[str, Any], message: s
 
 def test_an_open_loop_has_one_schedule_for_all_arms() -> None:
     setting = settled(arrivals="constant:rate=10")
-    assert setting.schedule == pytest.approx([0.1 * i for i in range(len(setting.data.prompts))])
-    assert settled().schedule is None
+    assert setting.times == pytest.approx([0.1 * i for i in range(len(setting.data.prompts))])
+    assert settled().times is None
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,7 @@ async def prove_sharing(setting: Setting, namespace: str, host: SharedVllm) -> d
 
     If timed runs are not in float32, a group of experiments passes it in one start, and is timed in another.
     """
-    chosen = correctness.choose(setting)
+    chosen = correctness.choose(setting.data.prompts, setting.hits, setting.experiment.correctness_prompts)
     if not chosen:
         return None
     apart = replace(setting, experiment=setting.experiment.model_copy(update={"keep_store": False}))
