@@ -20,7 +20,7 @@ from harness.connector.settings import parse_settings
 from harness.connector.step import Step
 from harness.connector.worker_side import WorkerSide
 from harness.core.chunks import chain, root
-from harness.core.spans import Trace
+from harness.core.spans import SpanLog
 from harness.engines.paged import PagedKV
 from harness.stores.base import Store, open_store
 
@@ -97,7 +97,7 @@ def main() -> None:
         store = open_store(url)
         scheduler = SchedulerSide(settings, arms, store, {"benchmark": 1}, 2, 1)
         cache = PagedKV([torch.zeros(8, 8, 128, 128, dtype=torch.bfloat16) for _ in range(LAYERS)], 2, 128)
-        worker = WorkerSide(arms, store, cache, Trace("", "worker-0"), 0, 1)
+        worker = WorkerSide(arms, store, cache, SpanLog("", "worker-0"), 0, 1)
         show("step without loads", step_without_loads(scheduler, worker, options.repeat), 100)
         show(f"lookup of {CHUNKS} chunks on the file store", lookups(scheduler, store, min(options.repeat, 500)), 2000)
         worker.close()

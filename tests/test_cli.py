@@ -2,6 +2,7 @@
 
 import builtins
 import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -165,7 +166,7 @@ def test_resuming_a_run_without_settings_is_one_sentence(
     (tmp_path / "run.json").write_text('{"schema": "1.0"}')
     code, _, err = run(capsys, monkeypatch, "compare", "--resume", str(tmp_path))
     assert code == 2
-    assert "holds no settings, so the run cannot be resumed" in err and err.count("\n") == 1
+    assert "holds no settings, so it cannot be resumed" in err and err.count("\n") == 1
 
 
 def test_a_verdict_that_cannot_be_written_is_one_sentence(
@@ -239,3 +240,11 @@ def test_doctor_lists_its_checks(capsys: pytest.CaptureFixture[str], monkeypatch
 
 def test_version(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     assert run(capsys, monkeypatch, "--version")[1].strip().count(".") == 2
+
+
+def test_the_command_line_is_there_at_once() -> None:
+    """Whatever is slow to import is imported by the commands that need it, when they run."""
+    heavy = "{'torch', 'vllm', 'numpy', 'pandas', 'scipy', 'matplotlib', 'aiohttp'}"
+    code = f"import sys; before = set(sys.modules); import cli; print(sorted({heavy} & (set(sys.modules) - before)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=GOLDENS.parents[1], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"

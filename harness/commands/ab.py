@@ -34,7 +34,7 @@ def ab(
     alpha: Annotated[float, typer.Option(help="error rate of each bound; several arms share it")] = 0.05,
     store: Annotated[str | None, typer.Option(help="URL of the store")] = None,
     workload: Annotated[str | None, typer.Option(help="workload spec")] = None,
-    pairs: Annotated[int | None, typer.Option(help="rounds: one run of base and head in each arm makes a round")] = None,
+    pairs: Annotated[int | None, typer.Option(help="rounds; a round is one run of every arm, base and head")] = None,
     setting: Annotated[
         list[str] | None,
         typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),

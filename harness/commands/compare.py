@@ -5,12 +5,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands.measuring import measured_and_shown, new_folder, peers_that_cannot_run
+from harness.commands.measuring import command_line, measured_and_shown, new_folder, peers_that_cannot_run
 from harness.core.errors import UsageError, VoidRuns
 
 if TYPE_CHECKING:
     from harness.experiment.plan import Setting
     from harness.experiment.record import Earlier
+    from harness.results import Measurement
+
+NOT_RESUMED = {
+    ("plan",): "by `ttft gate --run`, whose plan says when to stop",
+    ("lanes", "sides"): "by `ttft ab`, each version by its own code",
+    ("peers",): "with peers, each in a vLLM of its own",
+}
+"""By entries of run.json: what such a measurement came from. ``sides`` is what older versions wrote."""
 
 
 def compare(
@@ -20,10 +28,10 @@ def compare(
     ] = None,
     store: Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")] = None,
     workload: Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")] = None,
-    pairs: Annotated[int | None, typer.Option(help="rounds: one run of each arm makes a round")] = None,
+    pairs: Annotated[int | None, typer.Option(help="rounds; a round is one run of every arm")] = None,
     cache_state: Annotated[str | None, typer.Option(help="primed or natural")] = None,
     page_cache: Annotated[str | None, typer.Option(help="warm or dropped")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="requests under way at once")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="concurrent requests")] = None,
     model: Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")] = None,
     dtype: Annotated[str | None, typer.Option(help="auto, bfloat16, float16 or float32")] = None,
     bounds: Annotated[bool | None, typer.Option("--bounds/--no-bounds", help="measure floor and recompute as well")] = None,
@@ -64,35 +72,41 @@ def compare(
     if resume is not None:
         _resume(resume, flags, out)
         return
-    setting = settle(experiment_of(read_experiment(experiment), flags))
+    settled = settle(experiment_of(read_experiment(experiment), flags))
     folder = new_folder(out, Path(experiment).stem)
     if dry_run:
-        _print_plan(setting, folder)
+        _print_plan(settled, folder)
         return
-    _measure(setting, folder)
+    _measure(settled, folder)
 
 
 def _resume(folder: Path, flags: dict[str, Any], out: Path | None) -> None:
-    from harness.experiment.plan import settle
-    from harness.experiment.record import earlier_of
-    from harness.experiment.settings import Experiment, merge
+    from harness.experiment.record import held
     from harness.results import load
 
     given = [name for name, value in flags.items() if value is not None and name != "store"]
     if given or out is not None:
         raise UsageError(f"--resume takes its settings from {folder / 'run.json'}; remove {', '.join(given) or '--out'}")
-    measurement = load(folder)
-    if "plan" in measurement.meta:
-        raise UsageError(f"{folder} was measured by `ttft gate --run`, whose plan says when to stop; begin a new one instead")
-    if "lanes" in measurement.meta or "sides" in measurement.meta:
-        raise UsageError(f"{folder} was measured by `ttft ab`, each version by its own code; begin a new one instead")
-    if "peers" in measurement.meta:
-        raise UsageError(f"{folder} was measured with peers, each in a vLLM of its own; begin a new one instead")
-    config = measurement.meta.get("config")
+    if not (folder / "run.json").exists():
+        load(folder)  # raises, naming what is missing
+    with held(folder, command_line()):
+        _go_on(load(folder), flags["store"])
+
+
+def _go_on(measurement: "Measurement", store: str | None) -> None:
+    from harness.experiment.plan import settle
+    from harness.experiment.record import earlier_of
+    from harness.experiment.settings import Experiment, merge
+
+    folder, meta = measurement.path, measurement.meta
+    for entries, how in NOT_RESUMED.items():
+        if any(entry in meta for entry in entries):
+            raise UsageError(f"{folder} was measured {how}; begin a new one instead")
+    config = meta.get("config")
     if not isinstance(config, dict):
         raise UsageError(f"{folder / 'run.json'} holds no settings, so it cannot be resumed; begin a new one")
     known = {key: value for key, value in config.items() if key in Experiment.model_fields}
-    setting = settle(merge(known, {"store": flags["store"]}))
+    setting = settle(merge(known, {"store": store}))
     earlier = earlier_of(measurement, setting)
     if not earlier.left_of(setting.planned_runs):
         raise UsageError(f"{folder} has all of its runs, so nothing is left to measure; read it with: ttft report {folder}")

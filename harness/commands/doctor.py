@@ -9,7 +9,7 @@ import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -20,13 +20,9 @@ from harness.core import installation
 from harness.core.errors import TtftError
 from harness.core.installation import Check
 from harness.core.machine import default_dtype, instruction_set
-from harness.core.registry import Registry
-from harness.engines import ENGINES
-from harness.stores import STORES, open_store
-from harness.stores.base import Read
-from harness.workloads import WORKLOADS
 
-__all__ = ["Check", "checks"]
+if TYPE_CHECKING:
+    from harness.core.registry import Registry
 
 GIB = 1 << 30
 NEEDED_MEMORY = 8 * GIB
@@ -116,6 +112,9 @@ def page_cache(place: Path) -> Check:
 
 
 def _read_directly(folder: Path) -> str | None:
+    from harness.stores import open_store
+    from harness.stores.base import Read
+
     with open_store(f"file://{folder}?direct=1") as store:
         store.write("probe", [bytes(8192)])
         store.read([Read("probe", 4096, (memoryview(bytearray(4096)),))])
@@ -123,6 +122,8 @@ def _read_directly(folder: Path) -> str | None:
 
 
 def _drop(folder: Path) -> str | None:
+    from harness.stores import open_store
+
     with open_store(f"file://{folder}") as store:
         store.write("probe", [bytes(1 << 20)])
         return None if store.evict_from_os_cache(["probe"]) else "the operating system keeps the file or does not tell"
@@ -158,18 +159,20 @@ def tools() -> Iterator[Check]:
 
 def plugins() -> Iterator[Check]:
     """Engines, stores and workloads that load, ours and other packages'."""
+    from harness.engines import ENGINES
+    from harness.stores import STORES
+    from harness.workloads import WORKLOADS
+
     registries: tuple[tuple[str, Registry[Any]], ...] = (("engines", ENGINES), ("stores", STORES), ("workloads", WORKLOADS))
     for name, registry in registries:
         try:
             yield Check(name, True, ", ".join(sorted(registry.all())))
         except (TtftError, ImportError) as error:
-            yield Check(name, False, str(error), "mend or uninstall the package that is named")
+            yield Check(name, False, str(error), "fix or uninstall the package that is named")
 
 
 def doctor(place: Annotated[Path, typer.Option(help="where the store will be")] = Path("/tmp")) -> None:
     """Say what is installed, what works here, and what to do about the rest."""
-    pass
-
     table = Table(box=None, pad_edge=False)
     for column in ("", "check", "found", "what to do"):
         table.add_column(column, overflow="fold")

@@ -2,26 +2,29 @@
 
 import inspect
 from collections.abc import Iterator
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from harness.commands.terminal import console
-from harness.connector.peers import PEERS
-from harness.core.errors import known
-from harness.core.options import Options, describe_options
-from harness.engines import ENGINES
-from harness.experiment.settings import Experiment, named_experiments, read_experiment
-from harness.stores import STORES
-from harness.workloads import WORKLOADS
+
+if TYPE_CHECKING:
+    from harness.core.options import Options
 
 KINDS = ("engines", "peers", "stores", "workloads", "experiments", "settings")
 
 
 def catalogue(kind: str) -> Iterator[Table | str]:
     """Tables, and lines of plain text, for all names of a kind. Raises UsageError for an unknown kind."""
+    from harness.connector.peers import PEERS
+    from harness.core.errors import known
+    from harness.engines import ENGINES
+    from harness.experiment.settings import Experiment
+    from harness.stores import STORES
+    from harness.workloads import WORKLOADS
+
     registries = {"engines": ENGINES, "peers": PEERS, "stores": STORES, "workloads": WORKLOADS}
     if kind in registries:
         registry = registries[kind]
@@ -35,7 +38,9 @@ def catalogue(kind: str) -> Iterator[Table | str]:
         raise known("kind of list", kind, list(KINDS))
 
 
-def _options(name: str, text: str, options: type[Options]) -> Iterator[Table | str]:
+def _options(name: str, text: str, options: "type[Options]") -> Iterator[Table | str]:
+    from harness.core.options import describe_options
+
     yield f"{name}: {text.splitlines()[0]}"
     table = Table(box=None, pad_edge=False)
     for column in ("option", "default", "meaning"):
@@ -49,6 +54,8 @@ def _options(name: str, text: str, options: type[Options]) -> Iterator[Table | s
 
 
 def _experiments() -> Table:
+    from harness.experiment.settings import named_experiments, read_experiment
+
     table = Table(box=None, pad_edge=False)
     for column in ("experiment", "question"):
         table.add_column(column, overflow="fold")
@@ -59,7 +66,5 @@ def _experiments() -> Table:
 
 def list_(kind: Annotated[str, typer.Argument(help="engines, peers, stores, workloads, experiments or settings")]) -> None:
     """List what can be named, with options and defaults."""
-    pass
-
     for item in catalogue(kind):
         console().print(item, markup=False)

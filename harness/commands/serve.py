@@ -4,7 +4,7 @@ import os
 import shlex
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -12,6 +12,12 @@ from rich.markup import escape
 from harness.commands.measuring import end_as_by_ctrl_c
 from harness.commands.terminal import console
 from harness.core.errors import RunError, SetupError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.experiment.plan import Setting
+    from harness.replay.in_process import EngineSettings
 
 LOG = "server.log"
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -37,7 +43,7 @@ def serve(
     ] = None,
     dry_run: Annotated[bool, typer.Option(help="print the command line and stop")] = False,
 ) -> None:
-    """Serve all arms of an experiment until Ctrl-C or SIGTERM (exit 0); 2 where the server does not start, or dies."""
+    """Serve all arms of an experiment until Ctrl-C or SIGTERM (exit 0); 2 if the server does not start, or dies."""
     from harness.experiment.dotted import experiment_of
     from harness.experiment.plan import settle
     from harness.experiment.session import engine_settings
@@ -49,7 +55,7 @@ def serve(
     settled = settle(experiment_of(read_experiment(experiment), flags, given_settings(setting or [])))
     settled.without_peers("ttft serve")
     if settled.experiment.target:
-        raise UsageError("ttft serve starts the server itself; leave out target, and give it to ttft compare")
+        raise UsageError("ttft serve starts the server itself; remove target, and give it to ttft compare")
     folder = out or Path("results") / f"{datetime.now():%Y%m%d-%H%M%S}-serve"
     if folder.exists() and any(folder.iterdir()):
         raise SetupError(f"{folder} is not empty; give another --out")
@@ -61,7 +67,7 @@ def serve(
     _serve(settled, folder, command, host, port)
 
 
-def served(settings: Any) -> Any:
+def served(settings: "EngineSettings") -> "EngineSettings":
     """The settings as a server needs them: saves that a failed load cannot spoil, and no secret on the command line."""
     from dataclasses import replace
 
@@ -74,12 +80,12 @@ def served(settings: Any) -> Any:
     return replace(settings, connector={**settings.connector, "store": f"${STORE}"})
 
 
-def _serve(settled: Any, folder: Path, command: list[str], host: str, port: int) -> None:
+def _serve(setting: "Setting", folder: Path, command: list[str], host: str, port: int) -> None:
     from harness.replay.server.process import check_free, running
     from harness.replay.start_failure import last_cause
 
     check_free(host, port)
-    environment = _prepared(settled, folder)
+    environment = _prepared(setting, folder)
     log = folder / LOG
     end_as_by_ctrl_c()
     say = console()
@@ -92,15 +98,15 @@ def _serve(settled: Any, folder: Path, command: list[str], host: str, port: int)
                 reason = (
                     last_cause(log.read_text(encoding="utf-8", errors="replace")) or f"it ended with exit code {server.code()}"
                 )
-                raise SetupError(f"vLLM did not start with model {settled.model.name}: {reason}; its log is {log}")
-            _tell(settled, say, host, port)
+                raise SetupError(f"vLLM did not start with model {setting.model.name}: {reason}; its log is {log}")
+            _tell(setting, say, host, port)
             code = server.until_ended()
         raise RunError(f"the server ended by itself (exit code {code}); its log is {log}")
     except KeyboardInterrupt:
         say.print("Stopped; what was saved stays in the store.")
 
 
-def _prepared(settled: Any, folder: Path) -> dict[str, str]:
+def _prepared(setting: "Setting", folder: Path) -> dict[str, str]:
     """The folder with what the server will tell, and the server's environment."""
     from harness.core.machine import boot_id
     from harness.core.text import redact
@@ -108,13 +114,13 @@ def _prepared(settled: Any, folder: Path) -> dict[str, str]:
     from harness.replay.server.about import SPAN_LOG, VARIABLE, About
     from harness.replay.target_url import KEYS
 
-    experiment = settled.experiment
+    experiment = setting.experiment
     about = About(
         store=redact(experiment.store),
-        arms=settled.served_arms,
+        arms=setting.served_arms,
         chunk_tokens=experiment.chunk_tokens,
         layout=experiment.layout,
-        max_model_len=settled.max_model_len,
+        max_model_len=setting.max_model_len,
         folder=str(folder.resolve()),
         boot=boot_id(),
         versions=environment.versions(),
@@ -131,9 +137,9 @@ def _prepared(settled: Any, folder: Path) -> dict[str, str]:
     return told
 
 
-def _tell(settled: Any, say: Any, host: str, port: int) -> None:
+def _tell(setting: "Setting", say: "Console", host: str, port: int) -> None:
     place = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    say.print(f"Serving {settled.model.name} at {place} with {', '.join(settled.served_arms)}", soft_wrap=True, markup=False)
+    say.print(f"Serving {setting.model.name} at {place} with {', '.join(setting.served_arms)}", soft_wrap=True, markup=False)
     say.print(
         f"Measure it from another terminal: ttft compare --target {place}, with the same settings. Ctrl-C ends it.",
         soft_wrap=True,

@@ -4,13 +4,19 @@ import contextlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl_c, new_folder
 from harness.commands.terminal import console
 from harness.core.errors import ResultsError, UsageError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from harness.stores._bench.conduct import LongTable
+    from harness.stores._bench.settings import BenchSettings
 
 
 def bench(
@@ -77,7 +83,7 @@ def _nothing_measured(interrupted: bool, budget: str) -> None:
     raise UsageError(f"--budget {budget} was over before two rounds were measured; give more, or fewer cells (--quick, --sizes)")
 
 
-def _publish(shown: str, settings: Any, table: Any, terminal: Any) -> None:
+def _publish(shown: str, settings: "BenchSettings", table: "LongTable", terminal: "Console") -> None:
     """The tables into the terminal; bench.json and the picture beside bench.csv."""
     from harness.experiment.record import machine, versions
     from harness.reporting.figures.store_bench import draw_bench

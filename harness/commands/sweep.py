@@ -1,13 +1,18 @@
 """``ttft sweep``: an experiment over a grid of settings, and one table of all of it."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl_c
 from harness.commands.terminal import console
 from harness.core.errors import RunError, UsageError, VoidRuns
+
+if TYPE_CHECKING:
+    from harness.commands.progress_bar import ProgressBar
+    from harness.experiment.sweep.planning import Plan
+    from harness.experiment.sweep.state import State
 
 
 def sweep(
@@ -18,7 +23,7 @@ def sweep(
     arm: Annotated[list[str] | None, typer.Option(help="engine spec; give several; the first is the base")] = None,
     store: Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")] = None,
     workload: Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")] = None,
-    pairs: Annotated[int | None, typer.Option(help="rounds a point: one run of each arm makes a round")] = None,
+    pairs: Annotated[int | None, typer.Option(help="rounds per point; a round is one run of every arm")] = None,
     model: Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")] = None,
     setting: Annotated[
         list[str] | None,
@@ -46,7 +51,7 @@ def sweep(
         folder = resume or report
         what = "--resume" if resume is not None else "--report"
         if given or (report is not None and (resume is not None or store or dry_run)):
-            raise UsageError(f"{what} takes its settings from {folder}/sweep.json; leave out {', '.join(given) or 'the others'}")
+            raise UsageError(f"{what} takes its settings from {folder}/sweep.json; remove {', '.join(given) or 'the others'}")
         state = read_state(folder, store)  # type: ignore[arg-type]
         if report is not None:
             _show(state)
@@ -73,7 +78,7 @@ def _refuse_both(flags: dict[str, Any], keys: list[str]) -> None:
         )
     both = next((key for key in keys if flags.get(key) is not None), None)
     if both is not None:
-        raise UsageError(f"{both} is varied, so '{flags[both]}' cannot be set for all points as well; leave one of them out")
+        raise UsageError(f"{both} is varied, so '{flags[both]}' cannot be set for all points as well; remove one of them")
 
 
 def _new_folder(out: Path | None, name: str) -> Path:
@@ -85,19 +90,21 @@ def _new_folder(out: Path | None, name: str) -> Path:
     return folder
 
 
-def _measure(plan: Any, state: Any) -> None:
+def _measure(plan: "Plan", state: "State") -> None:
     """Measure what is left, and write the outputs of whatever there is then."""
+    from harness.experiment.record import held
     from harness.experiment.sweep.driver import check_earlier, measure_left
     from harness.experiment.sweep.state import left_of
 
     if not left_of(state):
         raise UsageError(f"{state.folder} has all of its points, so nothing is left to measure; "
                          f"read it with: ttft sweep --report {state.folder}")  # fmt: skip
-    check_earlier(plan, state)
     end_as_by_ctrl_c()
-    console().print(f"Measuring into {state.folder}", markup=False, soft_wrap=True)
     try:
-        measure_left(plan, state, state.command, _watched)
+        with held(state.folder, command_line()):
+            check_earlier(plan, state)
+            console().print(f"Measuring into {state.folder}", markup=False, soft_wrap=True)
+            measure_left(plan, state, state.command, _watched)
     except KeyboardInterrupt:
         if state.count("complete", "void"):
             _show(state)
@@ -108,7 +115,7 @@ def _measure(plan: Any, state: Any) -> None:
     _end(state)
 
 
-def _watched(title: str) -> Any:
+def _watched(title: str) -> "ProgressBar":
     from harness.commands.progress_bar import ProgressBar
 
     terminal = console()
@@ -116,7 +123,7 @@ def _watched(title: str) -> Any:
     return ProgressBar(terminal)
 
 
-def _end(state: Any) -> None:
+def _end(state: "State") -> None:
     """The exit code says whether all points count."""
     for status, kind, word in (("failed", RunError, "failed"), ("void", VoidRuns, "are void in part")):
         wrong = [point for point in state.grid.points if state.of(point.number).status == status]
@@ -126,7 +133,7 @@ def _end(state: Any) -> None:
             raise kind(f"{len(wrong)} of {len(state.grid.points)} points {word}, {first}{again}")
 
 
-def _show(state: Any) -> None:
+def _show(state: "State") -> None:
     from harness.reporting.sweep.outputs import write_outputs
 
     outputs = write_outputs(state)
@@ -138,7 +145,7 @@ def _show(state: Any) -> None:
     terminal.print(f"Wrote {len(outputs.files)} files below {state.folder}: {names}", markup=False, soft_wrap=True)
 
 
-def _print_plan(plan: Any, state: Any) -> None:
+def _print_plan(plan: "Plan", state: "State") -> None:
     from harness.experiment.sweep.estimate import estimate
     from harness.experiment.sweep.planning import by_store
     from harness.experiment.sweep.state import left_of

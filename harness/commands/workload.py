@@ -1,13 +1,17 @@
 """``ttft workload``: look at a workload before anything is run."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
 from harness.commands.terminal import console
+
+if TYPE_CHECKING:
+    from harness.workloads.base import Limits
+    from harness.workloads.summary import WorkloadSummary
 
 NO_LIMIT = 2**31
 """Stands for a model that takes prompts of any length, and for a vocabulary that holds any token."""
@@ -52,7 +56,7 @@ def show(
         terminal.print(f"Wrote {len(files)} pictures into {out}: {names}", markup=False, soft_wrap=True)
 
 
-def _limits(model: str | None, max_tokens: int | None, chunk_tokens: int) -> Any:
+def _limits(model: str | None, max_tokens: int | None, chunk_tokens: int) -> "Limits":
     from harness.replay import models
     from harness.workloads.base import Limits
 
@@ -62,7 +66,7 @@ def _limits(model: str | None, max_tokens: int | None, chunk_tokens: int) -> Any
     return Limits(found.vocabulary, min(max_tokens or found.max_positions, found.max_positions), chunk_tokens)
 
 
-def _lengths_table(summary: Any) -> Table:
+def _lengths_table(summary: "WorkloadSummary") -> Table:
     table = Table(box=None, pad_edge=False)
     for column in ("tokens", "smallest", "p10", "p50", "p90", "p99", "largest", "mean", "total"):
         table.add_column(column, justify="left" if column == "tokens" else "right")
@@ -76,7 +80,7 @@ def _lengths_table(summary: Any) -> Table:
     return table
 
 
-def _reuse_lines(summary: Any, chunk_tokens: int, block_tokens: int) -> list[tuple[str, str]]:
+def _reuse_lines(summary: "WorkloadSummary", chunk_tokens: int, block_tokens: int) -> list[tuple[str, str]]:
     reuse = summary.reuse
     hitting = f"{reuse.prompts:,} of {summary.requests:,}"
     if reuse.prompts:
@@ -90,7 +94,7 @@ def _reuse_lines(summary: Any, chunk_tokens: int, block_tokens: int) -> list[tup
     return lines
 
 
-def _arrival_lines(summary: Any) -> list[tuple[str, str]]:
+def _arrival_lines(summary: "WorkloadSummary") -> list[tuple[str, str]]:
     arrivals = summary.arrivals
     if arrivals is None:
         return [("arrivals", "no times")]

@@ -15,6 +15,7 @@ from harness.connector.step import Step
 from harness.connector.worker_side import WorkerSide
 from harness.core.chunks import KVGeometry
 from harness.core.errors import SetupError
+from harness.core.processes import end_with_owner
 from harness.core.spans import SpanLog
 from harness.engines.paged import PagedKV
 from harness.stores import open_store
@@ -42,6 +43,7 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
     """All arms over one store; each request picks its arm (harness/connector/settings.py)."""
 
     def __init__(self, vllm_config: "VllmConfig", role: KVConnectorRole, kv_cache_config: "KVCacheConfig") -> None:
+        end_with_owner()
         super().__init__(vllm_config=vllm_config, role=role, kv_cache_config=kv_cache_config)
         self._settings, self._arms = parse_settings(vllm_config.kv_transfer_config.kv_connector_extra_config)
         check_ranks({name: getattr(vllm_config.parallel_config, name) for name in SPLIT_OTHERWISE})

@@ -1,6 +1,7 @@
 """The whole of an experiment, from an empty folder to a finished one. ``measure`` is the entry."""
 
 import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Callable, Mapping
@@ -16,7 +17,7 @@ from harness.experiment.at_server import session_at_server
 from harness.experiment.cache_state import PlannedRun
 from harness.experiment.hooks import Hooks
 from harness.experiment.plan import RECOMPUTE, Setting
-from harness.experiment.record import NOTHING, Earlier, declared, now, recorded
+from harness.experiment.record import NOTHING, Earlier, declared, held, now, recorded
 from harness.experiment.rows import TokenWitness
 from harness.experiment.session import Session, own_session
 from harness.experiment.timed import TimedRuns
@@ -56,13 +57,10 @@ async def conduct(
     proof: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """As ``measure``, in sessions that the caller gives. ``proof``: what an earlier correctness pass found."""
-    writer = RunWriter(folder)
-    conductor = Conductor(setting, command, hooks, writer, earlier)
-    try:
+    with held(folder, command), contextlib.closing(RunWriter(folder)) as writer:
+        conductor = Conductor(setting, command, hooks, writer, earlier)
         with recorded(conductor.meta, writer):
             await conductor.conduct(open_session, proof)
-    finally:
-        writer.close()
     return conductor.meta
 
 

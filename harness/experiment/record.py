@@ -8,7 +8,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
+
+from filelock import FileLock, Timeout
 
 from harness import __version__
 from harness.core.errors import TtftError, UsageError
@@ -105,6 +108,32 @@ def declared(setting: Setting, name: str, command: str) -> dict[str, Any]:
         "void_runs": [],
         "warnings": [],
     }
+
+
+HOLDER = ".measuring"
+"""The file of a results folder that says who measures into it; beside it lies the lock, which its holder's end releases."""
+
+
+@contextlib.contextmanager
+def held(folder: Path, command: str) -> Iterator[None]:
+    """Nobody else measures into ``folder`` during the body. Raises UsageError, naming the process that does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    holder = folder / HOLDER
+    lock = FileLock(folder / f"{HOLDER}.lock", timeout=0, is_singleton=True)
+    try:
+        lock.acquire()
+    except Timeout:
+        with contextlib.suppress(OSError):
+            command = holder.read_text(encoding="utf-8").strip()
+        raise UsageError(f"{folder} is being measured by {command}; wait for its end, or end it and resume then") from None
+    try:
+        if lock.lock_counter == 1:
+            holder.write_text(f"process {os.getpid()} since {now()} ({command})\n", encoding="utf-8")
+        yield
+    finally:
+        if lock.lock_counter == 1:
+            holder.unlink(missing_ok=True)
+        lock.release()
 
 
 @contextlib.contextmanager

@@ -28,14 +28,14 @@ class Experiment(Options):
     )
     bounds: bool = Field(True, description="measure the bounding arms floor and recompute as well")
     recompute_rounds: int = Field(2, ge=1, description="rounds in which recompute runs; it is slow and only a bound")
-    pairs: int = Field(6, ge=1, le=10_000, description="rounds; one run of each arm makes a round")
+    pairs: int = Field(6, ge=1, le=10_000, description="rounds; a round is one run of every arm")
     cache_state: Literal["primed", "natural"] = Field(
         "primed", description="primed: measured runs only load; natural: each run starts empty"
     )
     page_cache: Literal["warm", "dropped"] = Field(
         "warm", description="state of the operating system's page cache before each request"
     )
-    concurrency: int = Field(1, ge=1, le=1024, description="requests under way at once, closed loop")
+    concurrency: int = Field(1, ge=1, le=1024, description="concurrent requests, in a closed loop")
     arrivals: str = Field(
         "closed", description="closed, or an open loop: constant|poisson:rate=2, gamma:rate=2,burstiness=0.5, ramp, trace:speed=2"
     )
@@ -51,11 +51,11 @@ class Experiment(Options):
     max_model_len: int = Field(
         0, ge=0, description="longest prompt and output together, in tokens; 0: as the longest prompt needs"
     )
-    chunk_tokens: int = Field(256, ge=1, description="tokens in a chunk")
+    chunk_tokens: int = Field(256, ge=1, description="tokens per chunk")
     layout: Literal["chunk", "layer"] = Field("chunk", description="an object of the store is a chunk, or one layer of a chunk")
     kv_cache_gib: float = Field(2.0, gt=0, allow_inf_nan=False, description="memory of vLLM's paged KV cache")
     tensor_parallel: int = Field(1, ge=1, description="vLLM's tensor-parallel size")
-    warmup: int = Field(1, ge=0, description="warm-up requests an arm, with prompts outside the measured set")
+    warmup: int = Field(1, ge=0, description="warm-up requests per arm, with prompts outside the measured set")
     correctness_prompts: int = Field(2, ge=0, description="prompts of the float32 correctness pass before timing; 0: no pass")
     load_failure_policy: Literal["recompute", "fail"] = Field("recompute", description="what vLLM does when a load fails")
     keep_store: bool = Field(False, description="leave the primed chunks in the store")
@@ -63,7 +63,7 @@ class Experiment(Options):
     target: str = Field("", description="http://HOST:PORT of a running vLLM to measure; empty: one is started")
     target_span_log: str = Field("", description="folder with the target's span log, if it is not found by itself")
     target_timeout_s: float = Field(
-        300.0, gt=0, allow_inf_nan=False, description="a target that is silent for so many seconds has failed a request"
+        300.0, gt=0, allow_inf_nan=False, description="seconds of silence after which a request to a target has failed"
     )
     vllm: dict[str, Any] = Field(default={}, description="further engine arguments of vLLM, as they are")
     vary: list[str] = Field(default=[], description="axes of `ttft sweep`, as concurrency=1,2,4; nothing else reads them")
@@ -79,7 +79,9 @@ class Experiment(Options):
     def _distinct(cls, arms: list[str]) -> list[str]:
         twice = [arm for arm in arms if arms.count(arm) > 1]
         if twice:
-            raise ValueError(f"arm '{twice[0]}' stands twice; for A against A give one of them a name, like '{twice[0]}@again'")
+            raise ValueError(
+                f"arm '{twice[0]}' is listed twice; for A against A give one of them a name, like '{twice[0]}@again'"
+            )
         return arms
 
 

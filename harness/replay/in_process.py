@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import SetupError
+from harness.core.processes import OWNER
 from harness.replay.outcome import Outcome
 from harness.replay.sockets import own_sockets
 from harness.replay.start_failure import end_cause, start_failure
@@ -53,6 +54,7 @@ class InProcessEngine:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         # The clients of some stores (obstore's) hang in a forked process; vLLM forks its workers by default on CUDA.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        os.environ[OWNER] = str(os.getpid())
         before = log.stat().st_size if log.exists() else 0
         with _output_to(log):
             try:

@@ -46,7 +46,7 @@ def test_a_package_that_does_not_load_is_told(monkeypatch: pytest.MonkeyPatch) -
     def broken() -> None:
         raise SetupError("the store 'theirs' of package x:Y does not import")
 
-    monkeypatch.setattr(doctor, "STORES", SimpleNamespace(all=broken))
+    monkeypatch.setattr("harness.stores.STORES", SimpleNamespace(all=broken))
     found = named(list(doctor.plugins()))
     assert found["stores"].ok is False
     assert "'theirs'" in found["stores"].detail

@@ -95,4 +95,4 @@ def test_a_folder_that_is_not_empty_is_refused(
 
 def test_a_target_makes_no_sense_here(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = serve(capsys, monkeypatch, "--set", "target=http://127.0.0.1:1", "--dry-run")
-    assert code == 2 and "leave out target" in err
+    assert code == 2 and "remove target" in err

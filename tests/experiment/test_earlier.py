@@ -1,7 +1,11 @@
 """An interrupted experiment taken up again: what is left, numbered on, and never on another machine or other data."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -171,3 +175,30 @@ def test_a_folder_without_rows_is_begun_at_the_first_run(lab: Lab) -> None:
     empty = replace(run, requests=run.requests.iloc[:0], meta={**run.meta, "runs": []})
     earlier = earlier_of(empty, lab.setting())
     assert (earlier.next_run, earlier.finished, dict(earlier.tokens)) == (0, frozenset(), {})
+
+
+HOLDING = """
+import sys, time
+from pathlib import Path
+from harness.experiment.record import held
+with held(Path(sys.argv[1]), "ttft compare disk"):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_folder_that_is_being_measured_is_left_alone_and_its_holder_named(lab: Lab) -> None:
+    run = interrupted(lab, "5/2")
+    before = {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file()}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    holder = subprocess.Popen([sys.executable, "-c", HOLDING, str(run.path)], stdout=subprocess.PIPE, text=True, env=environment)
+    assert holder.stdout is not None
+    with holder.stdout as out:
+        assert out.readline() == "held\n"
+    with pytest.raises(UsageError, match=rf"is being measured by process {holder.pid} since .* \(ttft compare disk\); wait for"):
+        lab.measure(earlier_of(run, lab.setting()))
+    after = {path.name: path.read_bytes() for path in run.path.iterdir() if path.is_file() and path.name in before}
+    assert after == before
+    holder.kill()
+    holder.wait(10)
+    assert lab.measure(earlier_of(run, lab.setting())).meta["status"] == "complete"  # a killed holder holds nothing

@@ -23,7 +23,7 @@ def test_a_later_source_replaces_a_setting_as_a_whole() -> None:
         ({"pairs": 0}, "pairs=0 will not do"),
         ({"cache_state": "cold"}, "cache_state='cold' will not do.*primed.*natural"),
         ({"arms": []}, "arms=.. will not do"),
-        ({"arms": ["chunkwise", "chunkwise"]}, "stands twice.*@again"),
+        ({"arms": ["chunkwise", "chunkwise"]}, "listed twice.*@again"),
         ({"dtype": "int8"}, "dtype='int8'"),
         ({"kv_cache_gib": float("inf")}, "kv_cache_gib=inf will not do"),
     ],

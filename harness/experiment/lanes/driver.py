@@ -39,11 +39,8 @@ class Driver:
     def measure(self) -> dict[str, Any]:
         """Measure, and return run.json. Raises TtftError; whatever ends it, the rows so far are on disk, run.json says
         ``partial``, all processes have ended and the store is clean."""
-        try:
-            with recorded(self.meta, self._writer, self._end_all):
-                self._carry_out()
-        finally:
-            self._writer.close()
+        with contextlib.closing(self._writer), recorded(self.meta, self._writer, self._end_all):
+            self._carry_out()
         return self.meta
 
     def found(self, lane: Lane, meta: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from harness.core.errors import RunError, VoidRuns
+from harness.core.processes import child_of
 from harness.experiment.lanes.protocol import PROTOCOL, decode, encode
 
 ENDING_S = 60.0
@@ -112,9 +113,15 @@ class Worker:
         """Start it and wait for its greeting. ``said``: the user's command, for its run.json."""
         self.folder.mkdir(parents=True, exist_ok=True)
         with self._log.open("ab") as log:
-            # Same session, other group: were the driver killed, the kernel would end a stopped group by SIGHUP.
+            # Same session, other group: if the driver is killed, the kernel continues a stopped group by SIGHUP and SIGCONT.
             self._process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=dict(environment), process_group=0
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=dict(environment),
+                process_group=0,
+                preexec_fn=child_of(os.getpid()),
             )
         self._group = ProcessGroup(self._process.pid)
         threading.Thread(target=self._listen, args=(self._process.stdout,), daemon=True).start()

@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 
 import harness
 from harness.core.errors import RunError, TtftError
+from harness.core.processes import end_by_signals
 from harness.experiment.cache_state import PlannedRun
 from harness.experiment.conduct import measure
 from harness.experiment.hooks import Hooks
@@ -119,6 +120,7 @@ def serve(channel: Channel) -> None:
 
 def main() -> int:
     """Returns the exit code; every expected error goes to the driver as one sentence."""
+    end_by_signals()
     channel = Channel.of_process()
     try:
         serve(channel)

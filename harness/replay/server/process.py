@@ -1,23 +1,21 @@
 """The server's process and all that it starts: up until it is ended, and gone with whoever started it."""
 
 import contextlib
-import ctypes
 import http.client
 import os
 import signal
 import socket
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from harness.core.errors import SetupError
+from harness.core.processes import child_of
 
 ENDING_S = 60.0
 """For vLLM to stop by itself; then its processes are killed."""
 _POLL_S = 0.2
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def check_free(host: str, port: int) -> None:
@@ -79,27 +77,13 @@ def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -
             stderr=subprocess.STDOUT,
             env=dict(environment),
             process_group=0,
-            preexec_fn=_end_with(os.getpid()),
+            preexec_fn=child_of(os.getpid()),
         )
     server = Server(process)
     try:
         yield server
     finally:
         server.end()
-
-
-def _end_with(parent: int) -> Callable[[], None] | None:
-    """Run in the child: the kernel sends it SIGTERM when its parent dies, even of SIGKILL. Linux only."""
-    if not sys.platform.startswith("linux"):
-        return None
-    libc = ctypes.CDLL(None)
-
-    def ask() -> None:
-        libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-        if os.getppid() != parent:  # it died before we asked
-            os._exit(1)
-
-    return ask
 
 
 def _healthy(host: str, port: int) -> bool:

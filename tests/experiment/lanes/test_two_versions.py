@@ -166,19 +166,39 @@ import sys
 from pathlib import Path
 from driving import BASE, HEAD, Bench, program
 bench = Bench(Path(sys.argv[1]))
-bench.measure(program(BASE), program(HEAD, at=0, do="nap"))
+bench.measure(program(BASE), program(HEAD, at=0, do="hang"))
 """
 
 
-def test_a_driver_that_is_killed_leaves_no_stopped_process(bench: Bench) -> None:
+def test_a_driver_that_is_killed_leaves_no_process_stopped_or_running(bench: Bench) -> None:
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (Path(__file__).parent, Path(driving.__file__).parent)))}
+    environment["PYTHONPATH"] += os.pathsep + str(Path(__file__).resolve().parents[3])
     driver = subprocess.Popen([sys.executable, "-c", KILLED, str(bench.home)], env=environment)
-    wait_for(lambda: (bench.folder / HEAD / "turns.txt").exists())  # now the base is stopped
-    sides = children(driver.pid)
+    wait_for(lambda: (bench.folder / HEAD / "turns.txt").exists())  # now the base is stopped, and the head hangs
+    lanes = children(driver.pid)
     driver.kill()
     driver.wait(10)
-    assert len(sides) == 2
-    wait_for(lambda: not any(Path("/proc", side).exists() for side in sides))
+    assert len(lanes) == 2
+    wait_for(lambda: not any(Path("/proc", lane).exists() for lane in lanes))
+
+
+def test_a_lane_ends_by_itself_also_if_this_process_ignores_ctrl_c(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a background job of a script does; else every lane would take a minute to be ended by force, its store left full."""
+    clean: list[bool] = []
+    end = Worker.end
+
+    def note(worker: Worker) -> bool:
+        clean.append(end(worker))
+        return clean[-1]
+
+    monkeypatch.setattr(Worker, "end", note)
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with pytest.raises(RunError):
+            bench.measure(program(BASE), program(HEAD, fail="no memory"))
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert clean == [True, True]
 
 
 def wait_for(true: Callable[[], bool]) -> None:

@@ -71,9 +71,9 @@ def test_nothing_is_left_of_a_finished_sweep_but_its_report_can_be_made_anew(lab
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--pairs", "4"], "leave out pairs"),
-        (["--vary", "concurrency=1,2"], "leave out vary"),
-        (["--out", "elsewhere"], "leave out out"),
+        (["--pairs", "4"], "remove pairs"),
+        (["--vary", "concurrency=1,2"], "remove vary"),
+        (["--out", "elsewhere"], "remove out"),
         (["--store", "file:///elsewhere"], "cannot be resumed: its store is"),
     ],
 )

@@ -21,6 +21,7 @@ import torch
 from vllm.distributed.kv_transfer.kv_connector.factory import KVConnectorFactory
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorRole
 
+from harness.core.processes import end_with_owner
 from harness.core.spans import PEER_FOLDER, SpanLog
 
 
@@ -39,6 +40,7 @@ def traced(name: str) -> type[Any]:
 
     class Traced(real):  # type: ignore[misc]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
+            end_with_owner()
             config = args[0] if args else kwargs["vllm_config"]
             role = args[1] if len(args) > 1 else kwargs["role"]
             rank = config.parallel_config.rank
