@@ -8,8 +8,9 @@ from types import SimpleNamespace
 import pytest
 
 from harness.commands import doctor
-from harness.commands.doctor import Check, checks
+from harness.commands.doctor import checks
 from harness.core.errors import SetupError, StoreUnavailable
+from harness.core.installation import Check
 from harness.stores.base import Store
 
 
@@ -73,7 +74,7 @@ def test_a_store_that_cannot_read_directly_is_told(tmp_path: Path, monkeypatch: 
     def refuse(url: str) -> Store:
         raise StoreUnavailable(f"{url} cannot be opened with O_DIRECT")
 
-    monkeypatch.setattr(doctor, "open_store", refuse)
+    monkeypatch.setattr("harness.stores.open_store", refuse)
     assert doctor.direct_io(tmp_path).ok is False
     assert "O_DIRECT" in doctor.direct_io(tmp_path).detail
 

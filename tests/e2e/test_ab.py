@@ -51,9 +51,9 @@ def test_a_slower_version_is_found(tmp_path: Path) -> None:
     run = load(tmp_path / "run")
     assert (run.meta["status"], run.void_runs, run.meta["warnings"]) == ("complete", {}, [])
     assert json.loads((tmp_path / "run" / "verdict.json").read_text())["outcome"] == "FAIL"
-    sides = run.meta["sides"]
-    assert sides["base"]["digest"] != sides["head"]["digest"]
-    assert all(side["idle_cpu_s"] < 1 for side in sides.values())  # stopped, it is not only idle
+    lanes = run.meta["lanes"]
+    assert lanes["base"]["digest"] != lanes["head"]["digest"]
+    assert all(idle_cpu_s < 1 for idle_cpu_s in run.meta["idle_cpu_s"].values())  # stopped, it is not only idle
     medians = run.counted.groupby("arm")["ttft_s"].median()
     assert medians[f"{ARM}@head"] - medians[f"{ARM}@base"] > 0.15
     assert run.counted.groupby("prompt")["output_digest"].nunique().eq(1).all()

@@ -107,6 +107,33 @@ def test_being_ended_from_outside_is_like_ctrl_c(tmp_path: Path) -> None:
     assert chunks_in(tmp_path) == []
 
 
+def owned_by(owner: int) -> set[int]:
+    """Processes of vLLM that work for a measurement."""
+    wanted = f"TTFT_OWNER={owner}".encode()
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if wanted in path.read_bytes().split(b"\0") and int(path.parent.name) != owner:
+                found.add(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_comparison_that_is_killed_without_a_word_leaves_no_vllm(tmp_path: Path) -> None:
+    more = command(tmp_path, "--pairs", "50", "--no-bounds", "--set", "correctness_prompts=0")
+    process = subprocess.Popen(more, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for_rows(process, tmp_path / "run", 3)
+    vllm = owned_by(process.pid)
+    process.kill()
+    process.communicate(timeout=60)
+    assert vllm
+    deadline = time.monotonic() + 60
+    while owned_by(process.pid) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert owned_by(process.pid) == set()
+
+
 def test_ctrl_c_keeps_what_was_measured_and_resume_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     process = subprocess.Popen(
