@@ -24,7 +24,7 @@ from harness.core.errors import TtftError
 
 app = typer.Typer(
     name="ttft",
-    help="Which way of fetching stored KV cache gives the first token sooner?",
+    help="Which way of fetching stored KV cache gives the lowest time to first token?",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,

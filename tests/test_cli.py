@@ -92,7 +92,7 @@ TRACE = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [
         (["--model", "./no-such-folder"], "no model folder ./no-such-folder"),
         (["--resume", "nowhere"], "nowhere has no run.json"),
         (["--resume", "nowhere", "--pairs", "3"], "remove pairs"),
-        (["--out", "TAKEN"], "already holds a run"),
+        (["--out", "TAKEN"], "already holds a measurement"),
     ],
 )
 def test_bad_input_to_compare_is_one_sentence(

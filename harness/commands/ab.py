@@ -43,7 +43,7 @@ def ab(
         Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the run's folder]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor all the same")] = False,
-    out: Annotated[Path | None, typer.Option(help="folder of the run; must be new [default: results/<time>-ab]")] = None,
+    out: Annotated[Path | None, typer.Option(help="results folder; must be new [default: results/<time>-ab]")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="seconds without a word after which a version counts as hung")] = 900.0,
     dry_run: Annotated[bool, typer.Option(help="print the plan and stop")] = False,
 ) -> None:

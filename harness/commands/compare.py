@@ -43,10 +43,8 @@ def compare(
         list[str] | None,
         typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
     ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="folder of the run; must be new [default: results/<time>-<experiment>]")
-    ] = None,
-    resume: Annotated[Path | None, typer.Option(help="go on with an interrupted run in this folder")] = None,
+    out: Annotated[Path | None, typer.Option(help="results folder; must be new [default: results/<time>-<experiment>]")] = None,
+    resume: Annotated[Path | None, typer.Option(help="resume an interrupted measurement in this folder")] = None,
     dry_run: Annotated[bool, typer.Option(help="print the plan and stop")] = False,
 ) -> None:
     """Compare engines: prime a store, prove correctness, replay prompts in turns, report TTFT."""

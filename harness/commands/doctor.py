@@ -126,7 +126,7 @@ def _drop(folder: Path) -> str | None:
 
     with open_store(f"file://{folder}") as store:
         store.write("probe", [bytes(1 << 20)])
-        return None if store.evict_from_os_cache(["probe"]) else "the operating system keeps the file or does not tell"
+        return None if store.evict_from_os_cache(["probe"]) else "the operating system keeps the file or does not say"
 
 
 def _tried(name: str, place: Path, probe: Callable[[Path], str | None], fix: str) -> Check:

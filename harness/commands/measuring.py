@@ -27,7 +27,7 @@ def new_folder(out: Path | None, name: str) -> Path:
     """The folder of a run to come: ``out``, or one below results/ by time and name. Raises UsageError where a run is there."""
     folder = out or Path("results") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
     if (folder / "run.json").exists() or (folder / "requests.csv").exists():
-        raise UsageError(f"{folder} already holds a run; give another --out, or go on with it by --resume {folder}")
+        raise UsageError(f"{folder} already holds a measurement; give another --out, or resume it: --resume {folder}")
     return folder
 
 
@@ -77,7 +77,7 @@ def measured_and_shown(setting: "Setting", folder: Path, earlier: "Earlier | Non
         meta = measured(setting, folder, earlier)
     except KeyboardInterrupt:
         show_if_any(folder)
-        further = "A run with peers cannot be resumed." if setting.peers else f"Go on with: ttft compare --resume {folder}"
+        further = "A measurement with peers cannot be resumed." if setting.peers else f"Resume it: ttft compare --resume {folder}"
         console().print(f"Interrupted; what was measured is kept. {escape(further)}", soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     except TtftError:

@@ -39,14 +39,14 @@ def predict(
     ] = None,
     overhead_ms: Annotated[float | None, typer.Option(help="TTFT outside load and forward [default: 0, or the run's]")] = None,
     suffix: Annotated[int | None, typer.Option(help="tokens behind the prefix, for recomputing [default: 32]")] = None,
-    recompute_ms_per_token: Annotated[float | None, typer.Option(help="computing a token of prefix or suffix anew")] = None,
+    recompute_ms_per_token: Annotated[float | None, typer.Option(help="computing a token of prefix or suffix")] = None,
     prefix: Annotated[str | None, typer.Option(help=f"prefix lengths in tokens [default: {PREFIXES}, or the run's]")] = None,
     pools: Annotated[str, typer.Option(help="chunkwise: values of pool to try")] = "0,2,4,8,16,32",
     readers: Annotated[str, typer.Option(help="layerwise: values of readers to try")] = "1,2,4,8,16,32",
     depths: Annotated[str, typer.Option(help="layerwise: values of depth to try")] = "2,4,8,16",
     layers_per_fetch: Annotated[str, typer.Option(help="layerwise: values of layers_per_fetch to try")] = "1,2,4",
     batches: Annotated[str, typer.Option(help="both: values of batch to try")] = "1,4",
-    margin: Annotated[float, typer.Option(help="leads up to so many percent are not told apart")] = 5.0,
+    margin: Annotated[float, typer.Option(help="leads of up to this many percent count as equal")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="CSV file for every arm at every length")] = None,
 ) -> None:
     """Say which arm the model recommends for a store and a model, over prefix lengths; measures nothing."""
@@ -98,7 +98,7 @@ def _numbers(name: str, text: str) -> tuple[int, ...]:
     try:
         return tuple(dict.fromkeys(int(item) for item in text.split(",")))
     except ValueError:
-        raise UsageError(f"{name} '{text}' will not do; write whole numbers with commas between, like 1,2,4") from None
+        raise UsageError(f"{name} '{text}' is invalid; write whole numbers with commas between, like 1,2,4") from None
 
 
 def _write(found: "Sequence[Advice]", file: Path) -> None:

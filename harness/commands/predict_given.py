@@ -39,7 +39,7 @@ def of_run(folder: Path, given: Given) -> "tuple[Basis, tuple[Check, ...]]":
 
     for name in ("model", "layers", "layer_kib", "suffix"):
         if getattr(given, name) is not None:
-            raise UsageError(f"--from takes that from the run; leave out --{name.replace('_', '-')}")
+            raise UsageError(f"--from has that from the run; remove --{name.replace('_', '-')}")
     evidence = gather(load(folder, spans=False))
     try:
         own = link_of(evidence)
@@ -71,7 +71,7 @@ def of_options(given: Given) -> "Basis":
         raise UsageError("--latency-ms and --stream-mbps are needed, as measured at the store; or give --from RUN")
     if given.model is not None:
         if given.layers is not None or given.layer_kib is not None:
-            raise UsageError("--model tells the layers and their KV; leave out --layers and --layer-kib")
+            raise UsageError("--model has the layers and their KV; remove --layers and --layer-kib")
         shape = kv_shape(given.model, given.dtype)
     elif given.layers is None or given.layer_kib is None:
         raise UsageError("--layers and --layer-kib are needed, or --model, or --from RUN")

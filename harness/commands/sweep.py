@@ -32,8 +32,10 @@ def sweep(
     out: Annotated[
         Path | None, typer.Option(help="folder of the sweep; must be new [default: results/<time>-sweep-<experiment>]")
     ] = None,
-    resume: Annotated[Path | None, typer.Option(help="go on with an interrupted sweep in this folder")] = None,
-    report: Annotated[Path | None, typer.Option(help="measure nothing: write the table and pictures of this folder anew")] = None,
+    resume: Annotated[Path | None, typer.Option(help="resume an interrupted sweep in this folder")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="measure nothing: write the table and pictures of this folder again")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan with an estimate of its time, and stop")] = False,
 ) -> None:
     """Measure an experiment over a grid of settings: one table, maps, and where the lead changes."""
@@ -108,7 +110,7 @@ def _measure(plan: "Plan", state: "State") -> None:
     except KeyboardInterrupt:
         if state.count("complete", "void"):
             _show(state)
-        further = f"Interrupted; what was measured is kept. Go on with: ttft sweep --resume {state.folder}"
+        further = f"Interrupted; what was measured is kept. Resume it: ttft sweep --resume {state.folder}"
         console().print(further, markup=False, soft_wrap=True)
         raise typer.Exit(INTERRUPTED) from None
     _show(state)

@@ -29,7 +29,7 @@ UNLOGGED = (
     "and equal tokens show that the right KV was loaded. On the server's machine it is found by itself; elsewhere give "
     "--span-log FOLDER."
 )
-LEFT = "The primed chunks stay in the server's store: without its span log nothing tells their keys."
+LEFT = "The primed chunks stay in the server's store: their keys are known from its span log only."
 
 
 class ServerSession(OwnSession):
@@ -167,7 +167,7 @@ async def _probe(session: ServerSession, setting: Setting) -> None:
         for _ in range(2):
             plain = _served(url, await session.send(RECOMPUTE, tokens, 1, namespace, hit=0, save=False))
         if plain.cached_tokens is None:
-            raise SetupError(f"the server at {url} does not tell cached tokens; start it with --enable-prompt-tokens-details")
+            raise SetupError(f"the server at {url} does not report cached tokens; start it with --enable-prompt-tokens-details")
         if plain.cached_tokens:
             raise SetupError(
                 f"the server at {url} hits by vLLM's own prefix cache, which hides the arms; "

@@ -153,12 +153,12 @@ def _check_peers(peers: list[PeerArm], experiment: Experiment) -> None:
         return
     name, scheme = peers[0].name, experiment.store.partition("://")[0]
     if experiment.target:
-        raise UsageError(f"the arm {name} needs a vLLM of its own, which a target is not; leave out target")
+        raise UsageError(f"the arm {name} needs a vLLM of its own, which a target is not; remove target")
     if experiment.cache_state == "natural":
         raise UsageError(f"the arm {name} cannot be emptied between two runs, so only cache_state=primed can be measured with it")
     if scheme not in ("file", "aiofile"):
         raise UsageError(
-            f"the arm {name} reads its own files, which must lie where ours do, so store={redact(experiment.store)} will not do; "
+            f"the arm {name} reads its own files, which must lie beside ours, so store={redact(experiment.store)} cannot be used; "
             "use file:///FOLDER"
         )
 
@@ -200,7 +200,7 @@ def _idle(hits: list[int], experiment: Experiment) -> list[str]:
     fix = "; choose longer prompts or lower chunk_tokens" if experiment.cache_state == "primed" else ""
     return [
         f"{none} of {len(hits)} prompts hit no whole chunk of {experiment.chunk_tokens} tokens, so no arm loads anything "
-        f"for them{among}; the report tells hits and misses apart{fix}."
+        f"for them{among}; the report shows hits and misses separately{fix}."
     ]
 
 

@@ -2,7 +2,7 @@
 
 ``arrivals`` is a spec as of workloads: ``closed`` (the next is sent when one has finished), or, in an open loop that
 never waits for the server, ``constant:rate=2``, ``poisson:rate=2``, ``gamma:rate=2,burstiness=0.5``,
-``ramp:first=1,last=4``, ``trace:speed=2``. Rates are requests a second.
+``ramp:first=1,last=4``, ``trace:speed=2``. Rates are requests per second.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from harness.core.errors import UsageError, known
 from harness.core.options import Options, parse_options, split_spec
 
 Times = NDArray[np.float64]
-Rate = Field(1.0, gt=0, allow_inf_nan=False, description="requests a second, on average")
+Rate = Field(1.0, gt=0, allow_inf_nan=False, description="requests per second, on average")
 
 
 class Closed(Options):
@@ -58,8 +58,8 @@ class Gamma(Options):
 class Ramp(Options):
     """Equal steps of the rate from the first gap to the last: where does it break?"""
 
-    first: float = Field(1.0, gt=0, allow_inf_nan=False, description="requests a second at the beginning")
-    last: float = Field(4.0, gt=0, allow_inf_nan=False, description="requests a second at the end")
+    first: float = Field(1.0, gt=0, allow_inf_nan=False, description="requests per second at the beginning")
+    last: float = Field(4.0, gt=0, allow_inf_nan=False, description="requests per second at the end")
 
     def gaps(self, count: int) -> Times:
         """``count`` gaps in seconds."""

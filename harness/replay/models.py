@@ -140,7 +140,9 @@ def fingerprint(path: str, revision: str | None = None) -> str:
         for file in sorted(file for pattern in _WEIGHTS for file in folder.glob(pattern)):
             digest.update(_ends_of(file))
     except OSError as error:
-        raise SetupError(f"the model's file {error.filename} cannot be read: {error.strerror}; mend it or its rights") from error
+        raise SetupError(
+            f"the model's file {error.filename} cannot be read: {error.strerror}; fix it or its permissions"
+        ) from error
     return digest.hexdigest()[:16]
 
 

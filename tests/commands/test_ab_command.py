@@ -146,7 +146,7 @@ def test_dry_run_names_both_sides_and_the_order(
         (["--base", "main", "--max", "p50:5%", "--alpha", "2"], "alpha is 2"),
         (["--base", "v9", "--max", "p50:5%"], "--base v9: git knows no commit 'v9'"),
         (["--base", "main", "--head", "v9", "--max", "p50:5%"], "--head v9: git knows no commit"),
-        (["--base", "main", "--max", "p50:5%", "--repo", "nowhere"], "--repo nowhere is no folder"),
+        (["--base", "main", "--max", "p50:5%", "--repo", "nowhere"], "--repo nowhere is not a folder"),
         (["--base", "main", "--max", "p50:5%", "--set", "colour=blue"], "unknown option of the experiment 'colour'"),
         (["nothing", "--base", "main", "--max", "p50:5%"], "unknown experiment 'nothing'"),
     ],

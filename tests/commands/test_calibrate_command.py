@@ -149,7 +149,7 @@ def test_a_stored_run_is_taken_as_it_is(ttft: Command, tmp_path: Path) -> None:
         (["--budget", "soon"], "'soon' is not a duration"),
         (["--budget", "5s"], "over before anything is measured"),
         (["--arm", "chunkwize"], "unknown engine 'chunkwize'"),
-        (["--folder", "AA"], "already holds a run"),
+        (["--folder", "AA"], "already holds a measurement"),
         (["nothing-like-that"], "unknown experiment 'nothing-like-that'"),
     ],
 )

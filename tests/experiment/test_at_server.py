@@ -202,7 +202,7 @@ def test_dropping_a_page_cache_that_is_elsewhere_is_refused(lab: Lab) -> None:
 @pytest.mark.parametrize(
     ("change", "error"),
     [
-        ({"cached_tokens": None}, "does not tell cached tokens; start it with --enable-prompt-tokens-details$"),
+        ({"cached_tokens": None}, "does not report cached tokens; start it with --enable-prompt-tokens-details$"),
         ({"cached_tokens": 16}, "hits by vLLM's own prefix cache, .*; start it with --no-enable-prefix-caching$"),
         ({"cached_tokens": 0}, "has no connector of ours with the arm 'chunkwise:pool=0': .* hit by 0 of 16 tokens"),
         ({"error": "the key is bad"}, "did not serve a first request: .*the key is bad"),
@@ -234,7 +234,7 @@ def test_an_interrupted_replay_keeps_its_rows_and_leaves_no_chunks(lab: Lab) -> 
         process.send_signal(signal.SIGINT)
         out, errors = process.communicate(timeout=120)
         assert (process.returncode, errors) == (130, ""), out + errors
-        assert "Go on with: ttft compare --resume" in out
+        assert "Resume it: ttft compare --resume" in out
         assert lab.run().meta["status"] == "partial" and len(lab.run().requests) > 0
         assert lab.left() == set()
 

@@ -37,7 +37,7 @@ def test_the_value_of_an_option_stays_as_it_was_written(value: str) -> None:
         ("store.latency_ms=-1", "store 'shaped': latency_ms='-1' will not do"),
         (
             "chunkwise.pool=4",
-            "--set chunkwise.pool names no option inside workload, store, .*options of an arm stand in its spec",
+            "--set chunkwise.pool names no option inside workload, store, .*options of an arm are part of its spec",
         ),
         ("vllm.a.b=4", "--set vllm.a.b names no option"),
     ],

@@ -43,9 +43,12 @@ def test_peers_stand_among_the_arms(store: str) -> None:
     [
         ({"cache_state": "natural"}, "the arm lmcache cannot be emptied between two runs, so only cache_state=primed"),
         ({"target": "http://127.0.0.1:8000"}, "the arm lmcache needs a vLLM of its own, which a target is not"),
-        ({"store": "redis://me:hunter2@host"}, r"must lie where ours do, so store=redis://me:\*\*\*@host will not do; use file"),
-        ({"store": "shaped+file:///tmp/kv?latency_ms=2"}, r"store=shaped\+file:///tmp/kv\?latency_ms=2 will not do; use file"),
-        ({"store": "s3://bucket"}, "store=s3://bucket will not do; use file:///FOLDER"),
+        (
+            {"store": "redis://me:hunter2@host"},
+            r"must lie beside ours, so store=redis://me:\*\*\*@host cannot be used; use file",
+        ),
+        ({"store": "shaped+file:///tmp/kv?latency_ms=2"}, r"store=shaped\+file:///tmp/kv\?latency_ms=2 cannot be used; use file"),
+        ({"store": "s3://bucket"}, "store=s3://bucket cannot be used; use file:///FOLDER"),
     ],
 )
 def test_what_peers_cannot_do_is_refused_before_anything_starts(changes: dict[str, Any], sentence: str) -> None:

@@ -39,14 +39,14 @@ def resolve(name: str, repo: Path, ref: str | None, path: Path | None) -> Versio
     folder = path if path is not None else repo
     if not folder.is_dir():
         flag = f"--{name}-path" if path is not None else "--repo"
-        raise UsageError(f"{flag} {folder} is no folder; give the one that holds the package's pyproject.toml")
+        raise UsageError(f"{flag} {folder} is not a folder; give the one that holds the package's pyproject.toml")
     if path is not None:
         return Version(name, folder, _commit(folder, "HEAD"), working_tree=True, what=str(folder))
     wanted = "HEAD" if ref is None else ref
     commit = _commit(repo, wanted)
     if not commit:
         inside = _git(repo, "rev-parse", "--git-dir").returncode == 0
-        lack = f"git knows no commit '{wanted}' in {repo}" if inside else f"{repo} is no git repository"
+        lack = f"git knows no commit '{wanted}' in {repo}" if inside else f"{repo} is not a git repository"
         fix = "fetch it, or name another" if inside else f"give --repo, or the folder itself with --{name}-path"
         raise UsageError(f"--{name} {wanted}: {lack}; {fix}")
     if ref is None:

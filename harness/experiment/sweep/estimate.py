@@ -51,7 +51,7 @@ def estimate(plan: Plan, state: State) -> Estimate:
         return Estimate(starts * START_S + requests * median(earlier), basis + f"{START_S:.0f} s are taken for the start")
     return Estimate(
         starts * START_S + requests * REQUEST_S,
-        f"an assumption, {START_S:.0f} s a start and {REQUEST_S:g} s a request: nothing like it was measured here yet",
+        f"an assumption, {START_S:.0f} s per start and {REQUEST_S:g} s per request: nothing like it was measured here yet",
     )
 
 

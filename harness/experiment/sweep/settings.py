@@ -51,7 +51,7 @@ def check_key(axis: Axis, experiment: Experiment) -> None:
             raise known("setting to vary", axis.key, [*names, *(f"{name}.OPTION" for name in OPENED), *engines])
         if axis.key == "store" and any(redact(value) != value for value in axis.values):
             raise UsageError(
-                "--vary store has a password in it, and sweep.json must not keep one; put it where the client finds it"
+                "--vary store has a password in it, which sweep.json must not keep; give it as a variable of the store"
             )
         return
     options = options_of(axis.owner, experiment)

@@ -103,11 +103,13 @@ def read_state(folder: Path, store: str | None = None) -> State:
         same = [dict(one["values"]) for one in raw["points"]] == [dict(point.values) for point in grid.points]
         found = State(folder, str(raw["experiment"]), str(raw["command"]), grid, progress)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise ResultsError(f"{folder / NAME} is damaged ({type(error).__name__}: {error}); restore it or begin anew") from error
+        raise ResultsError(
+            f"{folder / NAME} is damaged ({type(error).__name__}: {error}); restore it or begin a new sweep"
+        ) from error
     except TtftError as error:
-        raise type(error)(f"{folder / NAME} cannot be gone on with: {error}") from error
+        raise type(error)(f"{folder / NAME} cannot be resumed: {error}") from error
     if not same:
-        raise ResultsError(f"{folder / NAME} is damaged: its points are not those of its axes; restore it or begin anew")
+        raise ResultsError(f"{folder / NAME} is damaged: its points are not those of its axes; restore it or begin a new sweep")
     return found
 
 

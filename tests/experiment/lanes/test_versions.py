@@ -100,7 +100,7 @@ def test_equal_files_have_equal_digests_and_others_have_not(repo: Path, tmp_path
         ("v9", None, "--base v9: git knows no commit 'v9' in .*; fetch it, or name another"),
         ("--help", None, "git knows no commit '--help'"),
         ("v1", "repo", "--base v1 and --base-path .* both name the base; give one"),
-        (None, "nowhere", "--base-path .*nowhere is no folder; give the one that holds"),
+        (None, "nowhere", "--base-path .*nowhere is not a folder; give the one that holds"),
     ],
 )
 def test_a_side_that_cannot_be_is_one_sentence(repo: Path, ref: str | None, path: str | None, sentence: str) -> None:
@@ -109,9 +109,9 @@ def test_a_side_that_cannot_be_is_one_sentence(repo: Path, ref: str | None, path
 
 
 def test_no_repository_is_one_sentence(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"is no git repository; give --repo, or the folder itself with --base-path"):
+    with pytest.raises(UsageError, match=r"is not a git repository; give --repo, or the folder itself with --base-path"):
         resolve("base", tmp_path, "main", None)
-    with pytest.raises(UsageError, match=r"--repo .*missing is no folder"):
+    with pytest.raises(UsageError, match=r"--repo .*missing is not a folder"):
         resolve("base", tmp_path / "missing", "main", None)
 
 

@@ -19,7 +19,7 @@ def test_an_interrupted_sweep_goes_on_where_it_was(lab: Lab, sweep: Sweep) -> No
     lab.vllm.tamper = interrupt
     code, out, _ = sweep.measure("--vary", "workload.prefix=32,64,48")
     assert code == 130
-    assert f"Go on with: ttft sweep --resume {sweep.folder}" in out
+    assert f"Resume it: ttft sweep --resume {sweep.folder}" in out
     assert "PARTIAL, 2 OF 3 POINTS ARE NOT MEASURED" in out
     assert sweep.statuses() == ["complete", "measuring", "waiting"]
     first = (sweep.run_folder(1) / "requests.csv").read_bytes()
