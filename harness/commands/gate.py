@@ -1,13 +1,16 @@
 """``ttft gate``: a verdict on stored results, or on an experiment that it measures itself."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.commands.gate_run import PlanFlags, measure_and_judge
 from harness.commands.verdicts import publish
 from harness.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.gate import Verdict
 
 
 def gate(
@@ -17,9 +20,9 @@ def gate(
         list[str] | None, typer.Option("--max", help="METRIC:PERCENT that it may be slower by, e.g. p50:5%")
     ] = None,
     candidate: Annotated[str | None, typer.Option(help="the arm to judge")] = None,
-    base: Annotated[str | None, typer.Option(help="the arm it is held against")] = None,
+    base: Annotated[str | None, typer.Option(help="the arm to compare it with")] = None,
     relative_to: Annotated[
-        str | None, typer.Option(help="with two runs: a control arm that both have, so that machines may differ")
+        str | None, typer.Option(help="with two runs: a control arm that both have; then the machines may differ")
     ] = None,
     alpha: Annotated[float, typer.Option(help="error rate of each bound")] = 0.05,
     out: Annotated[
@@ -28,10 +31,10 @@ def gate(
     calibration: Annotated[
         Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the run's folder]")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor all the same")] = False,
+    force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor anyway")] = False,
     history: Annotated[Path | None, typer.Option(help="append the verdict to this .csv or .parquet file (ttft trend)")] = None,
     label: Annotated[
-        str | None, typer.Option(help="commit for the history [default: GITHUB_SHA or CI_COMMIT_SHA, where set]")
+        str | None, typer.Option(help="commit for the history [default: GITHUB_SHA or CI_COMMIT_SHA, if set]")
     ] = None,
     experiment: Annotated[
         str | None, typer.Option("--run", help="measure this experiment (a name or a TOML file) and judge it by a plan")
@@ -66,7 +69,7 @@ def gate(
         folder = other or run
     else:
         if run is not None or relative_to is not None:
-            raise UsageError("--run measures anew, so leave out stored runs and --relative-to")
+            raise UsageError("--run measures anew, so do not give stored runs and --relative-to")
         wanted = {"store": store, "workload": workload, **given_settings(setting or [])}
         candidate, base = _arms(candidate, base)
         verdict, folder = measure_and_judge(
@@ -89,7 +92,7 @@ def _stored(
     alpha: float,
     calibration: Path | None,
     force: bool,
-) -> Any:
+) -> "Verdict":
     from harness import gate as gates
     from harness.gate.calibration import consulted
     from harness.results import load

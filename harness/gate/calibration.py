@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from harness.core.errors import ResultsError, SchemaMismatch, UsageError
+from harness.core.findings import Kind, found
 from harness.stats import Comparison, compare, lower_bound, upper_bound
 from harness.stats.quantiles import Floats
 
@@ -111,16 +112,16 @@ def calibrate(
     comparisons = compare(frame, base, again, metrics)
     check_pairs(comparisons[0].n_pairs)
     floors = []
-    for found in comparisons:
-        logs = np.array(found.log_ratios)
+    for one in comparisons:
+        logs = np.array(one.log_ratios)
         generator = np.random.default_rng(seed)
         floors.append(
             NoiseFloor(
-                metric=found.metric,
+                metric=one.metric,
                 noise=float(np.median(np.abs(logs)) / 0.6745),
-                bias=found.ratio - 1,
-                bias_low=found.low - 1,
-                bias_high=found.high - 1,
+                bias=one.ratio - 1,
+                bias_low=one.low - 1,
+                bias_high=one.high - 1,
                 margins={size: smallest_margin(logs, size, alpha, generator) for size in sizes},
             )
         )
@@ -139,21 +140,17 @@ def calibrate(
 
 
 def _doubts(comparisons: Sequence[Comparison], floors: Sequence[NoiseFloor]) -> tuple[str, ...]:
-    """What the comparisons warn of, and arms that are not as alike as they should be."""
-    said = [
-        text if text.startswith(found.metric) else f"{found.metric}: {text}" for found in comparisons for text in found.warnings
-    ]
+    """What the comparisons warn of, and arms that are not as alike as they should be: as sentences, since the file keeps them."""
+    said = [finding.limited(one.metric) for one in comparisons for finding in one.warnings]
     for floor in floors:
         if not floor.bias_low <= 0 <= floor.bias_high:
-            said.append(
-                f"{floor.metric}: A against A differs by {100 * floor.bias:+.1f}% ({100 * floor.bias_low:+.1f} to "
-                f"{100 * floor.bias_high:+.1f}%): by chance in one of 20 metrics, otherwise the two arms are not treated alike"
-            )
-    return tuple(said)
+            unlike = found(Kind.ARMS_UNLIKE, bias=floor.bias, low=floor.bias_low, high=floor.bias_high)
+            said.append(unlike.limited(floor.metric))
+    return tuple(map(str, said))
 
 
 def check_pairs(pairs: int) -> None:
-    """Raise UsageError where so few pairs tell nothing of noise."""
+    """Raise UsageError if so few pairs tell nothing of noise."""
     if pairs < LEAST:
         raise UsageError(f"{pairs} pairs are too few to calibrate with; measure at least {LEAST}, better 20")
 
@@ -174,7 +171,7 @@ def false_alarms(frame: pd.DataFrame, base: str, again: str, metric: str, margin
     """How often a gate of ``pairs`` pairs would have said FAIL in this A/A run: over disjoint stretches of it, both ways round.
 
     Both ways round, since A against B and B against A are alike; the two are not independent, so the interval
-    counts each stretch once. Raises UsageError where the run is shorter than one gate.
+    counts each stretch once. Raises UsageError if the run is shorter than one gate.
     """
     logs = np.array(compare(frame, base, again, [metric])[0].log_ratios)
     if pairs < 2:
@@ -189,13 +186,12 @@ def false_alarms(frame: pd.DataFrame, base: str, again: str, metric: str, margin
 
 def rate(events: int, trials: int, alpha: float = 0.05) -> Rate:
     """A rate with its exact interval (Clopper and Pearson, Biometrika 26, 1934)."""
-    low = float(beta.ppf(alpha / 2, events, trials - events + 1)) if events else 0.0
-    high = float(beta.ppf(1 - alpha / 2, events + 1, trials - events)) if events < trials else 1.0
-    return Rate(events, trials, low, high)
+    interval = binomtest(events, trials).proportion_ci(1 - alpha, method="exact")
+    return Rate(events, trials, float(interval.low), float(interval.high))
 
 
 def save(calibration: Calibration, path: Path) -> None:
-    """Write as JSON, replacing what was there. Raises ResultsError where that cannot be."""
+    """Write as JSON, replacing what was there. Raises ResultsError if that cannot be."""
     text = json.dumps({"schema": SCHEMA, **asdict(calibration)}, indent=2)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.core.budget import Budget
 from harness.core.errors import ResultsError, TtftError
+from harness.core.findings import Kind, found
 from harness.gate.calibration import Calibration
 from harness.gate.checks import usable
 from harness.gate.stored import judge_run, rounds_in_common
@@ -38,7 +39,7 @@ def default_looks(pairs: int, first: int = 8) -> tuple[int, ...]:
 
 
 def plan_of(meta: Mapping[str, Any]) -> Plan | None:
-    """The plan that run.json declares; None where it declares none. Raises ResultsError for one that is damaged."""
+    """The plan that run.json declares; None if it declares none. Raises ResultsError for one that is damaged."""
     raw = meta.get("plan")
     if raw is None:
         return None
@@ -49,7 +50,7 @@ def plan_of(meta: Mapping[str, Any]) -> Plan | None:
 
 
 def judge_by_plan(
-    run: Measurement,
+    measurement: Measurement,
     candidate: str,
     base: str,
     margins: Mapping[str, float],
@@ -62,36 +63,33 @@ def judge_by_plan(
     Rounds beyond that look do not count. Before the first look the verdict is INCONCLUSIVE whatever the rows say.
     Errors and REFUSED as for ``judge_run``.
     """
-    complete = rounds_in_common(usable(run)[0], base, candidate)
+    complete = rounds_in_common(usable(measurement)[0], base, candidate)
     reached = [look for look in plan.looks if look <= complete]
     if not reached:
-        return _undecided(judge_run(run, candidate, base, margins, plan.alpha, calibration, force), complete, plan)
+        return _undecided(judge_run(measurement, candidate, base, margins, plan.alpha, calibration, force), complete, plan)
     for look in reached:
-        verdict = judge_run(_first_rounds(run, look), candidate, base, margins, plan.alpha, calibration, force, plan)
+        verdict = judge_run(_first_rounds(measurement, look), candidate, base, margins, plan.alpha, calibration, force, plan)
         if verdict.outcome is not Outcome.INCONCLUSIVE:
             break
-    looks = ", ".join(map(str, plan.looks))
-    said = f"the look at {look} pairs of the declared plan ({looks}; {plan.spending}; error rate {100 * plan.alpha:g}% in all)"
+    said = found(Kind.LOOK, pairs=look, looks=plan.looks, spending=plan.spending, alpha=100 * plan.alpha)
     return replace(verdict, warnings=(said, *verdict.warnings))
 
 
 def _undecided(early: Verdict, complete: int, plan: Plan) -> Verdict:
     if early.outcome is Outcome.REFUSED:
         return early
-    said = f"{complete} pairs are complete, and the first look of the declared plan is at {plan.looks[0]}: give a larger budget"
+    said = found(Kind.BEFORE_LOOK, pairs=complete, look=plan.looks[0])
     metrics = tuple(
         replace(metric, outcome=Outcome.INCONCLUSIVE, further_pairs=plan.looks[0] - complete) for metric in early.metrics
     )
     return replace(early, outcome=Outcome.INCONCLUSIVE, metrics=metrics, warnings=(said, *early.warnings))
 
 
-def _first_rounds(run: Measurement, pairs: int) -> Measurement:
-    """``run`` up to its ``pairs``-th round."""
-    last = sorted(int(pair) for pair in run.requests["round"].dropna().unique())[:pairs][-1]
-    rows = run.requests[run.requests["round"] <= last]
-    numbers = set(rows["run"])
-    meta = {**run.meta, "void_runs": [entry for entry in run.meta.get("void_runs") or () if entry.get("run") in numbers]}
-    return replace(run, meta=meta, requests=rows)
+def _first_rounds(measurement: Measurement, pairs: int) -> Measurement:
+    """``measurement`` up to its ``pairs``-th round."""
+    rows = measurement.requests
+    last = sorted(int(number) for number in rows["round"].dropna().unique())[:pairs][-1]
+    return replace(measurement, requests=rows[rows["round"] <= last])
 
 
 class PlanWatch:

@@ -1,8 +1,10 @@
-"""Whether two stored runs were made under the same conditions."""
+"""Whether two stored measurements were made under the same conditions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from harness.core.findings import Finding, Kind, found
 
 SETTINGS = (
     "workload", "store", "model", "dtype", "max_model_len", "chunk_tokens", "kv_cache_gib", "layout", "cache_state", "page_cache",
@@ -50,7 +52,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], same_machine
 
 def misfit(theirs: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
     """Why a calibration made under ``theirs`` (run.json's machine, versions and config) says nothing about a run:
-    the first condition that both tell and that differs; None where it fits."""
+    the first condition that both tell and that differs; None if it fits."""
     for part in ("machine", "versions", "config"):
         told, here = _part(theirs, part), _part(meta, part)
         names = SETTINGS if part == "config" else sorted({*told, *here} - {"ttft"})
@@ -62,10 +64,10 @@ def misfit(theirs: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
     return None
 
 
-def unknown_parts(*metas: Mapping[str, Any]) -> list[str]:
+def unknown_parts(*metas: Mapping[str, Any]) -> list[Finding]:
     """What no run.json says, so that equality could not be checked."""
     return [
-        f"run.json does not tell the {part}, so it could not be compared"
+        found(Kind.CONDITION_UNKNOWN, part)
         for part in ("machine", "versions", "data")
         if not all(_part(meta, part) for meta in metas)
     ]

@@ -24,7 +24,7 @@ def parse_slo(text: str) -> dict[str, float]:
             known = ", ".join(SLO_COLUMNS)
             raise UsageError(f"'{part}' is no objective; write one of {known} and a time above 0, as ttft:300ms or e2e:2s")
         if match[1] in objectives:
-            raise UsageError(f"the objective of {match[1]} stands twice in '{text}'; give one")
+            raise UsageError(f"the objective of {match[1]} is listed twice in '{text}'; give one")
         objectives[match[1]] = float(match[2]) * _UNITS[match[3]]
     return objectives
 
@@ -44,7 +44,7 @@ def duration_s(rows: pd.DataFrame) -> float:
 
 
 def serving(rows: pd.DataFrame, objectives: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """One row an arm: medians over its runs of what each run came to. ``rows`` are counted requests.
+    """One row per arm: medians over its runs of what each run came to. ``rows`` are counted requests.
 
     Columns: ``arm``, ``runs``, ``requests_per_s`` and ``output_tokens_per_s`` (of finished requests), then
     ``<what>_<p50|p95>_s`` of ``e2e``, ``queue``, ``tpot`` and ``itl_max``, ``lag_p95_s``, and with objectives

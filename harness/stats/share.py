@@ -2,14 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
 from scipy.optimize import bisect
 
 from harness.core.errors import ResultsError
+from harness.core.findings import Finding, Kind, found
 from harness.stats.compare import check_alpha
-from harness.stats.location import Interval, interval
+from harness.stats.location import interval, lower_bound, pseudomedian, upper_bound
 from harness.stats.quantiles import Floats
 from harness.stats.runs import require_arms, run_table
 
@@ -21,7 +23,7 @@ FARTHEST = 1e6
 class Share:
     """(chunkwise - arm) / (chunkwise - floor): 1 hides all, 0 nothing, below 0 is slower than chunkwise.
 
-    ``value``, ``low`` and ``high`` are None where chunkwise and floor cannot be told apart; a single bound
+    ``value``, ``low`` and ``high`` are None if chunkwise and floor cannot be told apart; a single bound
     is infinite where the rounds leave it open.
     """
 
@@ -30,7 +32,7 @@ class Share:
     low: float | None
     high: float | None
     n_rounds: int
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
 
 
 def share_hidden(
@@ -56,11 +58,11 @@ def share_hidden(
     table = run_table(frame[frame["arm"].isin(needed)], [metric], column)
     wide = table.pivot_table(index="round", columns="arm", values=metric, aggfunc="mean").dropna()
     if len(wide) == 0:
-        raise ResultsError(f"no round has runs of all of {', '.join(needed)}, so the share of load hidden cannot be told")
+        raise ResultsError(f"no round has runs of all of {', '.join(needed)}, so the share of load hidden cannot be computed")
     hidden = (wide[chunkwise] - wide[arm]).to_numpy(dtype=np.float64)
     load = (wide[chunkwise] - wide[floor]).to_numpy(dtype=np.float64)
     if not interval(load, alpha).low > 0:
-        reason = f"{chunkwise} is not slower than {floor} beyond chance, so there is no load to hide in {len(wide)} rounds"
+        reason = found(Kind.NO_LOAD, chunkwise, floor=floor, rounds=len(wide))
         return Share(arm, None, None, None, len(wide), (reason,))
     low, value, high = _quotient(hidden, load, alpha)
     return Share(arm, value, low, high, len(wide), ())
@@ -69,13 +71,13 @@ def share_hidden(
 def _quotient(top: Floats, bottom: Floats, alpha: float) -> tuple[float, float, float]:
     """Low, estimate and high of s such that ``top - s * bottom`` is centred on 0; the hull where there are gaps.
 
-    ``interval(top - s * bottom)`` moves down as s grows while the bottom is positive, so each of its three
+    The interval of ``top - s * bottom`` moves down as s grows while the bottom is positive, so each of its three
     numbers crosses zero once; they are found by bisection.
     """
 
-    def zero_of(bound: Callable[[Interval], float]) -> float:
+    def zero_of(bound: Callable[[Floats], float]) -> float:
         def at(s: float) -> float:
-            return bound(interval(top - s * bottom, alpha))
+            return float(bound(top - s * bottom))
 
         left, right = -1.0, 2.0
         while at(left) < 0 and left > -FARTHEST:
@@ -86,4 +88,5 @@ def _quotient(top: Floats, bottom: Floats, alpha: float) -> tuple[float, float, 
             return -np.inf if left <= -FARTHEST else np.inf
         return float(bisect(at, left, right, xtol=1e-9)) if at(left) * at(right) < 0 else (left if at(left) == 0 else right)
 
-    return zero_of(lambda it: it.low), zero_of(lambda it: it.value), zero_of(lambda it: it.high)
+    low, high = (zero_of(partial(bound, level=alpha / 2)) for bound in (lower_bound, upper_bound))
+    return low, zero_of(pseudomedian), high
