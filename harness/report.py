@@ -50,7 +50,7 @@ def render(run_path: Path, out: Path | None = None) -> list[Path]:
 
     Raises ResultsError where the folder is not a run's or cannot be written.
     """
-    from harness.reporting.page import story  # Bokeh takes a second to import
+    from harness.reporting.page import story
 
     summary, folder = summarise(gather(load(run_path))), out or run_path
     pictures = plots.draw_all(summary.evidence, folder / "pictures")

@@ -28,6 +28,12 @@ def facts(evidence: Evidence) -> list[tuple[str, str]]:
     return [(name, _fact(value)) for name, value in known if value not in (None, "", {})]
 
 
+def settings(evidence: Evidence) -> list[tuple[str, str]]:
+    """Name and value of each setting of the run, without secrets."""
+    config = evidence.run.meta.get("config") or {}
+    return [(name, _fact(value)) for name, value in config.items() if value not in (None, "", [], {})]
+
+
 def _fact(value: object) -> str:
     if isinstance(value, Mapping):
         return ", ".join(f"{key} {_fact(item)}" for key, item in value.items() if item not in (None, "", [], {}))

@@ -1,12 +1,10 @@
-"""Pictures of a run. One file a picture, each with ``draw(evidence) -> Figure | None``.
+"""Pictures of a run. One file a picture, each with ``draw(evidence) -> Picture | None``.
 
 Add one: write a file like ``ecdf.py`` and name it in PICTURES.
 """
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-
-from matplotlib.figure import Figure
 
 from harness.core.errors import ResultsError
 from harness.reporting.figures import (
@@ -19,15 +17,14 @@ from harness.reporting.figures import (
     parts,
     prediction,
     shift,
-    slowest,
     spread,
     timeline,
 )
 from harness.reporting.figures.save import save
-from harness.reporting.figures.style import paper
+from harness.reporting.figures.style import Picture, paper
 from harness.results.evidence import Evidence
 
-PICTURES: Mapping[str, Callable[[Evidence], Figure | None]] = {
+PICTURES: Mapping[str, Callable[[Evidence], Picture | None]] = {
     "ecdf": ecdf.draw,
     "spread": spread.draw,
     "shift": shift.draw,
@@ -35,14 +32,14 @@ PICTURES: Mapping[str, Callable[[Evidence], Figure | None]] = {
     "lengths": lengths.draw,
     "parts": parts.draw,
     "timeline": timeline.draw,
-    "slowest": slowest.draw,
+    "slowest": timeline.draw_slowest,
     "prediction": prediction.draw,
     "breakeven": breakeven.draw,
     "drift": drift.draw,
 }
 """File name without suffix -> how to draw it, in the order in which the report shows them."""
 
-OCCASIONAL: Mapping[str, Callable[[Evidence], Figure | None]] = {"neighbours": neighbours.draw}
+OCCASIONAL: Mapping[str, Callable[[Evidence], Picture | None]] = {"neighbours": neighbours.draw}
 """The same, of what only some experiments measure."""
 
 

@@ -1,20 +1,39 @@
-"""A figure to files."""
+"""A figure to files, drawn once as pixels and once as SVG from the same layout."""
 
+import io
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+
+from harness.reporting.figures.style import Picture
+from harness.reporting.figures.svg import Box, finished
 
 
-def save(picture: Figure | None, stem: Path) -> list[Path]:
-    """Write ``stem``.png and .svg and return them; where there is no picture, an earlier one goes."""
+def save(picture: Picture | None, stem: Path) -> list[Path]:
+    """Write ``stem``.png and .svg and return them; if there is no picture, an earlier one goes."""
     files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
     if picture is None:
         for file in files:
             file.unlink(missing_ok=True)
         return []
-    FigureCanvasAgg(picture)
-    picture.savefig(files[0])
+    FigureCanvasAgg(picture).print_png(files[0])  # type: ignore[no-untyped-call]
     picture.set_layout_engine("none")  # keep the layout that was just computed
-    picture.savefig(files[1], metadata={"Date": None})
+    box = _plot_box(picture)
+    for name, artist in picture.aside.furniture.items():
+        artist.set_gid(name)
+    text = io.StringIO()
+    FigureCanvasSVG(picture).print_svg(text, metadata={"Date": None})  # type: ignore[no-untyped-call]
+    files[1].write_text(finished(text.getvalue(), picture.aside, box), encoding="utf-8", newline="")
     return files
+
+
+def _plot_box(picture: Picture) -> Box:
+    """The part of the figure within its title, legend of arms and small print, in points from the upper left."""
+    scale = 72 / picture.dpi
+    width, height = picture.bbox.width * scale, picture.bbox.height * scale
+    edges = {name: artist.get_window_extent() for name, artist in picture.aside.furniture.items()}
+    top = height - edges["title"].y0 * scale if "title" in edges else 0.0
+    bottom = height - edges["below"].y1 * scale if "below" in edges else height
+    right = edges["legend"].x0 * scale if "legend" in edges else width
+    return Box(0.0, top, right, bottom - top)

@@ -5,23 +5,25 @@ Text from outside is drawn as it is: no mathtext, no glyph that the font lacks.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
 
 from harness.core.text import printable, wrapped
 from harness.results.evidence import Arm, Evidence
 
 FONT = "DejaVu Sans"  # comes with matplotlib, so pictures look the same everywhere
-INK, FAINT = "#222222", "#767676"
+INK, FAINT, GRID, PAPER = "#222222", "#767676", "#dddddd", "#ffffff"
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
     "#000000",
     "#E69F00",
@@ -37,6 +39,7 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
 _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
 _LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (2, 1)), (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h")
+LOGARITHMIC = "logarithmic axis"
 LOG_FROM = 20
 """An axis becomes logarithmic where the largest value is more than this many times the smallest."""
 
@@ -74,13 +77,14 @@ def paper() -> Iterator[None]:
         "xtick.color": INK,
         "ytick.color": INK,
         "axes.grid": False,
-        "grid.color": "#dddddd",
+        "grid.color": GRID,
         "grid.linewidth": 0.6,
         "hatch.linewidth": 0.7,
         "legend.frameon": False,
-        "svg.fonttype": "path",
+        "svg.fonttype": "none",  # text stays text: it can be found, read aloud and copied
         "svg.hashsalt": "ttft",  # the same run gives the same file
-        "savefig.dpi": 150,
+        "figure.dpi": 150,
+        "savefig.dpi": "figure",
         "path.simplify": True,
     }
     with mpl.rc_context():
@@ -117,20 +121,88 @@ def candidates(evidence: Evidence) -> "np.ndarray[Any, Any]":
     return evidence.rows.loc[~evidence.rows["arm"].isin(bounds), "ttft_s"].to_numpy(float)
 
 
-def figure(evidence: Evidence, title: str, width: float, height: float, note: str = "") -> Figure:
-    """An empty figure with the title and, below it, what was measured where; sizes in inches."""
-    return titled(title, width, height, (note, _what(evidence)))
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What the SVG says of an artist: whose it is (the arm's order, None for nobody's), and a text to hover over for each
+    of its shapes, or one for all of them."""
+
+    arm: int | None
+    titles: Sequence[str]
 
 
-def titled(title: str, width: float, height: float, below: Sequence[str]) -> Figure:
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """An arm in the legend: its order, and a short text below its name."""
+
+    arm: int
+    detail: str
+
+
+@dataclass(slots=True)
+class Aside:
+    """What belongs to a figure and is no drawing: marks by gid, the arms of the legend, sentences for its caption, and the
+    title, legend and small print, which a page sets as HTML in place of drawing them."""
+
+    marks: dict[str, Mark] = field(default_factory=dict)
+    entries: list[Entry] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    furniture: dict[str, Artist] = field(default_factory=dict)
+
+
+class Picture(Figure):
+    """A matplotlib figure with its Aside."""
+
+    def __init__(self, width: float, height: float) -> None:
+        super().__init__(figsize=(width, height))
+        self.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+        self.aside = Aside()
+
+    def mark(self, artist: Artist, arm: Arm | None, titles: Sequence[str] = ()) -> None:
+        """Say whose an artist is, and what is read when a pointer rests on it."""
+        gid = f"mark{len(self.aside.marks)}"
+        artist.set_gid(gid)
+        self.aside.marks[gid] = Mark(arm.order if arm else None, titles)
+
+    def entry(self, artist: Artist, arm: Arm, detail: str = "") -> None:
+        """Name an artist in the legend of arms."""
+        artist.set_label(f"{arm_label(arm)}\n{detail}".rstrip())
+        self.aside.entries.append(Entry(arm.order, detail))
+
+    def arms_legend(self) -> None:
+        """The legend of the arms, beside the axes."""
+        legend = self.legend(loc="outside right upper", fontsize=8, handlelength=3.6, labelspacing=0.9)
+        self.aside.furniture["legend"] = legend
+
+
+def figure(evidence: Evidence, title: str, width: float, height: float, *notes: str) -> Picture:
+    """An empty figure with the title and, below it, its notes and what was measured where; sizes in inches."""
+    picture = titled(title, width, height, (" ".join(note for note in notes if note), _what(evidence)))
+    picture.aside.notes = [note for note in notes if note]
+    return picture
+
+
+def titled(title: str, width: float, height: float, below: Sequence[str]) -> Picture:
     """An empty figure with the title and, below it in small print, the lines that are not empty; sizes in inches."""
-    figure = Figure(figsize=(width, height))
-    figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
+    picture = Picture(width, height)
     columns = int(width * 15)
-    below = [wrapped(drawable(line), columns, 2) for line in below if line]
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    figure.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=7.5, color=FAINT)
-    return figure
+    below = [wrapped(drawable(line), columns, 3) for line in below if line]
+    heading = picture.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
+    small = picture.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=7.5, color=FAINT)
+    picture.aside.furniture |= {"title": heading, "below": small}
+    return picture
+
+
+def dots(axes: Axes, x: Any, y: Any, look: Look, size: float, alpha: float) -> Line2D:
+    """Points in the look of an arm, ``size`` in points across."""
+    edge = 0.0 if look.marker not in "12" else 0.8
+    style: dict[str, Any] = {"color": look.colour, "alpha": alpha, "markeredgewidth": edge}
+    return axes.plot(np.asarray(x), np.asarray(y), look.marker, markersize=size, linestyle="none", **style)[0]
+
+
+def gridded(axes: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
+    """Grid lines behind what is drawn."""
+    axes.grid(True, axis=axis)
+    axes.set_axisbelow(True)
 
 
 def _what(evidence: Evidence) -> str:
@@ -172,9 +244,14 @@ def logarithmic(values: "np.ndarray[Any, Any]", heart: "np.ndarray[Any, Any] | N
 
 
 def scale_axis(
-    axis: Axis, values: "np.ndarray[Any, Any]", zero: bool = False, heart: "np.ndarray[Any, Any] | None" = None
+    axis: Axis,
+    values: "np.ndarray[Any, Any]",
+    label: str = "",
+    zero: bool = False,
+    heart: "np.ndarray[Any, Any] | None" = None,
 ) -> None:
-    """Logarithmic where the values span more than LOG_FROM, with plain numbers at round places; else linear.
+    """Logarithmic where the values span more than LOG_FROM, with plain numbers at round places, else linear; the label
+    says which.
 
     ``zero``: a linear axis begins at 0. ``heart``: the values that matter most; logarithmic as well where
     a linear axis would squeeze them (``squeezed``).
@@ -190,10 +267,13 @@ def scale_axis(
         axis.set_major_formatter(FuncFormatter(plain_number))
         axis.set_minor_formatter(NullFormatter())
         axis.set_minor_locator(NullLocator())
+        label = label and f"{label}, {LOGARITHMIC}"
     else:
         axis.set_major_formatter(FuncFormatter(plain_number))
         if zero:
             (axes.set_xlim if which == "x" else axes.set_ylim)(0)
+    if label:
+        axis.set_label_text(label)
 
 
 def plain_number(value: float, _position: object = None) -> str:

@@ -3,22 +3,17 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from markupsafe import Markup
 
 from harness.core.text import without_secrets
 from harness.reporting import grids, hits, loads, serving
-from harness.reporting.figures.style import looks
-from harness.reporting.page.canvas import DARK, Key
-from harness.reporting.page.document import figure_block, json_block, picture, render
+from harness.reporting.page.document import render
+from harness.reporting.page.drawing import Drawing, drawing
 from harness.reporting.page.sections import SECTIONS
-from harness.reporting.page.swatch import swatch
-from harness.reporting.reproduce import command, facts
+from harness.reporting.reproduce import command, facts, settings
 from harness.reporting.summary import Summary
 from harness.reporting.table import footnotes
 from harness.reporting.verdict import headline
-from harness.results.evidence import Arm, Evidence
+from harness.results.evidence import Evidence
 
 BESIDE = {"arrivals": "closed", "neighbours": "0", "probe_every_s": "0.0"}
 """What is told only where it is not this, as in most runs."""
@@ -28,30 +23,14 @@ DRIFTING = ("drift", "stands out", "neighbouring", "ran first in every pair")
 
 
 @dataclass(frozen=True, slots=True)
-class Legend:
-    """An arm in a figure's legend."""
-
-    number: int
-    name: str
-    swatch: Markup
-
-
-@dataclass(frozen=True, slots=True)
 class View:
-    """A figure as the template shows it. ``block`` is the Bokeh figure, ``choices`` the timeline's requests, both JSON."""
+    """A figure as the template shows it; ``lead`` says what it shows, or why it is missing."""
 
     key: str
     title: str
     lead: str
-    absent: str
+    drawing: Drawing | None
     warnings: Sequence[str] = ()
-    notes: Sequence[str] = ()
-    picture: Markup | None = None
-    block: Markup | None = None
-    legend: Sequence[Legend] = ()
-    choices: Sequence[Mapping[str, Any]] = ()
-    choices_block: Markup | None = None
-    keys: Sequence[Key] = ()
 
 
 def page(summary: Summary, pictures: Sequence[Path]) -> str:
@@ -79,7 +58,8 @@ def page(summary: Summary, pictures: Sequence[Path]) -> str:
         "more_note": grids.COMPUTE,
         "views": views(evidence, pictures, placed),
         "command": command(evidence),
-        "facts": facts(evidence),
+        "facts": [(name, value) for name, value in facts(evidence) if name != "config"],
+        "settings": settings(evidence),
         "data_notes": placed["data"],
     }
     return render("story.html.j2", values)
@@ -87,37 +67,12 @@ def page(summary: Summary, pictures: Sequence[Path]) -> str:
 
 def views(evidence: Evidence, pictures: Sequence[Path], placed: Mapping[str, Sequence[str]]) -> list[View]:
     """Every figure of the story, or why it is missing."""
-    arms = {arm.name: arm for arm in evidence.arms}
     found = []
     for section in SECTIONS:
-        drawn = section.draw(evidence)
-        warnings = placed.get(section.picture, ())
-        if drawn is None:
-            found.append(View(section.picture, section.title, "", section.absent(evidence), warnings))
-            continue
-        found.append(
-            View(
-                section.picture,
-                section.title,
-                section.lead,
-                "",
-                warnings,
-                [note for note in drawn.notes if note],
-                picture(section.picture, pictures),
-                figure_block(drawn.plot),
-                legend(evidence, [arms[name] for name in drawn.arms]),
-                drawn.choices,
-                json_block(list(drawn.choices)) if drawn.choices else None,
-                drawn.keys,
-            )
-        )
+        drawn = drawing(section.picture, section.title, pictures, evidence.arms)
+        lead = section.lead if drawn else section.absent(evidence)
+        found.append(View(section.picture, section.title, lead, drawn, placed.get(section.picture, ())))
     return found
-
-
-def legend(evidence: Evidence, arms: Sequence[Arm]) -> list[Legend]:
-    """What stands for each arm in the figures."""
-    look = looks(evidence.arms)
-    return [Legend(arm.order, arm.name, swatch(look[arm.name], DARK)) for arm in arms]
 
 
 def place(summary: Summary) -> dict[str, list[str]]:
