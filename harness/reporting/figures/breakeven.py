@@ -2,6 +2,7 @@
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import NullLocator
 
 from harness.reporting.figures.style import (
     INK,
@@ -22,8 +23,8 @@ from harness.results.evidence import Evidence
 STEPS = 48
 _LINES = ("--", ":", "-.")
 NOTE = (
-    "a: how much longer chunkwise loads than the forward computes. b: how many times as long layerwise loads as chunkwise, for "
-    "the same bytes. Below the line layerwise should be faster. Filled: it was measured faster. Medians over the prompts that load."
+    "a: chunkwise's time to load over the time to compute. b: layerwise's time to load over chunkwise's, for the same bytes. "
+    "Below the line layerwise should be faster. Filled: it was measured faster. Medians over the prompts that load."
 )
 
 
@@ -61,7 +62,7 @@ def draw(evidence: Evidence) -> Picture | None:
     axes.set_ylim(bottom, top)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(plain_number)
-        axis.set_minor_formatter(lambda *_: "")
+        axis.set_minor_locator(NullLocator())
     axes.set_xlabel(f"a: chunkwise's load / compute, {LOGARITHMIC}")
     axes.set_ylabel(f"b: layerwise's load / chunkwise's, {LOGARITHMIC}")
     gridded(axes)

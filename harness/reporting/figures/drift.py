@@ -5,7 +5,17 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.core.text import without_secrets
 from harness.reporting.figures import thin
-from harness.reporting.figures.style import Picture, candidates, dots, figure, gridded, looks, scale_axis, three_digits, unit_of
+from harness.reporting.figures.style import (
+    Picture,
+    candidates,
+    dots,
+    figure,
+    gridded,
+    looks,
+    scale_axis,
+    three_digits,
+    unit_of,
+)
 from harness.results.evidence import Evidence
 
 
@@ -17,7 +27,7 @@ def draw(evidence: Evidence) -> Picture | None:
     everything = rows["ttft_s"].to_numpy(float)
     shown = rows.iloc[thin.cloud(everything, rows["run"].to_numpy(int), thin.MOST)]
     unit, look = unit_of(everything), looks(evidence.arms)
-    note = "Lines: median of a run. Faint points: its requests. Lines of one slope are drift that all arms share."
+    note = "Lines: median of a run. Faint points: its requests. A slope that all lines share is drift, which cancels in ratios."
     lost = evidence.left_out
     left_out = "Crosses at the bottom: runs that do not count." if lost else ""
     thinned = thin.note(len(shown), len(rows), "requests")

@@ -13,6 +13,7 @@ from harness.reporting.figures.style import (
     figure,
     gridded,
     looks,
+    path,
     plain_number,
     scale_axis,
     three_digits,
@@ -88,9 +89,7 @@ def draw(evidence: Evidence) -> Picture | None:
         tokens = groups["tokens"].to_numpy(float)
         middle, low, high = (groups[name].to_numpy(float) * unit.scale for name in ("ttft_s", "low_s", "high_s"))
         picture.mark(axes.vlines(tokens, low, high, color=style.colour, linewidth=1), arm)
-        line = axes.plot(
-            tokens, middle, color=style.colour, linestyle=style.line, marker=style.marker, linewidth=1.6, markersize=6
-        )[0]
+        line = path(axes, tokens, middle, style)
         told = zip(tokens, middle, low, high, strict=True)
         picture.mark(line, arm, [f"{arm.name}, {at:,.0f} tokens: {_told(*ends)} {unit.name}" for at, *ends in told])
         picture.entry(line, arm)

@@ -21,7 +21,7 @@ from harness.reporting.figures.style import (
 )
 from harness.results.evidence import Arm, Evidence
 
-LEAST_RATIO, LEAST_BASE = (0.5, 2.0), 1.5
+LEAST_RATIO, LEAST_BASE = (0.5, 2.0), 1.25
 """What the axes show at least, so that noise does not fill them: ratios, and a factor about the middle TTFT."""
 WHISKERS_UP_TO = 80
 """With more prompts than this, the range of a prompt's rounds would only be clutter."""

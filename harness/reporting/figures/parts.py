@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.text import Annotation
 
 from harness.reporting.figures.style import (
     BLUE,
@@ -121,8 +122,8 @@ def _bar(picture: Picture, axes: Axes, row: int, arm: Arm, parts: dict[str, floa
         for place in (0.985, 0.995):
             slant = np.array([place - 0.006, place + 0.006]) * edge
             axes.plot(slant, [row + 0.2, row - 0.36], color=PAPER, linewidth=2.5, solid_capstyle="butt", zorder=3)
-    words = f"  {three_digits(total)} {unit.name}" + (" (cut off)" if cut else "")
-    axes.text(min(total, edge), row - 0.08, words, va="center", fontsize=8.5, fontweight="bold")
+    words = f"{three_digits(total)} {unit.name}" + (" (cut off)" if cut else "")
+    picture.mark(_beside(axes, min(total, edge), row - 0.08, words, fontsize=8.5, fontweight="bold"), arm)
 
 
 def _load(picture: Picture, axes: Axes, row: int, arm: Arm, load: float, unit: Unit) -> None:
@@ -132,4 +133,8 @@ def _load(picture: Picture, axes: Axes, row: int, arm: Arm, load: float, unit: U
     label = "load: first fetch to last byte in place"
     bar = axes.barh(row + 0.24, width, 0.14, color=PAPER, hatch="-----", edgecolor=BLUE, linewidth=0.8, label=label)[0]
     picture.mark(bar, arm, [f"{arm.name}, {label}: {three_digits(width)} {unit.name}"])
-    axes.text(width, row + 0.24, f"  load {three_digits(width)} {unit.name}", va="center", fontsize=7.5, color=BLUE)
+    picture.mark(_beside(axes, width, row + 0.24, f"load {three_digits(width)} {unit.name}", fontsize=7.5, color=BLUE), arm)
+
+
+def _beside(axes: Axes, x: float, y: float, words: str, **look: Any) -> Annotation:
+    return axes.annotate(words, (x, y), (5, 0), textcoords="offset points", va="center", **look)

@@ -18,9 +18,8 @@ def draw(evidence: Evidence) -> Picture | None:
     both = found[["predicted_s", "measured_s"]].to_numpy(float)
     unit, look = unit_of(both), looks(evidence.arms)
     found = found.assign(ratio=found["measured_s"] / found["predicted_s"])
-    shown = found.iloc[
-        thin.cloud(found["ratio"].to_numpy(float), found["arm"].astype("category").cat.codes.to_numpy(), thin.MOST)
-    ]
+    groups = found["arm"].astype("category").cat.codes.to_numpy()
+    shown = found.iloc[thin.cloud(found["ratio"].to_numpy(float), groups, thin.MOST)]
     note = (
         "On the line: as predicted. Above it: the machine takes longer (threads that compete, reads that are not free). "
         "Compute is that of the floor arm."

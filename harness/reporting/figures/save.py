@@ -9,6 +9,9 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from harness.reporting.figures.style import Picture
 from harness.reporting.figures.svg import Box, finished
 
+HALF_A_NUMBER = 14.0
+"""Points."""
+
 
 def save(picture: Picture | None, stem: Path) -> list[Path]:
     """Write ``stem``.png and .svg and return them; if there is no picture, an earlier one goes."""
@@ -17,7 +20,7 @@ def save(picture: Picture | None, stem: Path) -> list[Path]:
         for file in files:
             file.unlink(missing_ok=True)
         return []
-    FigureCanvasAgg(picture).print_png(files[0])  # type: ignore[no-untyped-call]
+    FigureCanvasAgg(picture).print_png(files[0], pil_kwargs={"compress_level": 1})  # type: ignore[no-untyped-call]
     picture.set_layout_engine("none")  # keep the layout that was just computed
     box = _plot_box(picture)
     for name, artist in picture.aside.furniture.items():
@@ -32,8 +35,11 @@ def _plot_box(picture: Picture) -> Box:
     """The part of the figure within its title, legend of arms and small print, in points from the upper left."""
     scale = 72 / picture.dpi
     width, height = picture.bbox.width * scale, picture.bbox.height * scale
-    edges = {name: artist.get_window_extent() for name, artist in picture.aside.furniture.items()}
-    top = height - edges["title"].y0 * scale if "title" in edges else 0.0
-    bottom = height - edges["below"].y1 * scale if "below" in edges else height
-    right = edges["legend"].x0 * scale if "legend" in edges else width
-    return Box(0.0, top, right, bottom - top)
+    aside = {name: artist.get_window_extent() for name, artist in picture.aside.furniture.items()}
+    top = height - aside["title"].y0 * scale if "title" in aside else 0.0
+    bottom = height - aside["below"].y1 * scale if "below" in aside else height
+    if "legend" in aside:  # what stands beside the axes is half of a number at their end
+        width = min(aside["legend"].x0, max(axes.bbox.x1 for axes in picture.axes) + HALF_A_NUMBER / scale) * scale
+    elif picture.legends:  # another legend stays, and begins beside the title
+        top = 0.0
+    return Box(0.0, top, width, bottom - top)

@@ -18,6 +18,7 @@ from harness.reporting.figures.style import (
     gridded,
     looks,
     paper,
+    path,
     scale_axis,
     three_digits,
     titled,
@@ -118,7 +119,7 @@ def concurrency(runs: Runs, levels: Levels) -> Picture | None:
             if level.low > 0 and level.high < np.inf:
                 bar = axes.vlines(number, level.low * unit.scale, level.high * unit.scale, color=style.colour)
                 picture.mark(bar, arm)
-        line = axes.plot(at, middle, color=style.colour, linestyle=style.line, marker=style.marker)[0]
+        line = path(axes, at, middle, style)
         told = zip(at, middle, strict=True)
         picture.mark(line, arm, [f"{arm.name}, {number} at once: {three_digits(time)} {unit.name}" for number, time in told])
         picture.entry(line, arm)

@@ -8,7 +8,7 @@ from matplotlib.ticker import PercentFormatter
 
 from harness.core.errors import TtftError
 from harness.reporting.figures.ratio_axis import lowest_of, panel_size, panels_of, scale_ratios
-from harness.reporting.figures.style import INK, Look, Picture, arm_label, figure, gridded, looks
+from harness.reporting.figures.style import INK, Look, Picture, arm_label, figure, gridded, looks, path
 from harness.results.evidence import Arm, Evidence
 from harness.stats import Shift, requests_least, requests_needed, shift_function
 from harness.stats.shift import DECILES
@@ -89,7 +89,7 @@ def _panel(picture: Picture, axes: Axes, arm: Arm, shift: Shift, look: Look) -> 
     at = np.array([position(name) for name in shift.quantiles])
     axes.axhline(1.0, color=INK, linewidth=1)
     axes.vlines(at, shift.lows, shift.highs, color=look.colour, linewidth=1.2)
-    line = axes.plot(at, shift.ratios, color=look.colour, linestyle=look.line, marker=look.marker, linewidth=1.2, markersize=5)[0]
+    line = path(axes, at, shift.ratios, look)
     told = zip(shift.quantiles, shift.ratios, shift.lows, shift.highs, strict=True)
     picture.mark(line, arm, [f"{arm.name}, {name}: {ratio:.3f} ({low:.3f} to {high:.3f})" for name, ratio, low, high in told])
     picture.mark(axes, arm)

@@ -40,9 +40,8 @@ def slowest_stories(evidence: Evidence) -> list[Story]:
 
 def _stories(evidence: Evidence, share: float) -> list[Story]:
     spans = evidence.run.spans
-    loads = spans.loc[
-        spans["kind"].isin(["fetch", "wait"]), ["run", "request"]
-    ].drop_duplicates()  # what a peer fetches is not seen
+    # Of what a peer fetches, only the waits are seen.
+    loads = spans.loc[spans["kind"].isin(["fetch", "wait"]), ["run", "request"]].drop_duplicates()
     found = []
     for arm in evidence.arms:
         rows = evidence.of(arm)

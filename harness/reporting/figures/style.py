@@ -37,6 +37,8 @@ BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, VERMILLION, PURPLE = (
 """Okabe and Ito's palette (https://jfly.uni-koeln.de/color/)."""
 
 _COLOURS = (BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY, BLACK)
+BOUND_COLOURS = ("#666666", "#999999")
+"""Of the floor, and of recompute."""
 _LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (2, 1)), (0, (6, 1.5, 1.5, 1.5, 1.5, 1.5)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h")
 LOGARITHMIC = "logarithmic axis"
@@ -85,6 +87,7 @@ def paper() -> Iterator[None]:
         "svg.hashsalt": "ttft",  # the same run gives the same file
         "figure.dpi": 150,
         "savefig.dpi": "figure",
+        "text.hinting": "none",  # three times as fast, and at this size no less sharp
         "path.simplify": True,
     }
     with mpl.rc_context():
@@ -99,7 +102,7 @@ def looks(arms: Sequence[Arm]) -> dict[str, Look]:
     for arm in arms:
         if arm.bound:
             floor = arm.engine == "floor"
-            found[arm.name] = Look("#666666" if floor else "#999999", (0, (1, 1.2)), "2" if floor else "1")
+            found[arm.name] = Look(BOUND_COLOURS[0 if floor else 1], (0, (1, 1.2)), "2" if floor else "1")
         else:
             line = _LINES[number % len(_LINES)]
             found[arm.name] = Look(_COLOURS[number % len(_COLOURS)], line, _MARKERS[number % len(_MARKERS)])
@@ -197,6 +200,12 @@ def dots(axes: Axes, x: Any, y: Any, look: Look, size: float, alpha: float) -> L
     edge = 0.0 if look.marker not in "12" else 0.8
     style: dict[str, Any] = {"color": look.colour, "alpha": alpha, "markeredgewidth": edge}
     return axes.plot(np.asarray(x), np.asarray(y), look.marker, markersize=size, linestyle="none", **style)[0]
+
+
+def path(axes: Axes, x: Any, y: Any, look: Look) -> Line2D:
+    """A line with a marker at each point, in the look of an arm."""
+    style: dict[str, Any] = {"color": look.colour, "linestyle": look.line, "marker": look.marker}
+    return axes.plot(np.asarray(x), np.asarray(y), linewidth=1.5, markersize=6, **style)[0]
 
 
 def gridded(axes: Axes, axis: Literal["both", "x", "y"] = "both") -> None:

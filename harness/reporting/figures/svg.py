@@ -35,7 +35,7 @@ class Box(NamedTuple):
 
 
 def finished(text: str, aside: Aside, plot: Box) -> str:
-    """matplotlib's SVG with marks and furniture of ``aside`` as classes and titles, ``plot`` in its metadata."""
+    """Give matplotlib's SVG the marks and furniture of ``aside`` as classes and titles, and ``plot`` in its metadata."""
     root = ElementTree.fromstring(text)
     for element in list(root):
         if element.tag == METADATA or element.find(f"{SVG}style") is not None:

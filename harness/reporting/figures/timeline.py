@@ -10,6 +10,7 @@ from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from harness.core.text import shortened
 from harness.reporting.figures.stories import Story, median_stories, slowest_stories
 from harness.reporting.figures.style import (
     BLUE,
@@ -30,8 +31,8 @@ from harness.reporting.figures.style import (
 )
 from harness.results.evidence import Evidence
 
-PIXELS = 1200
-"""Spans shorter than the time axis over this are drawn as one with their neighbours."""
+PIXELS, SHORT = 1200, 4
+"""Pixels of a time axis. Spans of fewer than SHORT are drawn as one with neighbours that are less than one away."""
 SQUEEZE = 6
 """Panels share a time axis while the longest is no more than this many times the shortest."""
 
@@ -104,7 +105,7 @@ def _draw(evidence: Evidence, stories: Sequence[Story], title: str, word: str, n
     shared = max(ends) <= SQUEEZE * min(ends)
     note += "" if shared else " The panels have different time axes."
     units = [unit_of(np.array(ends if shared else [end])) for end in ends]
-    gap = 0.45 if shared else 0.8
+    gap = 0.6 if shared else 0.95
     picture = figure(evidence, title, 9, 1.4 + sum(height + gap for height in heights), note)
     panels = picture.subplots(len(stories), 1, squeeze=False, sharex=shared, height_ratios=heights)[:, 0]
     for axes, story, panel, unit, end in zip(panels, stories, rows, units, ends, strict=True):
@@ -122,7 +123,8 @@ def _told(story: Story, word: str, unit: Unit) -> str:
     """Which request a panel shows; if it is not the one that was looked for, how far it is from it."""
     took, aim = f"{story.ttft_s * unit.scale:,.4g}", f"{story.aim_s * unit.scale:,.4g}"
     other = f" ({word} of the arm: {aim} {unit.name})" if took != aim else ""
-    return f"{arm_label(story.arm, 70)}: prompt {drawable(story.prompt)}, run {story.run}, TTFT {took} {unit.name}{other}"
+    request = f"prompt {shortened(drawable(story.prompt), 40)} of run {story.run}, TTFT {took} {unit.name}{other}"
+    return f"{arm_label(story.arm, 70)}\n{request}"
 
 
 def _legend(picture: Figure, kinds: set[str]) -> None:
@@ -176,10 +178,11 @@ def _panel(picture: Picture, axes: Axes, story: Story, rows: Rows, unit: Unit, e
 
 
 def merged(spans: pd.DataFrame, pixel: float) -> pd.DataFrame:
-    """``spans`` with those of one kind, layer and lane in one that are shorter than a ``pixel`` and no further apart."""
+    """``spans`` with those of one kind, layer and lane in one that are short (SHORT pixels, in seconds) and touch."""
     spans = spans.sort_values(["kind", "layer", "lane", "start_s"], kind="stable")
-    same = (spans[["kind", "layer", "lane"]] == spans[["kind", "layer", "lane"]].shift()).all(axis=1)
-    short = (spans["end_s"] - spans["start_s"] < pixel) & (spans["start_s"] - spans["end_s"].shift() < pixel)
+    place = spans[["kind", "layer", "lane"]]
+    same = (place == place.shift()).all(axis=1)
+    short = (spans["end_s"] - spans["start_s"] < SHORT * pixel) & (spans["start_s"] - spans["end_s"].shift() < pixel)
     bars = (~(same & short)).cumsum()
     first = {name: (name, "first") for name in ("kind", "layer", "lane", "start_s")}
     return spans.groupby(bars).agg(**first, end_s=("end_s", "max"))

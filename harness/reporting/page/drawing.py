@@ -11,14 +11,22 @@ from xml.etree.ElementTree import Element
 from markupsafe import Markup
 
 from harness.core.text import printable
-from harness.reporting.figures.style import BLACK, BLUE, FAINT, GRID, INK, PAPER, looks
+from harness.reporting.figures.style import BLACK, BLUE, BOUND_COLOURS, FAINT, GRID, INK, PAPER, looks
 from harness.reporting.figures.svg import LINK, METADATA, SVG
 from harness.reporting.page.swatch import swatch
 from harness.results.evidence import Arm
 
+FLOOR, RECOMPUTE = BOUND_COLOURS
 COLOURS: Mapping[str, str] = {
-    INK: "ink", FAINT: "faint", GRID: "grid", PAPER: "paper", BLACK: "black", BLUE.lower(): "blue", "#666666": "floor", "#999999": "recompute",
-}  # fmt: skip
+    INK: "ink",
+    FAINT: "faint",
+    GRID: "grid",
+    PAPER: "paper",
+    BLACK: "black",
+    BLUE.lower(): "blue",
+    FLOOR: "floor",
+    RECOMPUTE: "recompute",
+}
 """Which colours of the figures are variables of page.css, since on a dark screen they are others."""
 SIZE = 5 / 3
 """CSS pixels of a point on a wide screen."""
@@ -67,12 +75,11 @@ def drawing(key: str, title: str, pictures: Sequence[Path], arms: Sequence[Arm])
     for element in root.iter():
         _settle(element, key)
     look, by_number = looks(arms), {arm.order: arm for arm in arms}
-    legend = [(by_number[number], detail) for number, detail in beside["legend"]]
-    keys = [
-        Legend(arm.order, arm.name, detail, swatch(look[arm.name], colour(look[arm.name].colour.lower())))
-        for arm, detail in legend
+    legend = [
+        Legend(number, (arm := by_number[number]).name, detail, swatch(look[arm.name], colour(look[arm.name].colour.lower())))
+        for number, detail in beside["legend"]
     ]
-    return Drawing(Markup(ElementTree.tostring(root, encoding="unicode")), beside["notes"], keys)
+    return Drawing(Markup(ElementTree.tostring(root, encoding="unicode")), beside["notes"], legend)
 
 
 def colour(text: str) -> str:
@@ -99,4 +106,5 @@ def _settle(element: Element, key: str) -> None:
         else:
             element.set(name, value)
     if element.tag == f"{SVG}svg":
-        element.set("style", element.get("style", "").partition("; font-family")[0])
+        width = element.get("viewBox", "").split()[2]
+        element.set("style", f"{element.get('style', '').partition('; font-family')[0]}; --points: {width}")

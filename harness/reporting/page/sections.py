@@ -92,13 +92,13 @@ SECTIONS: Sequence[Section] = (
     Section(
         "breakeven",
         "Break-even map",
-        "Which engine the recurrence expects to be faster, by how long chunkwise loads (a) and by how much longer layerwise does (b).",
+        "Which engine the recurrence expects to be faster, by how long chunkwise loads (a) and how much longer layerwise (b).",
         _says("It needs a chunkwise and a layerwise arm that loaded the same prompts."),
     ),
     Section(
         "drift",
         "Run after run",
-        "Median TTFT of each run in the order of time. A slope that all lines share is drift, which cancels in the ratios.",
+        "Median TTFT of each run in the order of time.",
         _says("No run counts."),
     ),
 )
