@@ -4,9 +4,9 @@ Add one: write a file like ``ecdf.py`` and name it in PICTURES.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-from harness.core.errors import ResultsError
 from harness.reporting.figures import (
     breakeven,
     drift,
@@ -20,8 +20,8 @@ from harness.reporting.figures import (
     spread,
     timeline,
 )
-from harness.reporting.figures.save import save
-from harness.reporting.figures.style import Picture, paper
+from harness.reporting.figures.picture import Picture
+from harness.reporting.figures.save import save_all
 from harness.results.evidence import Evidence
 
 PICTURES: Mapping[str, Callable[[Evidence], Picture | None]] = {
@@ -47,14 +47,7 @@ def draw_all(evidence: Evidence, folder: Path) -> list[Path]:
     """Write every picture that the evidence allows as PNG and SVG into ``folder``; returns the files.
 
     Pictures of an earlier rendering that can't be drawn now are removed, so that none contradicts the
-    report. Raises ResultsError where the folder cannot be written.
+    report. Raises ResultsError if the folder cannot be written.
     """
-    written: list[Path] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with paper():
-            for name, draw in {**PICTURES, **OCCASIONAL}.items():
-                written += save(draw(evidence), folder / name)
-    except OSError as error:
-        raise ResultsError(f"the pictures cannot be written to {folder}: {error.strerror}; make room or give rights") from error
-    return written
+    pictures = {**PICTURES, **OCCASIONAL}
+    return save_all([(name, partial(draw, evidence)) for name, draw in pictures.items()], folder)

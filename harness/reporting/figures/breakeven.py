@@ -4,18 +4,8 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from harness.reporting.figures.style import (
-    INK,
-    LOGARITHMIC,
-    SKY,
-    Picture,
-    arm_label,
-    drawable,
-    figure,
-    gridded,
-    looks,
-    plain_number,
-)
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.style import INK, LOGARITHMIC, SKY, arm_label, drawable, gridded, looks, plain_number
 from harness.reporting.figures.timeline import model_layers
 from harness.reporting.forecast.breakeven import Point, closed_form, depths, points, recurrence
 from harness.results.evidence import Evidence

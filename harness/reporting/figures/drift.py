@@ -5,17 +5,8 @@ from matplotlib.ticker import MaxNLocator
 
 from harness.core.text import without_secrets
 from harness.reporting.figures import thin
-from harness.reporting.figures.style import (
-    Picture,
-    candidates,
-    dots,
-    figure,
-    gridded,
-    looks,
-    scale_axis,
-    three_digits,
-    unit_of,
-)
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.style import candidates, dots, gridded, looks, scale_axis, three_digits, unit_of
 from harness.results.evidence import Evidence
 
 

@@ -5,7 +5,8 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from harness.reporting.figures import thin
-from harness.reporting.figures.style import Look, Picture, candidates, figure, gridded, looks, scale_axis, three_digits, unit_of
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.style import Look, candidates, gridded, looks, scale_axis, three_digits, unit_of
 from harness.results.evidence import Evidence
 from harness.stats.quantiles import Floats
 

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 
 from harness.reporting.figures import thin
+from harness.reporting.figures.picture import Picture, figure
 from harness.reporting.figures.style import (
-    Picture,
     candidates,
     dots,
-    figure,
     gridded,
     looks,
     path,

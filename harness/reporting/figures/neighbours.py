@@ -4,7 +4,8 @@ import numpy as np
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
 from harness.reporting.figures import thin
-from harness.reporting.figures.style import LOGARITHMIC, Picture, figure, gridded, looks, scale_axis, unit_of
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.style import LOGARITHMIC, gridded, looks, scale_axis, unit_of
 from harness.results.evidence import Evidence
 from harness.results.side_tables import load_neighbours
 

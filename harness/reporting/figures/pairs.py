@@ -5,20 +5,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from harness.reporting.figures import thin
+from harness.reporting.figures.picture import Picture, figure
 from harness.reporting.figures.ratio_axis import lowest_of, panel_size, panels_of, room, scale_ratios
-from harness.reporting.figures.style import (
-    INK,
-    Look,
-    Picture,
-    Unit,
-    arm_label,
-    dots,
-    figure,
-    gridded,
-    looks,
-    scale_axis,
-    unit_of,
-)
+from harness.reporting.figures.style import INK, Look, Unit, arm_label, dots, gridded, looks, scale_axis, unit_of
 from harness.results.evidence import Arm, Evidence
 
 LEAST_RATIO, LEAST_BASE = (0.5, 2.0), 1.25

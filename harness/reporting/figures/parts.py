@@ -9,6 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.text import Annotation
 
+from harness.reporting.figures.picture import Picture, figure
 from harness.reporting.figures.style import (
     BLUE,
     INK,
@@ -16,10 +17,8 @@ from harness.reporting.figures.style import (
     PURPLE,
     SKY,
     VERMILLION,
-    Picture,
     Unit,
     arm_label,
-    figure,
     plain_number,
     three_digits,
     unit_of,

@@ -4,7 +4,8 @@ import numpy as np
 
 from harness.core.errors import ResultsError
 from harness.reporting.figures import thin
-from harness.reporting.figures.style import INK, Picture, dots, figure, gridded, looks, plain_number, three_digits, unit_of
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.style import INK, dots, gridded, looks, plain_number, three_digits, unit_of
 from harness.reporting.forecast.prediction import predictions
 from harness.results.evidence import Evidence
 

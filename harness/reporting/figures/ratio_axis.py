@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.ticker import NullLocator
 
-from harness.reporting.figures.style import Picture, plain_number
+from harness.reporting.figures.picture import Picture
+from harness.reporting.figures.style import plain_number
 
 MOST_TICKS = 9
 

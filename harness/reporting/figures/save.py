@@ -1,12 +1,15 @@
 """A figure to files, drawn once as pixels and once as SVG from the same layout."""
 
 import io
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 
-from harness.reporting.figures.style import Picture
+from harness.core.errors import ResultsError
+from harness.reporting.figures.picture import Picture
+from harness.reporting.figures.style import paper
 from harness.reporting.figures.svg import Box, finished
 
 HALF_A_NUMBER = 14.0
@@ -29,6 +32,16 @@ def save(picture: Picture | None, stem: Path) -> list[Path]:
     FigureCanvasSVG(picture).print_svg(text, metadata={"Date": None})  # type: ignore[no-untyped-call]
     files[1].write_text(finished(text.getvalue(), picture.aside, box), encoding="utf-8", newline="")
     return files
+
+
+def save_all(drawn: Iterable[tuple[str, Callable[[], Picture | None]]], folder: Path) -> list[Path]:
+    """Draw and ``save`` each under its name; returns the files. Raises ResultsError if the folder cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with paper():
+            return [file for name, draw in drawn for file in save(draw(), folder / name)]
+    except OSError as error:
+        raise ResultsError(f"the pictures cannot be written to {folder}: {error.strerror}; make room or give rights") from error
 
 
 def _plot_box(picture: Picture) -> Box:

@@ -1,27 +1,25 @@
 """Pictures of several runs side by side; nothing in them is pooled over the runs."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from harness.core.errors import ResultsError
 from harness.reporting.figures import thin
 from harness.reporting.figures.ecdf import curve
+from harness.reporting.figures.picture import Picture, titled
 from harness.reporting.figures.ratio_axis import scale_ratios
-from harness.reporting.figures.save import save
+from harness.reporting.figures.save import save_all
 from harness.reporting.figures.style import (
     INK,
-    Picture,
     arm_label,
     drawable,
     gridded,
     looks,
-    paper,
     path,
     scale_axis,
     three_digits,
-    titled,
     unit_of,
 )
 from harness.results.evidence import Arm, Evidence
@@ -36,14 +34,10 @@ Levels = Mapping[Arm, Sequence[tuple[int, Interval]]]
 
 
 def draw_several(runs: Runs, ratios: Ratios, levels: Levels, folder: Path) -> list[Path]:
-    """Write the pictures that can be drawn as PNG and SVG; returns the files. Raises ResultsError where it cannot write."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with paper():
-            drawn = {"ecdf": ecdfs(runs), "ratios": forest(runs, ratios), "concurrency": concurrency(runs, levels)}
-            return [file for name, picture in drawn.items() for file in save(picture, folder / name)]
-    except OSError as error:
-        raise ResultsError(f"the pictures cannot be written to {folder}: {error.strerror}; make room or give rights") from error
+    """Write the pictures that can be drawn as PNG and SVG; returns the files. Raises ResultsError if it cannot write."""
+    drawn = {"ecdf": partial(ecdfs, runs), "ratios": partial(forest, runs, ratios)}
+    drawn["concurrency"] = partial(concurrency, runs, levels)
+    return save_all(drawn.items(), folder)
 
 
 def ecdfs(runs: Runs) -> Picture | None:

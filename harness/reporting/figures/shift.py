@@ -7,8 +7,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import PercentFormatter
 
 from harness.core.errors import TtftError
+from harness.reporting.figures.picture import Picture, figure
 from harness.reporting.figures.ratio_axis import lowest_of, panel_size, panels_of, scale_ratios
-from harness.reporting.figures.style import INK, Look, Picture, arm_label, figure, gridded, looks, path
+from harness.reporting.figures.style import INK, Look, arm_label, gridded, looks, path
 from harness.results.evidence import Arm, Evidence
 from harness.stats import Shift, requests_least, requests_needed, shift_function
 from harness.stats.shift import DECILES

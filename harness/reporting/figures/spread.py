@@ -3,19 +3,8 @@
 import numpy as np
 
 from harness.reporting.figures import thin
-from harness.reporting.figures.style import (
-    INK,
-    PAPER,
-    Picture,
-    arm_label,
-    candidates,
-    dots,
-    figure,
-    gridded,
-    looks,
-    scale_axis,
-    unit_of,
-)
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.style import INK, PAPER, arm_label, candidates, dots, gridded, looks, scale_axis, unit_of
 from harness.results.evidence import Evidence
 
 

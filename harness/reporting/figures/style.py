@@ -5,16 +5,14 @@ Text from outside is drawn as it is: no mathtext, no glyph that the font lacks.
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
 
 import matplotlib as mpl
 import numpy as np
-from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
-from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter, NullLocator
@@ -124,77 +122,6 @@ def candidates(evidence: Evidence) -> "np.ndarray[Any, Any]":
     return evidence.rows.loc[~evidence.rows["arm"].isin(bounds), "ttft_s"].to_numpy(float)
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """What the SVG says of an artist: whose it is (the arm's order, None for nobody's), and a text to hover over for each
-    of its shapes, or one for all of them."""
-
-    arm: int | None
-    titles: Sequence[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """An arm in the legend: its order, and a short text below its name."""
-
-    arm: int
-    detail: str
-
-
-@dataclass(slots=True)
-class Aside:
-    """What belongs to a figure and is no drawing: marks by gid, the arms of the legend, sentences for its caption, and the
-    title, legend and small print, which a page sets as HTML in place of drawing them."""
-
-    marks: dict[str, Mark] = field(default_factory=dict)
-    entries: list[Entry] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    furniture: dict[str, Artist] = field(default_factory=dict)
-
-
-class Picture(Figure):
-    """A matplotlib figure with its Aside."""
-
-    def __init__(self, width: float, height: float) -> None:
-        super().__init__(figsize=(width, height))
-        self.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
-        self.aside = Aside()
-
-    def mark(self, artist: Artist, arm: Arm | None, titles: Sequence[str] = ()) -> None:
-        """Say whose an artist is, and what is read when a pointer rests on it."""
-        gid = f"mark{len(self.aside.marks)}"
-        artist.set_gid(gid)
-        self.aside.marks[gid] = Mark(arm.order if arm else None, titles)
-
-    def entry(self, artist: Artist, arm: Arm, detail: str = "") -> None:
-        """Name an artist in the legend of arms."""
-        artist.set_label(f"{arm_label(arm)}\n{detail}".rstrip())
-        self.aside.entries.append(Entry(arm.order, detail))
-
-    def arms_legend(self) -> None:
-        """The legend of the arms, beside the axes."""
-        legend = self.legend(loc="outside right upper", fontsize=8, handlelength=3.6, labelspacing=0.9)
-        self.aside.furniture["legend"] = legend
-
-
-def figure(evidence: Evidence, title: str, width: float, height: float, *notes: str) -> Picture:
-    """An empty figure with the title and, below it, its notes and what was measured where; sizes in inches."""
-    picture = titled(title, width, height, (" ".join(note for note in notes if note), _what(evidence)))
-    picture.aside.notes = [note for note in notes if note]
-    return picture
-
-
-def titled(title: str, width: float, height: float, below: Sequence[str]) -> Picture:
-    """An empty figure with the title and, below it in small print, the lines that are not empty; sizes in inches."""
-    picture = Picture(width, height)
-    columns = int(width * 15)
-    below = [wrapped(drawable(line), columns, 3) for line in below if line]
-    heading = picture.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
-    small = picture.supxlabel("\n".join(below), x=0.01, ha="left", fontsize=7.5, color=FAINT)
-    picture.aside.furniture |= {"title": heading, "below": small}
-    return picture
-
-
 def dots(axes: Axes, x: Any, y: Any, look: Look, size: float, alpha: float) -> Line2D:
     """Points in the look of an arm, ``size`` in points across."""
     edge = 0.0 if look.marker not in "12" else 0.8
@@ -212,12 +139,6 @@ def gridded(axes: Axes, axis: Literal["both", "x", "y"] = "both") -> None:
     """Grid lines behind what is drawn."""
     axes.grid(True, axis=axis)
     axes.set_axisbelow(True)
-
-
-def _what(evidence: Evidence) -> str:
-    state = "SOME RUNS VOID. " if evidence.lost("void") else ""
-    state += "PARTIAL RUN. " if evidence.partial else ""
-    return f"{state}Store {evidence.setting('store')}, workload {evidence.setting('workload')}"
 
 
 @lru_cache(maxsize=4096)

@@ -5,13 +5,14 @@ The page takes from the file what it sets as HTML: the legend, the notes, and wh
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
 from harness.core.text import printable
-from harness.reporting.figures.style import FONT, Aside
+from harness.reporting.figures.picture import Aside
+from harness.reporting.figures.style import FONT
 
 SVG, LINK = "{http://www.w3.org/2000/svg}", "{http://www.w3.org/1999/xlink}href"
 METADATA = f"{SVG}metadata"
@@ -67,7 +68,7 @@ def shapes(group: Element) -> Iterator[Element]:
             yield from shapes(child)
 
 
-def _name(group: Element, titles: "list[str] | tuple[str, ...]") -> None:
+def _name(group: Element, titles: Sequence[str]) -> None:
     if not titles:
         return
     drawn = list(shapes(group))

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from harness.core.text import shortened
+from harness.reporting.figures.picture import Picture, figure
 from harness.reporting.figures.stories import Story, median_stories, slowest_stories
 from harness.reporting.figures.style import (
     BLUE,
@@ -20,11 +21,9 @@ from harness.reporting.figures.style import (
     PURPLE,
     SKY,
     VERMILLION,
-    Picture,
     Unit,
     arm_label,
     drawable,
-    figure,
     gridded,
     plain_number,
     unit_of,
