@@ -65,17 +65,17 @@ class Tab:
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
 
-    def open(self, file: Path, ready: str = "document.documentElement.dataset.ready === 'yes'") -> None:
-        """Load a file and wait until the expression ``ready`` is true in it.
+    def open(self, file: Path) -> None:
+        """Load a file and wait until it has loaded.
 
         The browser answers before the new document is there: until that one has loaded, a question would still be
         put to the old.
         """
         loader = self.call("Page.navigate", url=file.resolve().as_uri())["loaderId"]
         limit = time.monotonic() + PATIENCE_S
-        while not (self.ask("true") and loader in self._loaded and self.ask(ready)):
+        while not (self.ask("true") and loader in self._loaded):
             if time.monotonic() > limit:
-                raise TimeoutError(f"{file.name} was not ready within {PATIENCE_S:.0f} s; it logged {self.console}")
+                raise TimeoutError(f"{file.name} had not loaded within {PATIENCE_S:.0f} s; it logged {self.console}")
             time.sleep(0.05)
 
     @contextlib.contextmanager

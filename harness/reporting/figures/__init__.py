@@ -1,14 +1,12 @@
-"""Pictures of a run. One file a picture, each with ``draw(evidence) -> Figure | None``.
+"""Pictures of a run. One file a picture, each with ``draw(evidence) -> Picture | None``.
 
 Add one: write a file like ``ecdf.py`` and name it in PICTURES.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
-from matplotlib.figure import Figure
-
-from harness.core.errors import ResultsError
 from harness.reporting.figures import (
     breakeven,
     drift,
@@ -19,15 +17,14 @@ from harness.reporting.figures import (
     parts,
     prediction,
     shift,
-    slowest,
     spread,
     timeline,
 )
-from harness.reporting.figures.save import save
-from harness.reporting.figures.style import paper
+from harness.reporting.figures.picture import Picture
+from harness.reporting.figures.save import save_all
 from harness.results.evidence import Evidence
 
-PICTURES: Mapping[str, Callable[[Evidence], Figure | None]] = {
+PICTURES: Mapping[str, Callable[[Evidence], Picture | None]] = {
     "ecdf": ecdf.draw,
     "spread": spread.draw,
     "shift": shift.draw,
@@ -35,14 +32,14 @@ PICTURES: Mapping[str, Callable[[Evidence], Figure | None]] = {
     "lengths": lengths.draw,
     "parts": parts.draw,
     "timeline": timeline.draw,
-    "slowest": slowest.draw,
+    "slowest": timeline.draw_slowest,
     "prediction": prediction.draw,
     "breakeven": breakeven.draw,
     "drift": drift.draw,
 }
 """File name without suffix -> how to draw it, in the order in which the report shows them."""
 
-OCCASIONAL: Mapping[str, Callable[[Evidence], Figure | None]] = {"neighbours": neighbours.draw}
+OCCASIONAL: Mapping[str, Callable[[Evidence], Picture | None]] = {"neighbours": neighbours.draw}
 """The same, of what only some experiments measure."""
 
 
@@ -50,14 +47,7 @@ def draw_all(evidence: Evidence, folder: Path) -> list[Path]:
     """Write every picture that the evidence allows as PNG and SVG into ``folder``; returns the files.
 
     Pictures of an earlier rendering that can't be drawn now are removed, so that none contradicts the
-    report. Raises ResultsError where the folder cannot be written.
+    report. Raises ResultsError if the folder cannot be written.
     """
-    written: list[Path] = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with paper():
-            for name, draw in {**PICTURES, **OCCASIONAL}.items():
-                written += save(draw(evidence), folder / name)
-    except OSError as error:
-        raise ResultsError(f"the pictures cannot be written to {folder}: {error.strerror}; make room or give rights") from error
-    return written
+    pictures = {**PICTURES, **OCCASIONAL}
+    return save_all([(name, partial(draw, evidence)) for name, draw in pictures.items()], folder)

@@ -1,35 +1,36 @@
-"""The break-even map: by the model, which engine wins at which load and which penalty; the run's arms on it."""
+"""The break-even map: which engine the recurrence says wins at which load and which penalty; the run's arms on it."""
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
 
-from harness.reporting.figures.style import INK, SKY, arm_label, drawable, figure, looks, plain_number
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.style import INK, LOGARITHMIC, SKY, arm_label, drawable, gridded, looks, plain_number
 from harness.reporting.figures.timeline import model_layers
 from harness.reporting.forecast.breakeven import Point, closed_form, depths, points, recurrence
 from harness.results.evidence import Evidence
 
 STEPS = 48
 _LINES = ("--", ":", "-.")
+NOTE = (
+    "a: chunkwise's time to load over the time to compute. b: layerwise's time to load over chunkwise's, for the same bytes. "
+    "Below the line layerwise should be faster. Filled: it was measured faster. Medians over the prompts that load."
+)
 
 
-def draw(evidence: Evidence) -> Figure | None:
-    """The map with a point for each layerwise arm beside each chunkwise one. None where there are no two to compare."""
+def draw(evidence: Evidence) -> Picture | None:
+    """The map with a point for each layerwise arm beside each chunkwise one. None if there are no two to compare."""
     found = points(evidence)
     if not found:
         return None
-    note = (
-        "a: chunkwise's load / compute. b: layerwise's load / chunkwise's. Filled: layerwise was measured sooner. "
-        "Medians over the prompts that load."
-    )
-    picture = figure(evidence, "Break-even map: which engine gives the first token sooner", 9, 5.0, note)
+    picture = figure(evidence, "Break-even map: which engine gives the first token faster", 9, 5.0, NOTE)
     axes = picture.subplots()
     (left, right), (bottom, top) = limits(found)
     _regions(axes, evidence, np.geomspace(left, right, STEPS, dtype=np.float64), bottom, top)
     look = looks(evidence.arms)
     for point in found:
         colour = look[point.layerwise.name].colour
-        axes.plot(
+        dot = axes.plot(
             [point.a],
             [point.b],
             look[point.chunkwise.name].marker,
@@ -39,20 +40,30 @@ def draw(evidence: Evidence) -> Figure | None:
             markeredgewidth=1.6,
             linestyle="none",
             label=f"{arm_label(point.layerwise, 28)}\nagainst {arm_label(point.chunkwise, 28)}:\nmeasured {point.ratio:.2f}",
+        )[0]
+        told = (
+            f"{point.layerwise.name} against {point.chunkwise.name}: a {point.a:.2f}, b {point.b:.2f}, measured {point.ratio:.2f}"
         )
+        picture.mark(dot, point.layerwise, [told])
+        picture.aside.notes.append(told + _doubt(point))
     axes.set_xscale("log")
     axes.set_yscale("log")
     axes.set_xlim(left, right)
     axes.set_ylim(bottom, top)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(plain_number)
-        axis.set_minor_formatter(lambda *_: "")
-    axes.set_xlabel("a: load over compute, chunkwise")
-    axes.set_ylabel("b: layerwise's load over chunkwise's")
-    axes.grid(True)
-    axes.set_axisbelow(True)
+        axis.set_minor_locator(NullLocator())
+    axes.set_xlabel(f"a: chunkwise's load / compute, {LOGARITHMIC}")
+    axes.set_ylabel(f"b: layerwise's load / chunkwise's, {LOGARITHMIC}")
+    gridded(axes)
     picture.legend(loc="outside right upper", fontsize=8, labelspacing=0.9)
     return picture
+
+
+def _doubt(point: Point) -> str:
+    if point.ratio <= 1 or point.b >= float(closed_form(np.array([point.a]))[0]):
+        return "."
+    return ", although below the line: the recurrence knows no processor time of a call."
 
 
 def limits(found: list[Point]) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -77,5 +88,5 @@ def _regions(
         if layers:
             edge = [recurrence(float(one), layers, depth, width) for one in a]
             axes.plot(a, edge, color=INK, linewidth=1.2, linestyle=style, label=drawable(line_name(depth, width)))
-    axes.text(0.03, 0.04, "layerwise sooner", transform=axes.transAxes, fontsize=9, style="italic")
-    axes.text(0.97, 0.96, "chunkwise sooner", transform=axes.transAxes, fontsize=9, style="italic", ha="right", va="top")
+    axes.text(0.03, 0.04, "layerwise faster", transform=axes.transAxes, fontsize=9, style="italic")
+    axes.text(0.97, 0.96, "chunkwise faster", transform=axes.transAxes, fontsize=9, style="italic", ha="right", va="top")

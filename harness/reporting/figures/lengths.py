@@ -4,10 +4,20 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from matplotlib.figure import Figure
 
-from harness.reporting.figures.spread import RASTER_FROM
-from harness.reporting.figures.style import arm_label, candidates, figure, looks, plain_number, scale_axis, unit_of
+from harness.reporting.figures import thin
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.style import (
+    candidates,
+    dots,
+    gridded,
+    looks,
+    path,
+    plain_number,
+    scale_axis,
+    three_digits,
+    unit_of,
+)
 from harness.results.evidence import Arm, Evidence
 from harness.stats import interval
 from harness.stats.quantiles import metric_of
@@ -60,48 +70,45 @@ def curves(evidence: Evidence) -> dict[Arm, Curve]:
     return found
 
 
-def draw(evidence: Evidence) -> Figure | None:
-    """A curve an arm with 95% intervals, and faint points for single prompts. None where there is but one length."""
+def draw(evidence: Evidence) -> Picture | None:
+    """A curve an arm with 95% intervals, and faint points for single prompts. None if there is but one length."""
     found = curves(evidence)
     if not found:
         return None
     times = np.concatenate([curve.prompts["ttft_s"].to_numpy(float) for curve in found.values()])
+    shown = {arm: curve.prompts.iloc[_some(curve.prompts, thin.MOST // len(found))] for arm, curve in found.items()}
     unit, look = unit_of(times), looks(evidence.arms)
     note = "Lines: median TTFT of a group of prefixes, with 95% intervals over the runs. Faint points: single prompts."
-    picture = figure(evidence, "TTFT over the length of the stored prefix", 8, 4.4, note)
+    left_out = thin.note(sum(map(len, shown.values())), len(times), "prompts")
+    picture = figure(evidence, "TTFT over the length of the stored prefix", 8, 4.4, note, left_out)
     axes = picture.subplots()
     for arm, curve in found.items():
         style, groups = look[arm.name], curve.groups
-        centre = groups["ttft_s"].to_numpy(float) * unit.scale
-        ends = groups[["low_s", "high_s"]].to_numpy(float).T * unit.scale
-        axes.scatter(
-            curve.prompts["tokens"],
-            curve.prompts["ttft_s"] * unit.scale,
-            s=8,
-            color=style.colour,
-            alpha=0.25,
-            linewidths=0,
-            rasterized=len(times) > RASTER_FROM,
-        )
-        axes.vlines(groups["tokens"], *ends, color=style.colour, linewidth=1)
-        axes.plot(
-            groups["tokens"],
-            centre,
-            color=style.colour,
-            linestyle=style.line,
-            marker=style.marker,
-            linewidth=1.6,
-            markersize=6,
-            label=arm_label(arm),
-        )
-    scale_axis(axes.yaxis, times * unit.scale, zero=True, heart=candidates(evidence) * unit.scale)
+        picture.mark(dots(axes, shown[arm]["tokens"], shown[arm]["ttft_s"] * unit.scale, style, 2.8, 0.25), arm)
+        tokens = groups["tokens"].to_numpy(float)
+        middle, low, high = (groups[name].to_numpy(float) * unit.scale for name in ("ttft_s", "low_s", "high_s"))
+        picture.mark(axes.vlines(tokens, low, high, color=style.colour, linewidth=1), arm)
+        line = path(axes, tokens, middle, style)
+        told = zip(tokens, middle, low, high, strict=True)
+        picture.mark(line, arm, [f"{arm.name}, {at:,.0f} tokens: {_told(*ends)} {unit.name}" for at, *ends in told])
+        picture.entry(line, arm)
+    label = f"TTFT at the client ({unit.name})"
+    scale_axis(axes.yaxis, times * unit.scale, label, zero=True, heart=candidates(evidence) * unit.scale)
     axes.xaxis.set_major_formatter(plain_number)
     axes.set_xlabel("tokens of the prompt that the store holds")
-    axes.set_ylabel(f"TTFT at the client ({unit.name})")
-    axes.grid(True)
-    axes.set_axisbelow(True)
-    picture.legend(loc="outside right upper", fontsize=8, handlelength=3.6, labelspacing=0.9)
+    gridded(axes)
+    picture.arms_legend()
     return picture
+
+
+def _some(prompts: pd.DataFrame, most: int) -> thin.Indices:
+    return thin.cloud(prompts["ttft_s"].to_numpy(float), np.zeros(len(prompts)), most)
+
+
+def _told(middle: float, low: float, high: float) -> str:
+    """A value with its interval, if there is one."""
+    bounds = f" ({three_digits(low)} to {three_digits(high)})" if np.isfinite([low, high]).all() else ""
+    return three_digits(middle) + bounds
 
 
 def _groups(prefix: "pd.Series[float]") -> "pd.Series[int]":

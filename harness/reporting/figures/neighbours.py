@@ -1,18 +1,16 @@
 """What an arm's neighbours wait for: how often a gap between two of their tokens is longer than a given time."""
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, NullFormatter
 
-from harness.reporting.figures.style import arm_label, figure, looks, scale_axis, unit_of
+from harness.reporting.figures import thin
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.style import LOGARITHMIC, gridded, looks, scale_axis, unit_of
 from harness.results.evidence import Evidence
 from harness.results.side_tables import load_neighbours
 
-SHOWN = 4000
-"""Points of a curve at most; the longest gaps are all kept."""
 
-
-def draw(evidence: Evidence) -> Figure | None:
+def draw(evidence: Evidence) -> Picture | None:
     """The share of gaps above each length, both axes logarithmic: stalls are the tail on the right. None without neighbours."""
     heard = load_neighbours(evidence.run.path)
     heard = heard[(heard["kind"] == "decode") & heard["run"].isin(evidence.rows["run"].unique())]
@@ -28,33 +26,27 @@ def draw(evidence: Evidence) -> Figure | None:
         if not len(gaps):
             continue
         above = 1 - np.arange(len(gaps)) / len(gaps)
-        kept = np.unique(
-            np.concatenate([np.linspace(0, len(gaps) - 1, SHOWN).astype(int), np.arange(max(len(gaps) - 200, 0), len(gaps))])
-        )
+        kept = thin.curve(len(gaps), thin.MOST // len(evidence.arms))
         style = look[arm.name]
-        axes.step(
+        marks = [int(np.searchsorted(-above[kept], -share)) for share in (0.1, 0.01) if share > 1 / len(gaps)]
+        line = axes.step(
             gaps[kept] * unit.scale,
             above[kept],
             where="pre",
             color=style.colour,
             linestyle=style.line,
             marker=style.marker,
-            markevery=[
-                0,
-                *(int(np.searchsorted(-above[kept], -share)) for share in (0.1, 0.01) if share > 1 / len(gaps)),
-                len(kept) - 1,
-            ],
+            markevery=[0, *marks, len(kept) - 1],
             markersize=6,
             linewidth=1.6,
-            label=f"{arm_label(arm)}\nn = {len(gaps):,} gaps",
-        )
+        )[0]
+        picture.mark(line, arm)
+        picture.entry(line, arm, f"n = {len(gaps):,} gaps")
     axes.set_yscale("log")
     axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{100 * share:g}%"))
     axes.yaxis.set_minor_formatter(NullFormatter())
-    scale_axis(axes.xaxis, everything * unit.scale)
-    axes.set_xlabel(f"gap between two tokens ({unit.name})")
-    axes.set_ylabel("share of gaps that are at least as long")
-    axes.grid(True)
-    axes.set_axisbelow(True)
-    picture.legend(loc="outside right upper", fontsize=8, handlelength=3.6, labelspacing=0.9)
+    scale_axis(axes.xaxis, everything * unit.scale, f"gap between two tokens ({unit.name})")
+    axes.set_ylabel(f"share of gaps that are at least as long\n({LOGARITHMIC})")
+    gridded(axes)
+    picture.arms_legend()
     return picture

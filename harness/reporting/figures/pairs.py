@@ -1,16 +1,17 @@
 """TTFT of each prompt beside the same prompt's TTFT in the first arm."""
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from harness.reporting.figures.spread import RASTER_FROM
-from harness.reporting.figures.style import INK, Look, Unit, arm_label, figure, looks, scale_axis, unit_of
+from harness.reporting.figures import thin
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.ratio_axis import lowest_of, panel_size, panels_of, room, scale_ratios
+from harness.reporting.figures.style import INK, Look, Unit, arm_label, dots, gridded, looks, scale_axis, unit_of
 from harness.results.evidence import Arm, Evidence
 
+LEAST_RATIO, LEAST_BASE = (0.5, 2.0), 1.25
+"""What the axes show at least, so that noise does not fill them: ratios, and a factor about the middle TTFT."""
 WHISKERS_UP_TO = 80
 """With more prompts than this, the range of a prompt's rounds would only be clutter."""
 
@@ -46,61 +47,46 @@ def tables(evidence: Evidence) -> dict[Arm, pd.DataFrame]:
     return {arm: table for arm in others if len(table := ratios(evidence, arm, first))}
 
 
-def draw(evidence: Evidence) -> Figure | None:
+def draw(evidence: Evidence) -> Picture | None:
     """A panel an arm: TTFT relative to the first arm's, over the first arm's. None without two arms to pair."""
     first, found = evidence.first, tables(evidence)
     if first is None or not found:
         return None
-    columns = min(3, len(found))
-    lines = -(-len(found) // columns)
-    longest = max(len(table) for table in found.values())
-    note = "Below 1: sooner than the first arm. A point is a prompt, the geometric mean over its rounds"
-    note += "; the line spans its rounds." if longest <= WHISKERS_UP_TO else "."
-    width = max(7.0, 2.0 + 3.0 * columns)
-    picture = figure(evidence, "TTFT of each prompt, relative to the first arm", width, 1.4 + 2.6 * lines, note)
-    panels = picture.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
+    whiskers = max(map(len, found.values())) <= WHISKERS_UP_TO
+    shown = {arm: table.iloc[_some(table, thin.MOST // len(found))] for arm, table in found.items()}
+    note = "Below 1: faster than the first arm. A point is a prompt, the geometric mean over its rounds"
+    note += "; the line spans its rounds." if whiskers else "."
+    left_out = thin.note(sum(map(len, shown.values())), sum(map(len, found.values())), "prompts")
+    picture = figure(evidence, "TTFT of each prompt, relative to the first arm", *panel_size(len(found)), note, left_out)
+    panels = panels_of(picture, len(found))
     bases = np.concatenate([table["base"].to_numpy(float) for table in found.values()])
-    values = np.concatenate([table[["low", "high"]].to_numpy(float).ravel() for table in found.values()])
     unit, look = unit_of(bases), looks(evidence.arms)
-    for axes, (arm, table) in zip(panels.flat, found.items(), strict=False):
-        _panel(axes, table, arm, look[arm.name], unit)
-    for axes in list(panels.flat)[len(found) :]:
-        axes.set_visible(False)
-    _finish(panels, bases * unit.scale, values)
+    for axes, (arm, table) in zip(panels, shown.items(), strict=True):
+        _panel(picture, axes, table, whiskers, arm, look[arm.name], unit)
+        faster = int((found[arm]["ratio"] < 1).sum())
+        axes.set_title(f"{arm_label(arm, 30)}\n{faster:,} of {len(found[arm]):,} prompts faster", fontsize=8.5, loc="left")
+    scale_axis(panels[0].xaxis, bases * unit.scale)
+    panels[0].set_xlim(*room(bases * unit.scale, LEAST_BASE))
+    values = np.concatenate([table[["low", "high"]].to_numpy(float).ravel() for table in shown.values()])
+    scale_ratios(panels[0].yaxis, [*values, 1.0], LEAST_RATIO)
     picture.supylabel("TTFT relative to the first arm", fontsize=9)
-    for column in panels.T:
-        lowest = [axes for axes in column if axes.get_visible()][-1]
-        lowest.tick_params(labelbottom=True)
-        lowest.set_xlabel(f"TTFT of {arm_label(first, 28)} ({unit.name})")
+    for axes in lowest_of(panels):
+        axes.set_xlabel(f"TTFT of {arm_label(first, 28)} ({unit.name})")
     return picture
 
 
-def _panel(axes: Axes, table: pd.DataFrame, arm: Arm, look: Look, unit: Unit) -> None:
+def _some(table: pd.DataFrame, most: int) -> thin.Indices:
+    return thin.cloud(table["ratio"].to_numpy(float), np.zeros(len(table)), most)
+
+
+def _panel(picture: Picture, axes: Axes, table: pd.DataFrame, whiskers: bool, arm: Arm, look: Look, unit: Unit) -> None:
     axes.axhline(1.0, color=INK, linewidth=1)
-    at = table["base"] * unit.scale
-    if len(table) <= WHISKERS_UP_TO:
+    at = table["base"].to_numpy(float) * unit.scale
+    if whiskers:
         axes.vlines(at, table["low"], table["high"], color=look.colour, linewidth=0.8, alpha=0.7)
-    axes.scatter(
-        at,
-        table["ratio"],
-        s=22 if len(table) < 500 else 6,
-        marker=look.marker,
-        color=look.colour,
-        alpha=0.85 if len(table) < 500 else 0.4,
-        linewidths=0.8 if arm.bound else 0,
-        rasterized=len(table) > RASTER_FROM,
-    )
-    sooner = int((table["ratio"] < 1).sum())
-    axes.set_title(f"{arm_label(arm, 30)}\n{sooner:,} of {len(table):,} prompts sooner", fontsize=8.5, loc="left")
-    axes.grid(True)
-    axes.set_axisbelow(True)
-
-
-def _finish(
-    panels: "np.ndarray[tuple[int, int], np.dtype[np.object_]]", bases: "np.ndarray[Any, Any]", values: "np.ndarray[Any, Any]"
-) -> None:
-    axes = panels[0, 0]
-    scale_axis(axes.xaxis, bases)
-    scale_axis(axes.yaxis, np.append(values, 1.0))
-    low, high = min(float(values.min()), 1.0), max(float(values.max()), 1.0)
-    axes.set_ylim(low / 1.08, high * 1.08)
+    few = len(table) < 250
+    points = dots(axes, at, table["ratio"], look, 4.7 if few else 2.4, 0.85 if few else 0.4)
+    told = zip(table.index, table["ratio"], table["low"], table["high"], strict=True)
+    picture.mark(points, arm, [f"{prompt}: {ratio:.3f} ({low:.3f} to {high:.3f})" for prompt, ratio, low, high in told])
+    picture.mark(axes, arm)
+    gridded(axes)

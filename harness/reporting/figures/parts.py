@@ -2,21 +2,23 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
+from harness.reporting.figures.picture import Picture, figure
 from harness.reporting.figures.style import (
     BLUE,
     INK,
+    PAPER,
     PURPLE,
     SKY,
     VERMILLION,
     Unit,
     arm_label,
-    figure,
     plain_number,
     three_digits,
     unit_of,
@@ -38,11 +40,11 @@ PARTS = (
     Part("lookup", PURPLE, "\\\\\\\\"),
     Part("stall: the forward waits for loads", VERMILLION, "////"),
     Part("compute", SKY, ""),
-    Part("other (client, processes)", "#ffffff", "xx"),
+    Part("other (client, processes)", PAPER, "xx"),
 )
 
 
-CUT_FROM = 2.5
+CUT_FROM = 1.5
 """A bound's bar is cut off where it is more than this many times the longest of a candidate."""
 
 
@@ -59,25 +61,25 @@ def split(rows: pd.DataFrame) -> dict[str, float]:
     return dict(zip((part.name for part in PARTS), (queue, lookup, stall, compute, max(other, 0.0)), strict=True))
 
 
-def draw(evidence: Evidence) -> Figure | None:
-    """A stacked bar an arm, and a thin one below it for the load, hidden or not. None where no row has parts."""
+def draw(evidence: Evidence) -> Picture | None:
+    """A stacked bar an arm, and a thin one below it for the load, hidden or not. None if no row has parts."""
     splits = splits_of(evidence)
     if not splits:
         return None
     loads = loads_of(evidence, splits)
     unit = unit_of(np.array([edge_of(splits, loads)]))
     edge = edge_of(splits, loads) * unit.scale
-    note = "Means over the requests. The load runs beside the computing where it is not a stall, so it is no part of the sum."
+    note = "Means over the requests. The load runs beside the computing unless it is a stall, so it is no part of the sum."
     picture = figure(evidence, "Where the time to first token went", 8, 2.1 + 0.75 * len(splits), note)
     axes = picture.subplots()
     for row, (arm, parts) in enumerate(splits.items()):
-        _bar(axes, row, parts, unit, edge)
-        _load(axes, row, loads[arm], unit)
+        _bar(picture, axes, row, arm, parts, unit, edge)
+        _load(picture, axes, row, arm, loads[arm], unit)
     axes.set_yticks(range(len(splits)), [f"{arm_label(arm)}\nn = {len(evidence.of(arm)):,}" for arm in splits])
     axes.set_ylim(len(splits) - 0.4, -0.5)
     axes.set_xlim(0, edge * 1.16 or 1.0)
     axes.xaxis.set_major_formatter(plain_number)
-    axes.set_xlabel(f"mean time a request ({unit.name})")
+    axes.set_xlabel(f"mean time per request ({unit.name})")
     handles, labels = axes.get_legend_handles_labels()
     by_label = dict(zip(labels, handles, strict=True))
     axes.legend(
@@ -105,33 +107,33 @@ def edge_of(splits: Mapping[Arm, Mapping[str, float]], loads: Mapping[Arm, float
     return measured * 1.15 if longest > CUT_FROM * measured else longest
 
 
-def _bar(axes: Axes, row: int, parts: dict[str, float], unit: Unit, edge: float) -> None:
-    left = 0.0
+def _bar(picture: Picture, axes: Axes, row: int, arm: Arm, parts: dict[str, float], unit: Unit, edge: float) -> None:
+    total, left = sum(parts.values()) * unit.scale, 0.0
+    cut = total > edge * 1.001
     for part in PARTS:
         width = parts[part.name] * unit.scale
-        axes.barh(
-            row - 0.08,
-            width,
-            0.42,
-            left=left,
-            color=part.colour,
-            hatch=part.hatch,
-            edgecolor=INK,
-            linewidth=0.6,
-            label=part.name,
-        )
+        look: dict[str, Any] = {"color": part.colour, "hatch": part.hatch, "edgecolor": INK, "linewidth": 0.6, "label": part.name}
+        shown = max(0.0, min(width, edge - left))
+        bar = axes.barh(row - 0.08, shown, 0.42, left=min(left, edge), **look)[0]
+        picture.mark(bar, arm, [f"{arm.name}, {part.name}: {three_digits(width)} {unit.name}"])
         left += width
-    words = f"  {three_digits(left)} {unit.name}"
-    if left > edge * 1.001:
-        axes.barh(row - 0.08, left, 0.5, left=edge, color="white", zorder=3)  # covers what is beyond
-        words += " (cut off)"
-    axes.text(min(left, edge), row - 0.08, words, va="center", fontsize=8.5, fontweight="bold", zorder=4)
+    if cut:  # two slanted lines across the end say so
+        for place in (0.985, 0.995):
+            slant = np.array([place - 0.006, place + 0.006]) * edge
+            axes.plot(slant, [row + 0.2, row - 0.36], color=PAPER, linewidth=2.5, solid_capstyle="butt", zorder=3)
+    words = f"{three_digits(total)} {unit.name}" + (" (cut off)" if cut else "")
+    picture.mark(_beside(axes, min(total, edge), row - 0.08, words, fontsize=8.5, fontweight="bold"), arm)
 
 
-def _load(axes: Axes, row: int, load: float, unit: Unit) -> None:
+def _load(picture: Picture, axes: Axes, row: int, arm: Arm, load: float, unit: Unit) -> None:
     if load <= 0:
         return
     width = load * unit.scale
     label = "load: first fetch to last byte in place"
-    axes.barh(row + 0.24, width, 0.14, color="white", hatch="-----", edgecolor=BLUE, linewidth=0.8, label=label)
-    axes.text(width, row + 0.24, f"  load {three_digits(width)} {unit.name}", va="center", fontsize=7.5, color=BLUE)
+    bar = axes.barh(row + 0.24, width, 0.14, color=PAPER, hatch="-----", edgecolor=BLUE, linewidth=0.8, label=label)[0]
+    picture.mark(bar, arm, [f"{arm.name}, {label}: {three_digits(width)} {unit.name}"])
+    picture.mark(_beside(axes, width, row + 0.24, f"load {three_digits(width)} {unit.name}", fontsize=7.5, color=BLUE), arm)
+
+
+def _beside(axes: Axes, x: float, y: float, words: str, **look: Any) -> Annotation:
+    return axes.annotate(words, (x, y), (5, 0), textcoords="offset points", va="center", **look)

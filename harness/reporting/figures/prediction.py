@@ -1,46 +1,45 @@
 """Measured TTFT of each prompt over what the recurrence predicts for it."""
 
-from matplotlib.figure import Figure
+import numpy as np
 
 from harness.core.errors import ResultsError
-from harness.reporting.figures.spread import RASTER_FROM
-from harness.reporting.figures.style import INK, arm_label, figure, looks, plain_number, unit_of
+from harness.reporting.figures import thin
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.style import INK, dots, gridded, looks, plain_number, three_digits, unit_of
 from harness.reporting.forecast.prediction import predictions
 from harness.results.evidence import Evidence
 
 
-def draw(evidence: Evidence) -> Figure | None:
-    """A point an arm and prompt about the line of equality. None where the run does not say what the model needs."""
+def draw(evidence: Evidence) -> Picture | None:
+    """A point an arm and prompt about the line of equality. None if the run does not say what the model needs."""
     try:
         found = predictions(evidence)
     except ResultsError:
         return None
     both = found[["predicted_s", "measured_s"]].to_numpy(float)
     unit, look = unit_of(both), looks(evidence.arms)
+    found = found.assign(ratio=found["measured_s"] / found["predicted_s"])
+    groups = found["arm"].astype("category").cat.codes.to_numpy()
+    shown = found.iloc[thin.cloud(found["ratio"].to_numpy(float), groups, thin.MOST)]
     note = (
-        "On the line: as the model says. Above it: the machine takes longer (threads that compete, reads that are not free). "
+        "On the line: as predicted. Above it: the machine takes longer (threads that compete, reads that are not free). "
         "Compute is that of the floor arm."
     )
-    picture = figure(evidence, "Measured against predicted TTFT", 7.4, 5.0, note)
+    picture = figure(evidence, "Measured against predicted TTFT", 7.4, 5.0, note, thin.note(len(shown), len(found), "points"))
     axes = picture.subplots()
     low, high = float(both.min()) * unit.scale / 1.15, float(both.max()) * unit.scale * 1.15
     axes.plot([low, high], [low, high], color=INK, linewidth=1)
+    few = len(shown) < 500
     for arm in evidence.arms:
-        mine = found[found["arm"] == arm.name]
+        mine = shown[shown["arm"] == arm.name]
         if mine.empty:
             continue
-        ratio = float((mine["measured_s"] / mine["predicted_s"]).median())
-        axes.scatter(
-            mine["predicted_s"] * unit.scale,
-            mine["measured_s"] * unit.scale,
-            s=22 if len(mine) < 500 else 6,
-            marker=look[arm.name].marker,
-            color=look[arm.name].colour,
-            alpha=0.8 if len(mine) < 500 else 0.4,
-            linewidths=0,
-            rasterized=len(found) > RASTER_FROM,
-            label=f"{arm_label(arm)}\nmeasured / predicted: {ratio:.2f}",
-        )
+        x, y = mine["predicted_s"].to_numpy(float) * unit.scale, mine["measured_s"].to_numpy(float) * unit.scale
+        points = dots(axes, x, y, look[arm.name], 4.7 if few else 2.4, 0.8 if few else 0.4)
+        told = zip(mine["prompt"], x, y, strict=True)
+        picture.mark(points, arm, [f"{p}: {three_digits(b)} {unit.name}, predicted {three_digits(a)}" for p, a, b in told])
+        ratio = float(np.median(found.loc[found["arm"] == arm.name, "ratio"]))
+        picture.entry(points, arm, f"measured / predicted: {ratio:.2f}")
     axes.set_aspect("equal")
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
@@ -49,7 +48,6 @@ def draw(evidence: Evidence) -> Figure | None:
     axes.locator_params(nbins=6)
     axes.set_xlabel(f"predicted TTFT ({unit.name})")
     axes.set_ylabel(f"measured TTFT ({unit.name})")
-    axes.grid(True)
-    axes.set_axisbelow(True)
-    picture.legend(loc="outside right upper", fontsize=8, labelspacing=0.9)
+    gridded(axes)
+    picture.arms_legend()
     return picture

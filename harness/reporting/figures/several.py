@@ -1,16 +1,27 @@
 """Pictures of several runs side by side; nothing in them is pooled over the runs."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
-from harness.core.errors import ResultsError
+from harness.reporting.figures import thin
 from harness.reporting.figures.ecdf import curve
+from harness.reporting.figures.picture import Picture, titled
 from harness.reporting.figures.ratio_axis import scale_ratios
-from harness.reporting.figures.save import save
-from harness.reporting.figures.style import INK, arm_label, drawable, looks, paper, scale_axis, titled, unit_of
+from harness.reporting.figures.save import save_all
+from harness.reporting.figures.style import (
+    INK,
+    arm_label,
+    drawable,
+    gridded,
+    looks,
+    path,
+    scale_axis,
+    three_digits,
+    unit_of,
+)
 from harness.results.evidence import Arm, Evidence
 from harness.stats import Comparison, Interval
 
@@ -23,72 +34,69 @@ Levels = Mapping[Arm, Sequence[tuple[int, Interval]]]
 
 
 def draw_several(runs: Runs, ratios: Ratios, levels: Levels, folder: Path) -> list[Path]:
-    """Write the pictures that can be drawn as PNG and SVG; returns the files. Raises ResultsError where it cannot write."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with paper():
-            drawn = {"ecdf": ecdfs(runs), "ratios": forest(runs, ratios), "concurrency": concurrency(runs, levels)}
-            return [file for name, picture in drawn.items() for file in save(picture, folder / name)]
-    except OSError as error:
-        raise ResultsError(f"the pictures cannot be written to {folder}: {error.strerror}; make room or give rights") from error
+    """Write the pictures that can be drawn as PNG and SVG; returns the files. Raises ResultsError if it cannot write."""
+    drawn = {"ecdf": partial(ecdfs, runs), "ratios": partial(forest, runs, ratios)}
+    drawn["concurrency"] = partial(concurrency, runs, levels)
+    return save_all(drawn.items(), folder)
 
 
-def ecdfs(runs: Runs) -> Figure | None:
-    """A panel a run on one time axis; None where no request counts."""
+def ecdfs(runs: Runs) -> Picture | None:
+    """A panel a run on one time axis; None if no request counts."""
     runs = {label: evidence for label, evidence in runs.items() if len(evidence.rows)}
     if not runs:
         return None
     everything = np.concatenate([evidence.rows["ttft_s"].to_numpy(float) for evidence in runs.values()])
     unit, arms = unit_of(everything), next(iter(runs.values())).arms
     look = looks(arms)
-    picture = titled("How soon the first token came, run by run", 8, 0.9 + 2.5 * len(runs), ())
+    picture = titled("How fast the first token came, run by run", 8, 0.9 + 2.5 * len(runs), ())
     panels = picture.subplots(len(runs), 1, squeeze=False, sharex=True)[:, 0]
-    handles = {}
+    entries = {}
     for axes, (label, evidence) in zip(panels, runs.items(), strict=True):
         for arm in arms:
             times = np.sort(evidence.of(arm)["ttft_s"].to_numpy(float)) * unit.scale
             if len(times):
-                handles[arm] = curve(axes, times, look[arm.name])
+                entries[arm], marks = curve(axes, times, thin.curve(len(times), thin.MOST // len(arms)), look[arm.name])
+                picture.mark(entries[arm], arm, [f"{label}, {arm.name}"])
+                picture.mark(marks, arm)
         axes.set_title(drawable(label), loc="left", fontsize=9)
         axes.set_yticks([0, 0.5, 0.9], ["0", "50%", "90%"])
         axes.set_ylim(0, 1.02)
-        axes.grid(True)
-        axes.set_axisbelow(True)
-    scale_axis(panels[0].xaxis, everything * unit.scale)
-    panels[-1].set_xlabel(f"TTFT at the client ({unit.name})")
-    names = [arm_label(arm) for arm in handles]
-    picture.legend(handles.values(), names, loc="outside right upper", fontsize=8, handlelength=3.6, labelspacing=0.9)
+        gridded(axes)
+    for arm, line in entries.items():
+        picture.entry(line, arm)
+    scale_axis(panels[-1].xaxis, everything * unit.scale, f"TTFT at the client ({unit.name})")
+    picture.arms_legend()
     return picture
 
 
-def forest(runs: Runs, ratios: Ratios) -> Figure | None:
-    """A row a run and arm: its ratio to that run's first arm with the interval; None where nothing was compared."""
+def forest(runs: Runs, ratios: Ratios) -> Picture | None:
+    """A row a run and arm: its ratio to that run's first arm with the interval; None if nothing was compared."""
     if not ratios:
         return None
     look = looks(next(iter(runs.values())).arms)
-    note = "Each row pairs the rounds of one run; below 1: sooner than that run's first arm."
+    note = "Each row pairs the rounds of one run; below 1: faster than that run's first arm."
     picture = titled("Ratio to the first arm, run by run", 8, 1.3 + 0.42 * len(ratios), (note,))
     axes = picture.subplots()
     axes.axvline(1.0, color=INK, linewidth=1)
     values = []
-    for row, (_, arm, found) in enumerate(ratios):
+    for row, (label, arm, found) in enumerate(ratios):
         style = look[arm.name]
         ends = [end for end in (found.low, found.high) if 0 < end < np.inf]
         if len(ends) == 2:
-            axes.hlines(row, ends[0], ends[1], color=style.colour, linewidth=1.6)
-        axes.plot([found.ratio], [row], style.marker, color=style.colour, markersize=7)
+            picture.mark(axes.hlines(row, ends[0], ends[1], color=style.colour, linewidth=1.6), arm)
+        told = f"{label}, {arm.name}: {found.ratio:.3f} ({found.low:.3f} to {found.high:.3f})"
+        picture.mark(axes.plot([found.ratio], [row], style.marker, color=style.colour, markersize=7)[0], arm, [told])
         values += [found.ratio, *ends]
     axes.set_yticks(range(len(ratios)), [f"{arm_label(arm, 40)}\n{drawable(label)}" for label, arm, _ in ratios], fontsize=8)
     axes.set_ylim(len(ratios) - 0.5, -0.5)
     scale_ratios(axes.xaxis, [*values, 1.0])
     axes.set_xlabel(f"{ratios[0][2].metric} of TTFT / first arm's, with 95% interval")
-    axes.grid(True, axis="x")
-    axes.set_axisbelow(True)
+    gridded(axes, "x")
     return picture
 
 
-def concurrency(runs: Runs, levels: Levels) -> Figure | None:
-    """TTFT over concurrency, an arm a line; None where the runs do not differ in it alone."""
+def concurrency(runs: Runs, levels: Levels) -> Picture | None:
+    """TTFT over concurrency, an arm a line; None unless the runs differ in it alone."""
     levels = {arm: found for arm, found in levels.items() if len(found) > 1}
     if not levels:
         return None
@@ -103,13 +111,15 @@ def concurrency(runs: Runs, levels: Levels) -> Figure | None:
         middle = np.array([level.value for _, level in ordered]) * unit.scale
         for number, level in ordered:
             if level.low > 0 and level.high < np.inf:
-                axes.vlines(number, level.low * unit.scale, level.high * unit.scale, color=style.colour)
-        axes.plot(at, middle, color=style.colour, linestyle=style.line, marker=style.marker, label=arm_label(arm))
-    scale_axis(axes.yaxis, times * unit.scale, zero=True)
+                bar = axes.vlines(number, level.low * unit.scale, level.high * unit.scale, color=style.colour)
+                picture.mark(bar, arm)
+        line = path(axes, at, middle, style)
+        told = zip(at, middle, strict=True)
+        picture.mark(line, arm, [f"{arm.name}, {number} at once: {three_digits(time)} {unit.name}" for number, time in told])
+        picture.entry(line, arm)
+    scale_axis(axes.yaxis, times * unit.scale, f"TTFT at the client ({unit.name})", zero=True)
     axes.set_xticks(sorted({number for found in levels.values() for number, _ in found}))
     axes.set_xlabel("requests under way at once")
-    axes.set_ylabel(f"TTFT at the client ({unit.name})")
-    axes.grid(True)
-    axes.set_axisbelow(True)
-    picture.legend(loc="outside right upper", fontsize=8, handlelength=3.6, labelspacing=0.9)
+    gridded(axes)
+    picture.arms_legend()
     return picture

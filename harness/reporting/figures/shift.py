@@ -1,15 +1,22 @@
 """The shift function: TTFT of each arm over the first arm's, quantile by quantile."""
 
+from collections.abc import Collection, Iterator
+
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from harness.core.errors import TtftError
-from harness.reporting.figures.style import INK, Look, arm_label, figure, looks, scale_axis
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.ratio_axis import lowest_of, panel_size, panels_of, scale_ratios
+from harness.reporting.figures.style import INK, Look, arm_label, gridded, looks, path
 from harness.results.evidence import Arm, Evidence
-from harness.stats import Shift, requests_least, shift_function
+from harness.stats import Shift, requests_least, requests_needed, shift_function
 from harness.stats.shift import DECILES
+
+ENOUGH_ROUNDS = 8
+LEAST = (0.8, 1.25)
+"""Ratios that the axis shows at least, so that noise does not fill it."""
 
 
 def shifts(evidence: Evidence) -> dict[Arm, Shift]:
@@ -34,31 +41,35 @@ def shifts(evidence: Evidence) -> dict[Arm, Shift]:
     return found
 
 
-def draw(evidence: Evidence) -> Figure | None:
-    """A panel an arm: the ratio at each decile with intervals that hold for all of them at once. None where untold."""
+def draw(evidence: Evidence) -> Picture | None:
+    """A panel an arm: the ratio at each decile with intervals that hold for all of them at once. None if untold."""
     found, first = shifts(evidence), evidence.first
     if not found or first is None:
         return None
-    columns = min(3, len(found))
-    lines = -(-len(found) // columns)
-    note = "Below 1: sooner than the first arm. Flat: all requests gain alike. Bars: 95% intervals, all deciles at once."
+    note = "Below 1: faster than the first arm. Flat: all requests gain alike. Bars: 95% intervals, all deciles at once."
     title = "Shift function: fast and slow requests, relative to the first arm"
-    picture = figure(evidence, title, max(7.0, 2.0 + 3.0 * columns), 1.4 + 2.6 * lines, note)
-    panels = picture.subplots(lines, columns, squeeze=False, sharex=True, sharey=True)
-    look = looks(evidence.arms)
-    for axes, (arm, shift) in zip(panels.flat, found.items(), strict=False):
-        _panel(axes, arm, shift, look[arm.name])
-    for axes in list(panels.flat)[len(found) :]:
-        axes.set_visible(False)
-    low, high = limits(list(found.values()))
-    scale_axis(panels[0, 0].yaxis, np.array([low, high]))
-    panels[0, 0].set_ylim(low / 1.05, high * 1.05)
+    picture = figure(evidence, title, *panel_size(len(found)), note)
+    picture.aside.notes += _cautions(evidence, found.values())
+    panels, look = panels_of(picture, len(found)), looks(evidence.arms)
+    for axes, (arm, shift) in zip(panels, found.items(), strict=True):
+        _panel(picture, axes, arm, shift, look[arm.name])
+    scale_ratios(panels[0].yaxis, limits(list(found.values())), LEAST)
     picture.supylabel(f"TTFT relative to {arm_label(first, 40)}", fontsize=9)
-    for column in panels.T:
-        lowest = [axes for axes in column if axes.get_visible()][-1]
-        lowest.tick_params(labelbottom=True)
-        lowest.set_xlabel("quantile of TTFT")
+    for axes in lowest_of(panels):
+        axes.set_xlabel("quantile of TTFT")
     return picture
+
+
+def _cautions(evidence: Evidence, found: Collection[Shift]) -> Iterator[str]:
+    """What to mind when reading it, by the numbers of rounds and requests."""
+    smallest = int(evidence.rows.groupby("run").size().min())
+    names = next(iter(found)).quantiles
+    thin = [name for name in names if smallest < requests_needed(name)]
+    if thin:
+        yield f"{', '.join(thin)} rest on few requests per run ({smallest})."
+    rounds = min(shift.n_pairs for shift in found)
+    if rounds < ENOUGH_ROUNDS:
+        yield f"{rounds} rounds are few for intervals that hold for {len(names)} deciles at once; {ENOUGH_ROUNDS} are better."
 
 
 def limits(found: list[Shift]) -> tuple[float, float]:
@@ -75,15 +86,16 @@ def position(quantile: str) -> float:
     return float(quantile[1:]) / 100
 
 
-def _panel(axes: Axes, arm: Arm, shift: Shift, look: Look) -> None:
+def _panel(picture: Picture, axes: Axes, arm: Arm, shift: Shift, look: Look) -> None:
     at = np.array([position(name) for name in shift.quantiles])
     axes.axhline(1.0, color=INK, linewidth=1)
     axes.vlines(at, shift.lows, shift.highs, color=look.colour, linewidth=1.2)
-    axes.plot(at, shift.ratios, color=look.colour, linestyle=look.line, marker=look.marker, linewidth=1.2, markersize=5)
-    rounds = f"{shift.n_pairs} rounds"
-    axes.set_title(f"{arm_label(arm, 30)}\n{rounds}", fontsize=8.5, loc="left")
+    line = path(axes, at, shift.ratios, look)
+    told = zip(shift.quantiles, shift.ratios, shift.lows, shift.highs, strict=True)
+    picture.mark(line, arm, [f"{arm.name}, {name}: {ratio:.3f} ({low:.3f} to {high:.3f})" for name, ratio, low, high in told])
+    picture.mark(axes, arm)
+    axes.set_title(f"{arm_label(arm, 30)}\n{shift.n_pairs} rounds", fontsize=8.5, loc="left")
     axes.set_xticks([0.1, 0.3, 0.5, 0.7, 0.9])
     axes.set_xlim(0.03, 0.97)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.grid(True)
-    axes.set_axisbelow(True)
+    gridded(axes)

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from harness.core.errors import ResultsError
-from harness.reporting.figures.save import save
+from harness.reporting.figures.picture import Picture, titled
+from harness.reporting.figures.save import save_all
 from harness.reporting.figures.style import (
     BLUE,
     FAINT,
@@ -19,10 +18,9 @@ from harness.reporting.figures.style import (
     SKY,
     VERMILLION,
     drawable,
-    paper,
+    gridded,
     plain_number,
     scale_axis,
-    titled,
 )
 from harness.stores._bench import Cell, Estimate, LinkFit, Summary
 from harness.stores._bench.settings import size_text
@@ -32,15 +30,11 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 
 
 def draw_bench(summary: Summary, fit: LinkFit | None, store: str, limit: str, folder: Path) -> list[Path]:
-    """Write bench.png and bench.svg; ``store`` is its URL without secrets. Raises ResultsError where it cannot write."""
-    try:
-        with paper():
-            return save(picture_of(summary, fit, store, limit), folder / "bench")
-    except OSError as error:
-        raise ResultsError(f"the picture cannot be written to {folder}: {error.strerror}; make room or give rights") from error
+    """Write bench.png and bench.svg; ``store`` is its URL without secrets. Raises ResultsError if it cannot write."""
+    return save_all([("bench", lambda: picture_of(summary, fit, store, limit))], folder)
 
 
-def picture_of(summary: Summary, fit: LinkFit | None, store: str, limit: str) -> Figure:
+def picture_of(summary: Summary, fit: LinkFit | None, store: str, limit: str) -> Picture:
     """Four panels; a line an object size."""
     sizes = sorted({cell.size for cell in summary.of("read")})
     note = f"Medians of {summary.n} rounds, bars: 95% intervals." + (f" Dotted, hollow: {limit}, the limit." if limit else "")
@@ -51,8 +45,7 @@ def picture_of(summary: Summary, fit: LinkFit | None, store: str, limit: str) ->
     _loops(panels[1, 0], summary, sizes)
     _batches(panels[1, 1], summary, sizes)
     for axes in panels.flat:
-        axes.grid(True)
-        axes.set_axisbelow(True)
+        gridded(axes)
     names, handles = {}, []
     for axes in panels.flat:
         for handle, label in zip(*axes.get_legend_handles_labels(), strict=True):

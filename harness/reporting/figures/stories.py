@@ -1,8 +1,6 @@
 """Single requests with their spans, for the timelines: which ones are told, and what happened in them."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +15,8 @@ SHOWN = ("lookup", "fetch", "copy", "wait", "forward")
 class Story:
     """The spans of one request, seconds from its first one, and what is said about the request.
 
-    ``spans`` has SPAN_COLUMNS in order of start, and ``lane``: in which of the reads at once a span is.
+    ``spans`` has SPAN_COLUMNS in order of start, and ``lane``: in which of the reads at once a span is. ``aim_s`` is the
+    TTFT that was looked for, the arm's median or longest; ``ttft_s`` differs if the connector kept spans of other requests.
     """
 
     arm: Arm
@@ -25,39 +24,36 @@ class Story:
     prompt: str
     ttft_s: float
     run: int
+    aim_s: float
 
 
-def median_story(evidence: Evidence, arm: Arm) -> Story | None:
-    """The request of the arm whose TTFT is nearest to the median, among those with spans of loads."""
-    return next(iter(stories(evidence, arm, [0.5])), None)
+def median_stories(evidence: Evidence) -> list[Story]:
+    """Of each arm that loads the request whose TTFT is nearest to the arm's median, among those with spans of loads."""
+    return _stories(evidence, 0.5)
 
 
-def slowest_story(evidence: Evidence, arm: Arm) -> Story | None:
-    """The request of the arm with the longest TTFT, among those with spans of loads."""
-    return next(iter(stories(evidence, arm, [1.0])), None)
+def slowest_stories(evidence: Evidence) -> list[Story]:
+    """The same of the longest TTFT. If spans were kept of so few requests that it is the median one again, it is none."""
+    usual = {(one.run, one.prompt) for one in median_stories(evidence)}
+    return [one for one in _stories(evidence, 1.0) if one.ttft_s == one.aim_s or (one.run, one.prompt) not in usual]
 
 
-def stories(evidence: Evidence, arm: Arm, shares: Sequence[float]) -> list[Story]:
-    """For each of ``shares`` (0 the fastest, 0.5 the median, 1 the slowest) the arm's request nearest to that quantile
-    of TTFT, among those with spans of loads; empty where there are none."""
-    rows = with_loads(evidence, arm)
-    if rows.empty:
-        return []
-    times = rows["ttft_s"].to_numpy(float)
-    return [_story(evidence, arm, rows.iloc[int(np.argmin(np.abs(times - np.quantile(times, share))))]) for share in shares]
-
-
-def with_loads(evidence: Evidence, arm: Arm) -> pd.DataFrame:
-    """The counted rows of an arm that have a span of a fetch, or of a wait: what a peer fetches is not seen."""
-    spans, rows = evidence.run.spans, evidence.of(arm)
-    fetched = spans.loc[spans["kind"].isin(["fetch", "wait"]) & spans["run"].isin(rows["run"].unique()), ["run", "request"]]
-    return rows.merge(fetched.drop_duplicates(), left_on=["run", "prompt"], right_on=["run", "request"])
-
-
-def _story(evidence: Evidence, arm: Arm, row: "pd.Series[Any]") -> Story:
-    prompt, ttft_s, run = str(row["prompt"]), float(row["ttft_s"]), int(row["run"])
+def _stories(evidence: Evidence, share: float) -> list[Story]:
     spans = evidence.run.spans
-    return Story(arm, _spans_of(spans[(spans["run"] == run).fillna(False)], prompt, ttft_s), prompt, ttft_s, run)
+    # Of what a peer fetches, only the waits are seen.
+    loads = spans.loc[spans["kind"].isin(["fetch", "wait"]), ["run", "request"]].drop_duplicates()
+    found = []
+    for arm in evidence.arms:
+        rows = evidence.of(arm)
+        told = rows.merge(loads, left_on=["run", "prompt"], right_on=["run", "request"])
+        if told.empty or arm.bound:
+            continue
+        aim = float(np.quantile(rows["ttft_s"].to_numpy(float), share))
+        row = told.iloc[int(np.argmin(np.abs(told["ttft_s"].to_numpy(float) - aim)))]
+        prompt, ttft_s, run = str(row["prompt"]), float(row["ttft_s"]), int(row["run"])
+        mine = _spans_of(spans[(spans["run"] == run).fillna(False)], prompt, ttft_s)
+        found.append(Story(arm, mine, prompt, ttft_s, run, aim))
+    return found
 
 
 def _spans_of(spans: pd.DataFrame, prompt: str, ttft_s: float) -> pd.DataFrame:

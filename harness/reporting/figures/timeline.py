@@ -1,36 +1,39 @@
-"""What happened inside one request, layer by layer: when its KV was fetched and when the forward waited."""
+"""What happened inside the median and the slowest request, layer by layer: when KV was fetched, when the forward waited."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
-from harness.reporting.figures.stories import Story, median_story
+from harness.core.text import shortened
+from harness.reporting.figures.picture import Picture, figure
+from harness.reporting.figures.stories import Story, median_stories, slowest_stories
 from harness.reporting.figures.style import (
     BLUE,
     INK,
     ORANGE,
+    PAPER,
     PURPLE,
     SKY,
     VERMILLION,
     Unit,
     arm_label,
     drawable,
-    figure,
+    gridded,
     plain_number,
     unit_of,
 )
-from harness.results.evidence import Arm, Evidence
+from harness.results.evidence import Evidence
 
+PIXELS, SHORT = 1200, 4
+"""Pixels of a time axis. Spans of fewer than SHORT are drawn as one with neighbours that are less than one away."""
 SQUEEZE = 6
 """Panels share a time axis while the longest is no more than this many times the shortest."""
-
-Groups = Iterable[tuple[tuple[str, int, int], pd.DataFrame]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,36 +80,50 @@ class Rows:
         return self.first("") + self.layers
 
 
-def draw(evidence: Evidence) -> Figure | None:
-    """A panel for the median request of each arm that loads, on one time axis. None where no such arm has spans."""
-    note = "For each arm its request of median TTFT."
-    return draw_stories(evidence, median_story, "Inside the median request: fetches and waits", note)
+def draw(evidence: Evidence) -> Picture | None:
+    """A panel for the median request of each arm that loads, on one time axis. None if no such arm has spans."""
+    note = "For each arm its request of median TTFT, or the nearest to it of which spans were kept."
+    return _draw(evidence, median_stories(evidence), "Inside the median request: fetches and waits", "median", note)
 
 
-def draw_stories(evidence: Evidence, choose: Callable[[Evidence, Arm], Story | None], title: str, note: str) -> Figure | None:
-    """A panel for the request that ``choose`` picks of each arm that loads; None where there is none."""
-    stories = [story for arm in evidence.arms if not arm.bound and (story := choose(evidence, arm))]
+def draw_slowest(evidence: Evidence) -> Picture | None:
+    """The same for the slowest request of each arm."""
+    note = "For each arm its request of longest TTFT: look here for what went wrong once, not for what is usual."
+    return _draw(evidence, slowest_stories(evidence), "Inside the slowest request: fetches and waits", "slowest", note)
+
+
+def _draw(evidence: Evidence, stories: Sequence[Story], title: str, word: str, note: str) -> Picture | None:
     if not stories:
         return None
     rows = [rows_of(story.spans, model_layers(evidence)) for story in stories]
     heights = [min(max(0.8, 0.12 * panel.total), 4.0) for panel in rows]
     if any(((story.spans["kind"] == "wait") & (story.spans["layer"] >= 0)).any() for story in stories):
         note += " A wait as thin as a line took no time: there a layer's attention began."
-    # One scale shows who is done first; where it would squeeze an arm to nothing, each panel gets its own.
+    # One scale shows who is done first; if it would squeeze an arm to nothing, each panel gets its own.
     ends = [float(story.spans["end_s"].max()) for story in stories]
     shared = max(ends) <= SQUEEZE * min(ends)
     note += "" if shared else " The panels have different time axes."
     units = [unit_of(np.array(ends if shared else [end])) for end in ends]
-    gap = 0.45 if shared else 0.8
+    gap = 0.6 if shared else 0.95
     picture = figure(evidence, title, 9, 1.4 + sum(height + gap for height in heights), note)
     panels = picture.subplots(len(stories), 1, squeeze=False, sharex=shared, height_ratios=heights)[:, 0]
     for axes, story, panel, unit, end in zip(panels, stories, rows, units, ends, strict=True):
-        _panel(axes, story, panel, unit)
-        axes.set_xlim(0, (max(ends) if shared else end) * unit.scale * 1.02)  # not by itself: a limit set once stays
+        end = max(ends) if shared else end
+        _panel(picture, axes, story, panel, unit, end)
+        axes.set_title(_told(story, word, unit), loc="left", fontsize=8.5)
+        axes.set_xlim(0, end * unit.scale * 1.02)  # not by itself: a limit set once stays
         if not shared or axes is panels[-1]:
             axes.set_xlabel(f"time since the request's first span ({unit.name})", fontsize=8)
     _legend(picture, set(pd.concat([story.spans["kind"] for story in stories])))
     return picture
+
+
+def _told(story: Story, word: str, unit: Unit) -> str:
+    """Which request a panel shows; if it is not the one that was looked for, how far it is from it."""
+    took, aim = f"{story.ttft_s * unit.scale:,.4g}", f"{story.aim_s * unit.scale:,.4g}"
+    other = f" ({word} of the arm: {aim} {unit.name})" if took != aim else ""
+    request = f"prompt {shortened(drawable(story.prompt), 40)} of run {story.run}, TTFT {took} {unit.name}{other}"
+    return f"{arm_label(story.arm, 70)}\n{request}"
 
 
 def _legend(picture: Figure, kinds: set[str]) -> None:
@@ -134,31 +151,40 @@ def rows_of(spans: pd.DataFrame, model_layers: int = 0) -> Rows:
     return Rows(kinds, int(lanes.max()) + 1 if len(lanes) else 1, max(seen, model_layers) if seen > 0 else 0)
 
 
-def _panel(axes: Axes, story: Story, rows: Rows, unit: Unit) -> None:
-    spans = story.spans
-    loaded = np.unique(spans.loc[spans["kind"].isin(["fetch"]) & (spans["layer"] >= 0), "layer"].to_numpy(int))
-    for (name, layer, lane), group in cast("Groups", spans.groupby(["kind", "layer", "lane"])):
-        kind = KINDS[name]
-        start, end = group["start_s"].to_numpy(float) * unit.scale, group["end_s"].to_numpy(float) * unit.scale
-        if layer < 0:
-            top, height = rows.first(name) + lane + 0.1, 0.8
-        else:
-            top = rows.first("") + layer + kind.top
-            height = layers_of(name, layer, loaded, rows.layers) - 1 + kind.bottom - kind.top
-        axes.broken_barh(
-            list(zip(start, end - start, strict=True)),
-            (top, height),
-            facecolors=kind.colour,
-            hatch=kind.hatch,
-            edgecolor=INK if kind.hatch else "white",
-            linewidth=0.3,
-        )
-    title = f"{arm_label(story.arm, 70)}: prompt {drawable(story.prompt)}, TTFT {story.ttft_s * unit.scale:,.4g} {unit.name}"
-    axes.set_title(title, loc="left", fontsize=8.5)
+def _panel(picture: Picture, axes: Axes, story: Story, rows: Rows, unit: Unit, end: float) -> None:
+    spans = merged(story.spans, end / PIXELS)
+    loaded = np.unique(spans.loc[(spans["kind"] == "fetch") & (spans["layer"] >= 0), "layer"].to_numpy(int))
+    for name, kind in KINDS.items():
+        mine = spans[spans["kind"] == name]
+        boxes, told = [], []
+        for layer, lane, start, stop in zip(mine["layer"], mine["lane"], mine["start_s"], mine["end_s"], strict=True):
+            left, right = start * unit.scale, stop * unit.scale
+            if layer < 0:
+                top, bottom = rows.first(name) + lane + 0.1, rows.first(name) + lane + 0.9
+            else:
+                top = rows.first("") + layer + kind.top
+                bottom = rows.first("") + layer + layers_of(name, layer, loaded, rows.layers) - 1 + kind.bottom
+            boxes.append([(left, top), (left, bottom), (right, bottom), (right, top)])
+            told.append(f"{name}{f', layer {layer}' if layer >= 0 else ''}: {left:,.4g} to {right:,.4g} {unit.name}")
+        edge = INK if kind.hatch else PAPER
+        bars = PolyCollection(boxes, facecolors=kind.colour, hatch=kind.hatch, edgecolors=edge, linewidths=0.3)
+        if boxes:
+            picture.mark(axes.add_collection(bars), story.arm, told)
+    picture.mark(axes, story.arm)
     _label_rows(axes, rows)
     axes.xaxis.set_major_formatter(plain_number)
-    axes.grid(True, axis="x")
-    axes.set_axisbelow(True)
+    gridded(axes, "x")
+
+
+def merged(spans: pd.DataFrame, pixel: float) -> pd.DataFrame:
+    """``spans`` with those of one kind, layer and lane in one that are short (SHORT pixels, in seconds) and touch."""
+    spans = spans.sort_values(["kind", "layer", "lane", "start_s"], kind="stable")
+    place = spans[["kind", "layer", "lane"]]
+    same = (place == place.shift()).all(axis=1)
+    short = (spans["end_s"] - spans["start_s"] < SHORT * pixel) & (spans["start_s"] - spans["end_s"].shift() < pixel)
+    bars = (~(same & short)).cumsum()
+    first = {name: (name, "first") for name in ("kind", "layer", "lane", "start_s")}
+    return spans.groupby(bars).agg(**first, end_s=("end_s", "max"))
 
 
 def layers_of(kind: str, layer: int, loaded: "np.ndarray[tuple[int, ...], np.dtype[np.int64]]", layers: int) -> int:

@@ -14,7 +14,8 @@ from harness.core.text import shortened, wrapped
 from harness.gate.history.changes import Change, changes
 from harness.gate.history.series import Series
 from harness.gate.verdict import Outcome
-from harness.reporting.figures.style import BLACK, BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION, drawable, paper
+from harness.reporting.figures.picture import titled
+from harness.reporting.figures.style import BLACK, BLUE, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION, drawable, gridded, paper
 
 COLOURS = (BLUE, GREEN, PURPLE, ORANGE, SKY, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P")
@@ -36,10 +37,7 @@ def draw(series: Sequence[Series]) -> Figure:
     note = NOTE + (f" {len(pairs) - len(shown)} further arm pairs are left out." if len(pairs) > len(shown) else "")
     styles = {metric: (COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)]) for at, metric in enumerate(metrics)}
     with paper():
-        figure = Figure(figsize=(9, 1.2 + 2.9 * len(shown)))
-        figure.set_layout_engine("constrained", w_pad=0.1, h_pad=0.08)
-        figure.suptitle("TTFT ratios over time", x=0.01, ha="left", fontsize=12, fontweight="bold")
-        figure.supxlabel(wrapped(note, 135, 3), x=0.01, ha="left", fontsize=7.5, color=FAINT)
+        figure = titled("TTFT ratios over time", 9, 1.2 + 2.9 * len(shown), (note,))
         panels = figure.subplots(len(shown), 1, squeeze=False, sharex=True)[:, 0]
         for axes, (arm, base) in zip(panels, shown, strict=True):
             _panel(axes, [one for one in series if (one.arm, one.base) == (arm, base)], styles)
@@ -79,8 +77,7 @@ def _panel(axes: Axes, series: Sequence[Series], styles: Mapping[str, tuple[str,
     axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator))  # type: ignore[no-untyped-call]
     axes.set_ylabel("ratio of TTFT")
     axes.margins(y=0.16)
-    axes.grid(True, axis="y")
-    axes.set_axisbelow(True)
+    gridded(axes, "y")
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=8)
 
 

@@ -11,7 +11,8 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 from numpy.typing import NDArray
 
 from harness.core.errors import ResultsError
-from harness.reporting.figures.style import BLUE, GREEN, INK, ORANGE, VERMILLION, paper, plain_number, scale_axis, titled
+from harness.reporting.figures.picture import titled
+from harness.reporting.figures.style import BLUE, GREEN, INK, ORANGE, VERMILLION, gridded, paper, plain_number, scale_axis
 from harness.workloads.outline import Outline
 from harness.workloads.summary import gaps_of, granted
 
@@ -184,5 +185,4 @@ def _legend_above(axes: Axes, markerscale: float = 1) -> None:
 def _percent(axes: Axes) -> None:
     axes.set_ylim(-0.02, 1.02)
     axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    axes.grid(True)
-    axes.set_axisbelow(True)
+    gridded(axes)

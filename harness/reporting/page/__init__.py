@@ -3,6 +3,6 @@
     story.page(summary, pictures) -> str        the page of one run
     several.page(summaries, ...) -> str         runs side by side, never pooled
 
-Figures are Bokeh's; each has its static picture in the page as well, for paper and for readers without JavaScript.
-Add a figure: a file like ``ecdf.py`` and an entry in SECTIONS (sections.py).
+Figures are the SVG files of harness.reporting.figures, set into the page (drawing.py); its script only shows and hides arms.
+Add a figure: one in harness.reporting.figures.PICTURES and an entry in SECTIONS (sections.py).
 """

@@ -1,23 +1,23 @@
 """The page of several runs side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from harness.reporting import grids
-from harness.reporting.page import ecdf
-from harness.reporting.page.document import figure_block, picture, render
-from harness.reporting.page.story import View, legend, place
+from harness.reporting.page.document import render
+from harness.reporting.page.drawing import drawing
+from harness.reporting.page.story import View, place
 from harness.reporting.reproduce import command, facts, settings
 from harness.reporting.several import UNPOOLED, Several, alike
-from harness.results.evidence import Evidence
+from harness.results.evidence import Arm
 
 
 def page(several: Several, pictures: Sequence[Path]) -> str:
     """The whole HTML; ``pictures`` are the files that harness.reporting.figures.several drew."""
     runs: list[dict[str, Any]] = []
     evidences = alike([summary.evidence for summary in several.summaries])
-    for number, (label, summary) in enumerate(zip(several.labels, several.summaries, strict=True)):
+    for label, summary in zip(several.labels, several.summaries, strict=True):
         placed = place(summary)
         runs.append(
             {
@@ -25,9 +25,9 @@ def page(several: Several, pictures: Sequence[Path]) -> str:
                 "table_": grids.arms(summary),
                 "notes": grids.footnotes(summary),
                 "warnings": [text for name in ("void", "verdict", "arms", "drift", "data") for text in placed[name]],
-                "view": _ecdf(evidences[number], number),
                 "command": command(summary.evidence),
-                "facts": [*settings(summary.evidence), *facts(summary.evidence)],
+                "facts": facts(summary.evidence),
+                "settings": settings(summary.evidence),
             }
         )
     values = {
@@ -38,30 +38,20 @@ def page(several: Several, pictures: Sequence[Path]) -> str:
         "differences": several.differences,
         "unpooled": UNPOOLED,
         "runs": runs,
-        "views": [view for view in _pictures(pictures) if view.picture],
+        "views": list(_views(pictures, evidences[0].arms if evidences else ())),
     }
     return render("several.html.j2", values)
 
 
-def _ecdf(evidence: Evidence, number: int) -> View:
-    drawn = ecdf.draw(evidence)
-    key = f"ecdf-{number}"
-    if drawn is None:
-        return View(key, "How soon the first token came", "", "No request counts, so there is nothing to draw.")
-    arms = [arm for arm in evidence.arms if arm.name in drawn.arms]
-    lead = "Share of requests whose first token came within a time."
-    notes = [note for note in drawn.notes if note]
-    block = figure_block(drawn.plot)
-    return View(key, "How soon the first token came", lead, "", notes=notes, block=block, legend=legend(evidence, arms))
+FIGURES = {
+    "ecdf": ("How fast the first token came, run by run", "One time axis for all runs."),
+    "ratios": ("Ratio to the first arm, run by run", "Each row pairs the rounds of one run; below 1 is faster."),
+    "concurrency": ("TTFT over concurrency", "The runs differ in concurrency alone. Each point is a run."),
+}
+"""Title and lead of each picture of harness.reporting.figures.several."""
 
 
-def _pictures(pictures: Sequence[Path]) -> list[View]:
-    told = {
-        "ecdf": ("How soon the first token came, run by run", "One time axis for all runs."),
-        "ratios": ("Ratio to the first arm, run by run", "Each row pairs the rounds of one run; below 1 is sooner."),
-        "concurrency": (
-            "TTFT over concurrency",
-            "The runs differ in concurrency alone. Each point is a run.",
-        ),
-    }
-    return [View(key, title, lead, "", picture=picture(key, pictures)) for key, (title, lead) in told.items()]
+def _views(pictures: Sequence[Path], arms: Sequence[Arm]) -> Iterator[View]:
+    for key, (title, lead) in FIGURES.items():
+        if found := drawing(key, title, pictures, arms):
+            yield View(key, title, lead, found)

@@ -3,21 +3,16 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-from markupsafe import Markup
 
 from harness.core.findings import Finding, Kind, Severity
 from harness.reporting import grids, hits, loads, serving
-from harness.reporting.figures.style import looks
-from harness.reporting.page.canvas import DARK, Key
-from harness.reporting.page.document import figure_block, json_block, picture, render
+from harness.reporting.page.document import render
+from harness.reporting.page.drawing import Drawing, drawing
 from harness.reporting.page.sections import SECTIONS
-from harness.reporting.page.swatch import swatch
 from harness.reporting.reproduce import command, facts, settings, title
 from harness.reporting.summary import Summary
 from harness.reporting.verdict import Headline
-from harness.results.evidence import Arm, Evidence
+from harness.results.evidence import Evidence
 
 BESIDE = {"arrivals": "closed", "neighbours": "0", "probe_every_s": "0.0"}
 """What is told only where it is not this, as in most runs."""
@@ -27,30 +22,14 @@ IN_TIME = (Kind.ARM_DRIFTS, Kind.RATIO_DRIFTS, Kind.ODD_RUN, Kind.ODD_PAIR, Kind
 
 
 @dataclass(frozen=True, slots=True)
-class Legend:
-    """An arm in a figure's legend."""
-
-    number: int
-    name: str
-    swatch: Markup
-
-
-@dataclass(frozen=True, slots=True)
 class View:
-    """A figure as the template shows it. ``block`` is the Bokeh figure, ``choices`` the timeline's requests, both JSON."""
+    """A figure as the template shows it; ``lead`` says what it shows, or why it is missing."""
 
     key: str
     title: str
     lead: str
-    absent: str
+    drawing: Drawing | None
     warnings: Sequence[Finding] = ()
-    notes: Sequence[str] = ()
-    picture: Markup | None = None
-    block: Markup | None = None
-    legend: Sequence[Legend] = ()
-    choices: Sequence[Mapping[str, Any]] = ()
-    choices_block: Markup | None = None
-    keys: Sequence[Key] = ()
 
 
 def page(summary: Summary, said: Headline, pictures: Sequence[Path]) -> str:
@@ -80,7 +59,8 @@ def page(summary: Summary, said: Headline, pictures: Sequence[Path]) -> str:
         "more_note": grids.COMPUTE,
         "views": views(evidence, pictures, placed),
         "command": command(evidence),
-        "facts": [*settings(evidence), *facts(evidence)],
+        "facts": facts(evidence),
+        "settings": settings(evidence),
         "data_notes": placed["data"],
     }
     return render("story.html.j2", values)
@@ -88,37 +68,12 @@ def page(summary: Summary, said: Headline, pictures: Sequence[Path]) -> str:
 
 def views(evidence: Evidence, pictures: Sequence[Path], placed: Mapping[str, Sequence[Finding]]) -> list[View]:
     """Every figure of the story, or why it is missing."""
-    arms = {arm.name: arm for arm in evidence.arms}
     found = []
     for section in SECTIONS:
-        drawn = section.draw(evidence)
-        warnings = placed.get(section.picture, ())
-        if drawn is None:
-            found.append(View(section.picture, section.title, "", section.absent(evidence), warnings))
-            continue
-        found.append(
-            View(
-                section.picture,
-                section.title,
-                section.lead,
-                "",
-                warnings,
-                [note for note in drawn.notes if note],
-                picture(section.picture, pictures),
-                figure_block(drawn.plot),
-                legend(evidence, [arms[name] for name in drawn.arms]),
-                drawn.choices,
-                json_block(list(drawn.choices)) if drawn.choices else None,
-                drawn.keys,
-            )
-        )
+        drawn = drawing(section.picture, section.title, pictures, evidence.arms)
+        lead = section.lead if drawn else section.absent(evidence)
+        found.append(View(section.picture, section.title, lead, drawn, placed.get(section.picture, ())))
     return found
-
-
-def legend(evidence: Evidence, arms: Sequence[Arm]) -> list[Legend]:
-    """What stands for each arm in the figures."""
-    look = looks(evidence.arms)
-    return [Legend(arm.order, arm.name, swatch(look[arm.name], DARK)) for arm in arms]
 
 
 def place(summary: Summary) -> dict[str, list[Finding]]:

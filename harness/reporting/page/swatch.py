@@ -23,18 +23,15 @@ _SHAPES: Mapping[str, str] = {
 """Each marker of harness.reporting.figures.style as a path in a box of 34 by 12, about (17, 6)."""
 
 
-def swatch(look: Look, dark: Mapping[str, str]) -> Markup:
-    """The drawing, in the light colour and the dark one; hidden from screen readers, since the name stands beside it."""
+def swatch(look: Look, colour: str) -> Markup:
+    """The drawing, in ``colour`` as CSS has it; hidden from screen readers, since the name stands beside it."""
     dashes = "none" if look.line == "-" else " ".join(f"{2 * length:g}" for length in look.line[1])
-    open_marker = look.marker in "PX12"
     return Markup(
-        '<svg class="swatch" width="34" height="12" viewBox="0 0 34 12" aria-hidden="true" '
-        'style="--light:{light};--dark:{dark}"><path d="M0 6h34" stroke-dasharray="{dashes}"/>'
-        '<path class="{kind}" d="{shape}"/></svg>'
+        '<svg class="swatch" width="34" height="12" viewBox="0 0 34 12" aria-hidden="true" style="color:{colour}">'
+        '<path d="M0 6h34" stroke-dasharray="{dashes}"/><path class="{kind}" d="{shape}"/></svg>'
     ).format(
-        light=look.colour,
-        dark=dark.get(look.colour, look.colour),
+        colour=colour,
         dashes=dashes,
-        kind="open" if open_marker else "full",
+        kind="open" if look.marker in "PX12" else "full",
         shape=_SHAPES.get(look.marker, _SHAPES["o"]),
     )

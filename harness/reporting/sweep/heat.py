@@ -7,13 +7,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from harness.core.text import wrapped
 from harness.experiment.sweep.axes import Axis
+from harness.reporting.figures.picture import Picture, titled
 from harness.reporting.figures.ratio_axis import ratio_ticks
-from harness.reporting.figures.style import INK, drawable, plain_number, titled
+from harness.reporting.figures.style import INK, drawable, plain_number
 from harness.reporting.sweep.crossing import scaled
 from harness.reporting.sweep.crossings import Found
 from harness.reporting.wording import ratio
@@ -25,7 +25,7 @@ COLUMNS = 2
 
 def draw_heat(
     panels: Mapping[str, pd.DataFrame], x: Axis, y: Axis, base: str, metric: str, found: Sequence[Found], note: str
-) -> Figure | None:
+) -> Picture | None:
     """A panel for each name of an arm. Its rows have at most one cell for a value of ``x`` and ``y``; None without any ratio.
 
     ``found``: crossings along ``x``, of which those of a panel's arm with ``base`` are drawn as a line.

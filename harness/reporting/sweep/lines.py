@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
 from harness.core.text import wrapped
 from harness.experiment.sweep.axes import Axis
 from harness.experiment.sweep.settings import straight_along
+from harness.reporting.figures.picture import Picture, titled
 from harness.reporting.figures.ratio_axis import scale_ratios
-from harness.reporting.figures.style import INK, Look, arm_label, drawable, looks, scale_axis, titled, unit_of
+from harness.reporting.figures.style import INK, Look, arm_label, drawable, looks, scale_axis, unit_of
 from harness.reporting.sweep.crossing import scaled
 from harness.reporting.sweep.crossings import Found
 from harness.results.evidence import Arm
@@ -28,7 +28,7 @@ STEPS = 16
 
 def draw_lines(
     table: pd.DataFrame, axis: Axis, arms: Sequence[Arm], metric: str, found: Sequence[Found], note: str
-) -> Figure | None:
+) -> Picture | None:
     """A panel each for the ratio, the TTFT and, where there were neighbours, the p95 gap. None if nothing was measured.
 
     ``table`` has the rows of one line of points: each arm has at most one row per metric and value of ``axis``.

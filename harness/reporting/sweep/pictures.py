@@ -7,12 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
 from harness.core.errors import ResultsError
 from harness.core.text import redact
 from harness.experiment.sweep.axes import Axis
 from harness.experiment.sweep.grid import Grid
+from harness.reporting.figures.picture import Picture
 from harness.reporting.figures.save import save
 from harness.reporting.figures.style import paper
 from harness.reporting.sweep.crossings import Found
@@ -43,7 +43,7 @@ def draw_sweep(
 
 def _lines(
     grid: Grid, table: pd.DataFrame, arms: Sequence[Arm], metric: str, found: Sequence[Found]
-) -> Iterator[tuple[str, Figure | None]]:
+) -> Iterator[tuple[str, Picture | None]]:
     """Of each axis that makes points; with two of them the maps show the same in one picture."""
     if not grid.point_axes:
         yield from _arm_lines(grid, table, arms, metric, found)
@@ -58,7 +58,7 @@ def _lines(
 
 def _arm_lines(
     grid: Grid, table: pd.DataFrame, arms: Sequence[Arm], metric: str, found: Sequence[Found]
-) -> Iterator[tuple[str, Figure | None]]:
+) -> Iterator[tuple[str, Picture | None]]:
     """Where only one option of an engine varies, its arms are one line; each other arm is the same at every value."""
     for axis in grid.arm_axes:
         if sum(other.owner == axis.owner for other in grid.arm_axes) > 1:
@@ -79,14 +79,14 @@ def _name(axis: Axis) -> str:
 
 def _maps(
     grid: Grid, table: pd.DataFrame, arms: Sequence[Arm], metric: str, found: Sequence[Found]
-) -> Iterator[tuple[str, Figure | None]]:
+) -> Iterator[tuple[str, Picture | None]]:
     yield from itertools.islice(_point_maps(grid, table, arms, metric, found), MOST_MAPS)
     yield from itertools.islice(_arm_maps(grid, table, metric), MOST_MAPS)
 
 
 def _point_maps(
     grid: Grid, table: pd.DataFrame, arms: Sequence[Arm], metric: str, found: Sequence[Found]
-) -> Iterator[tuple[str, Figure | None]]:
+) -> Iterator[tuple[str, Picture | None]]:
     """Over the first two axes that make points, one for each combination of the others."""
     if len(grid.point_axes) < 2:
         return
@@ -110,7 +110,7 @@ def _point_maps(
 MARKS = "Small: 95% interval. Hatched, ~: no difference shown."
 
 
-def _arm_maps(grid: Grid, table: pd.DataFrame, metric: str) -> Iterator[tuple[str, Figure | None]]:
+def _arm_maps(grid: Grid, table: pd.DataFrame, metric: str) -> Iterator[tuple[str, Picture | None]]:
     """Of an engine's option over the one axis that makes points: how much of the option is enough where."""
     base = _base(table)
     for x, axis in itertools.product(grid.point_axes or grid.arm_axes, grid.arm_axes):

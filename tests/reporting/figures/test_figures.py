@@ -12,13 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from harness import results
 from harness.reporting import figures as plots
-from harness.reporting.figures import drift, ecdf, pairs, parts, spread
+from harness.reporting.figures import drift, ecdf, pairs, parts, shift, spread
 from harness.reporting.figures.style import drawable, looks, paper, plain_number, scale_axis, squeezed, three_digits, unit_of
 from harness.results.evidence import Arm, Evidence, gather
 from harness.testing.runs import write_synthetic_run
@@ -177,8 +176,8 @@ def test_the_ecdf_passes_through_every_request(five: Evidence, style: None) -> N
 def test_the_spread_shows_every_request_as_a_point(five: Evidence, style: None) -> None:
     picture = spread.draw(five)
     assert picture is not None
-    clouds = [item for item in picture.axes[0].collections if isinstance(item, PathCollection)]
-    drawn = np.concatenate([np.asarray(cloud.get_offsets())[:, 0] for cloud in clouds])
+    clouds = [line for line in picture.axes[0].get_lines() if line.get_linestyle() == "None"]
+    drawn = np.concatenate([np.asarray(cloud.get_xdata()) for cloud in clouds])
     assert np.allclose(np.sort(drawn), np.sort(five.rows["ttft_s"].to_numpy(float) * 1e3))
 
 
@@ -260,6 +259,29 @@ def test_a_bound_far_longer_than_the_candidates_is_cut_off_and_says_so(tmp_path:
     mean = evidence.of(evidence.arms[1])["ttft_s"].mean()
     assert label.split() == [f"{1e3 * mean:,.0f}", "ms", "(cut", "off)"]
     assert picture.axes[0].get_xlim()[1] < 1e3 * mean
+    assert max(bar.get_x() + bar.get_width() for bar in picture.axes[0].patches) < picture.axes[0].get_xlim()[1]  # type: ignore[attr-defined]
+
+
+def test_noise_does_not_fill_the_axes_of_ratios(tmp_path: Path, style: None) -> None:
+    same = dict.fromkeys(BOTH, 0.3)
+    evidence = evidence_of(tmp_path, BOTH, rounds=4, prompts=12, mean_s=same)
+    for draw, low, high in ((pairs.draw, 0.5, 2.0), (shift.draw, 0.8, 1.25)):
+        picture = draw(evidence)
+        assert picture is not None
+        bottom, top = picture.axes[0].get_ylim()
+        assert bottom <= low
+        assert top >= high
+    left, right = pairs.draw(evidence).axes[0].get_xlim()  # type: ignore[union-attr]
+    assert right > 1.5 * left
+
+
+def test_a_logarithmic_axis_says_so(tmp_path: Path, style: None) -> None:
+    slow = evidence_of(tmp_path, BOTH, rounds=2, mean_s={BOTH[0]: 0.01, BOTH[1]: 9})
+    for draw, axis in ((ecdf.draw, "xaxis"), (spread.draw, "xaxis"), (drift.draw, "yaxis")):
+        for evidence, logarithmic in ((slow, True), (evidence_of(tmp_path / "near", BOTH, rounds=2), False)):
+            picture = draw(evidence)
+            assert picture is not None
+            assert getattr(picture.axes[0], axis).get_label_text().endswith("logarithmic axis") == logarithmic
 
 
 def test_numbers_on_axes_are_plain() -> None:

@@ -1,5 +1,6 @@
 """Shift function, prefix lengths and single stories: what they draw is what was measured."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,11 @@ import numpy as np
 import pytest
 
 from harness import results
+from harness.reporting.figures import timeline
 from harness.reporting.figures.lengths import GROUPS, curves
 from harness.reporting.figures.shift import limits, shifts
-from harness.reporting.figures.stories import slowest_story, stories
+from harness.reporting.figures.stories import median_stories, slowest_stories
+from harness.reporting.figures.style import paper
 from harness.results.evidence import Evidence, gather
 from harness.stats import shift_function
 from harness.testing.runs import write_synthetic_run
@@ -60,11 +63,31 @@ def test_one_length_has_no_curve(tmp_path: Path) -> None:
 
 def test_the_slowest_story_is_the_slowest_request(tmp_path: Path) -> None:
     evidence = evidence_of(tmp_path, rounds=2, prompts=6)
-    arm = evidence.arms[2]
-    story = slowest_story(evidence, arm)
-    assert story is not None
-    times = evidence.of(arm)["ttft_s"]
-    assert story.ttft_s == times.max()
-    assert [one.ttft_s for one in stories(evidence, arm, [0.0, 1.0])] == [times.min(), times.max()]
-    assert stories(evidence, evidence.arms[3], [0.5]) == []  # the floor fetches nothing
-    assert np.isfinite(story.spans["end_s"]).all()
+    found = slowest_stories(evidence)
+    assert [story.arm.name for story in found] == list(ARMS[:3])  # the floor fetches nothing
+    for story in found:
+        assert story.ttft_s == story.aim_s == evidence.of(story.arm)["ttft_s"].max()
+        assert np.isfinite(story.spans["end_s"]).all()
+
+
+def kept(evidence: Evidence, arm: str, places: list[int]) -> Evidence:
+    """The run with spans of an arm's requests at these ranks of TTFT alone."""
+    rows = evidence.rows[evidence.rows["arm"] == arm].sort_values("ttft_s").iloc[places]
+    keys = set(zip(rows["run"], rows["prompt"], strict=True))
+    spans = evidence.run.spans
+    mine = [key in keys for key in zip(spans["run"], spans["request"], strict=True)]
+    return replace(evidence, run=replace(evidence.run, spans=spans[mine]))
+
+
+def test_where_few_spans_were_kept_the_median_request_is_not_called_the_slowest(tmp_path: Path) -> None:
+    whole = evidence_of(tmp_path, rounds=2, prompts=6)
+    one = kept(whole, ARMS[2], [6])
+    assert len(median_stories(one)) == 1
+    assert slowest_stories(one) == []
+    assert timeline.draw_slowest(one) is None
+    (usual,), (slow,) = (choose(kept(whole, ARMS[2], [5, 9])) for choose in (median_stories, slowest_stories))
+    assert usual.ttft_s != slow.ttft_s < slow.aim_s
+    with paper():
+        picture = timeline.draw_slowest(kept(whole, ARMS[2], [5, 9]))
+        assert picture is not None
+        assert "(slowest of the arm: " in picture.axes[0].get_title(loc="left")

@@ -33,8 +33,7 @@ def style() -> Iterator[None]:
 
 def test_the_timeline_tells_of_the_request_of_median_ttft(tmp_path: Path) -> None:
     evidence = evidence_of(tmp_path, BOTH, rounds=3, prompts=5)
-    story = stories.median_story(evidence, evidence.arms[1])
-    assert story is not None
+    story = stories.median_stories(evidence)[1]
     times = evidence.of(evidence.arms[1])["ttft_s"]
     assert abs(story.ttft_s - times.median()) == (times - times.median()).abs().min()
     assert story.spans["start_s"].min() == 0
@@ -47,8 +46,7 @@ def test_the_timeline_takes_waits_that_name_no_request_from_within_its_time(tmp_
     evidence = evidence_of(tmp_path, BOTH, rounds=1, prompts=3)
     spans = evidence.run.spans
     spans.loc[spans["kind"] == "wait", "request"] = ""
-    story = stories.median_story(evidence, evidence.arms[1])
-    assert story is not None
+    story = stories.median_stories(evidence)[1]
     waits = story.spans[story.spans["kind"] == "wait"]
     assert sorted(waits["layer"]) == list(range(24))
 
@@ -60,7 +58,7 @@ def test_a_fetch_of_several_layers_is_as_tall_as_they_are(tmp_path: Path, style:
     evidence = replace(evidence, run=replace(evidence.run, spans=grouped))
     picture = timeline.draw(evidence)
     assert picture is not None
-    rows = timeline.rows_of(stories.median_story(evidence, evidence.arms[0]).spans)  # type: ignore[union-attr]
+    rows = timeline.rows_of(stories.median_stories(evidence)[0].spans)
     blue = mpl.colors.to_rgba(timeline.KINDS["fetch"].colour)
     fetches = [item for item in picture.axes[0].collections if tuple(np.asarray(item.get_facecolor())[0]) == blue]
     boxes = sorted((box.y0, box.y1) for item in fetches for box in (path.get_extents() for path in item.get_paths()))
@@ -107,3 +105,21 @@ def test_the_last_fetch_of_several_layers_reaches_to_the_models_last_layer() -> 
     assert timeline.rows_of(spans, 12).layers == 12
     assert timeline.rows_of(spans).layers == 9  # run.json does not say: what is seen
     assert timeline.rows_of(spans.assign(layer=-1), 12).layers == 0
+
+
+@given(st.lists(st.tuples(st.floats(0, 0.02), st.floats(0.001, 0.05)), min_size=1, max_size=40))
+@settings(deadline=None)
+def test_merged_spans_cover_the_same_time(steps: list[tuple[float, float]]) -> None:
+    """One after the other, as chunks are fetched: gap and length of each."""
+    ends = np.cumsum([gap + length for gap, length in steps])
+    starts = ends - [length for _, length in steps]
+    spans = pd.DataFrame({"kind": "fetch", "layer": 0, "lane": 0, "start_s": starts, "end_s": ends})
+    pixel = 0.005
+    found = timeline.merged(spans, pixel)
+    assert len(found) <= len(spans)
+    assert (found["start_s"].iloc[0], found["end_s"].iloc[-1]) == (starts[0], ends[-1])
+    gaps = found["start_s"].to_numpy()[1:] - found["end_s"].to_numpy()[:-1]
+    assert (gaps >= -1e-12).all()
+    hidden = (ends[-1] - starts[0] - (ends - starts).sum()) - gaps.sum()
+    assert -1e-12 <= hidden <= pixel * (len(spans) - len(found)) + 1e-12
+    assert len(timeline.merged(spans, 0.0)) == len(spans)

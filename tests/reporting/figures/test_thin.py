@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.reporting.page.thin import Thinning, cloud, curve
+from harness.reporting.figures.thin import cloud, curve, note
 
 
 @given(st.integers(1, 20_000), st.integers(200, 3000))
@@ -31,5 +31,5 @@ def test_a_thinned_cloud_keeps_the_extremes_of_each_group(points: list[tuple[flo
 
 
 def test_the_note_is_there_only_where_something_was_left_out() -> None:
-    assert Thinning(10, 10, "points").note == ""
-    assert "10 of 1,000 points" in Thinning(10, 1000, "points").note
+    assert note(10, 10, "points") == ""
+    assert "10 of 1,000 points" in note(10, 1000, "points")

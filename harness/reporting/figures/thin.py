@@ -1,32 +1,22 @@
-"""Fewer points where there are too many to draw, and a sentence that says so. What is computed from them is not thinned."""
+"""Fewer points than anybody could tell apart, and a sentence that says so. What is computed from them is not thinned."""
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 
-MOST = 5000
-"""Points of one interactive figure."""
+MOST = 1500
+"""Points of one figure."""
 ENDS = 50
 """So many of the smallest and of the largest values always stay in a thinned curve."""
 
 
-@dataclass(frozen=True, slots=True)
-class Thinning:
-    """How many of how many are drawn."""
-
-    drawn: int
-    total: int
-    what: str
-
-    @property
-    def note(self) -> str:
-        """A sentence for the reader, empty where nothing was left out."""
-        if self.drawn >= self.total:
-            return ""
-        return f"Thinned: {self.drawn:,} of {self.total:,} {self.what} are drawn; every number is computed from all of them."
+def note(drawn: int, total: int, what: str) -> str:
+    """A sentence for the reader, empty where nothing was left out."""
+    if drawn >= total:
+        return ""
+    return f"Thinned: {drawn:,} of {total:,} {what} are drawn; every number is computed from all of them."
 
 
 def curve(length: int, most: int) -> Indices:
