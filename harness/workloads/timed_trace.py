@@ -14,6 +14,7 @@ from typing import ClassVar
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from harness.workloads._blocks import BlockTrace, BlockTraceOptions, Format, TraceLine, check_whole_blocks
+from harness.workloads._clock import ClockUnit
 from harness.workloads.base import WorkloadOptions
 
 
@@ -50,6 +51,12 @@ class TimedTrace(BlockTrace):
     name: ClassVar[str] = "timed_trace"
     Options: ClassVar[type[WorkloadOptions]] = TimedTraceOptions
     options: TimedTraceOptions
+
+    @property
+    def clock_unit(self) -> ClockUnit:
+        """As ``sec_multiplier`` has it."""
+        unit = f"units of {self.options.sec_multiplier:g} s"
+        return ClockUnit(self.options.label_timestamp, unit, "give another sec_multiplier=, e.g. 0.001 for milliseconds")
 
     @cached_property
     def format(self) -> Format:

@@ -139,7 +139,7 @@ def test_a_bad_line_is_named(tmp_path: Path, row: str, message: str) -> None:
         ("2023-11-16 18:15:51,1,1\n", r"a\.csv:1: the header has no column 'TIMESTAMP'; write a header with the columns"),
         ("TIMESTAMP,ContextTokens\n", r"a\.csv:1: the header has no column 'GeneratedTokens'"),
         (HEADER.strip() + ",TIMESTAMP\n", r"a\.csv:1: the column 'TIMESTAMP' stands twice"),
-        (HEADER, r"a\.csv has no request at or after start_s=0"),
+        (HEADER, r"a\.csv has no requests; name a trace that has some"),
     ],
 )
 def test_a_file_without_rows_or_header_is_refused(tmp_path: Path, text: str, message: str) -> None:

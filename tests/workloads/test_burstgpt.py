@@ -35,9 +35,9 @@ class TestBurstGPT(WorkloadTests):
 def test_rows_become_prompts_without_those_that_failed(tmp_path: Path) -> None:
     data = build(BurstGPT, {"path": write(tmp_path / "b.csv")}, LIMITS)
     assert [(p.id, len(p.tokens), p.output_tokens, p.arrival_s, p.prefix_tokens) for p in data.prompts] == [
-        ("line2", 472, 4, 5.0, 0),
-        ("line3", 1087, 2, 45.5, 0),
-        ("line4", 417, 4, 118.0, 0),
+        ("line2", 472, 4, 0.0, 0),
+        ("line3", 1087, 2, 40.5, 0),
+        ("line4", 417, 4, 113.0, 0),
     ]
     assert data.notes[1:] == (
         "Left out 1 of 5 requests read: they failed in the trace (0 response tokens).",
@@ -53,7 +53,7 @@ def test_rows_become_prompts_without_those_that_failed(tmp_path: Path) -> None:
         ({"model": "GPT-4"}, ["line4"]),
         ({"log": "API log"}, ["line3"]),
         ({"model": "GPT-4", "log": "API log", "failed": "keep"}, ["line5"]),
-        ({"start_s": 45, "end_s": 118}, ["line3"]),
+        ({"start_s": 40, "end_s": 113}, ["line3"]),
         ({"limit": 2}, ["line2", "line3"]),
     ],
 )
@@ -67,7 +67,7 @@ def test_columns_of_later_releases_are_ignored_in_any_order(tmp_path: Path) -> N
     header = "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,Total tokens,Log Type"
     path = write(tmp_path / "b.csv", ["7,s1,3.5,GPT-4,40,2,42,API log"], header)
     (prompt,) = build(BurstGPT, {"path": path}, LIMITS).prompts
-    assert (len(prompt.tokens), prompt.arrival_s) == (40, 7)
+    assert (len(prompt.tokens), prompt.arrival_s) == (40, 0)
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,9 @@ class TestTimedTrace(WorkloadTests):
 def test_lines_become_prompts_and_blocks_hit_only_behind_the_same_blocks(tmp_path: Path) -> None:
     data = build(TimedTrace, {"path": write(tmp_path / "t.jsonl")}, LIMITS)
     assert [(p.id, len(p.tokens), p.prefix_tokens, p.output_tokens, p.arrival_s) for p in data.prompts] == [
-        ("line1", 40, 0, 4, 0.5),
-        ("line2", 35, 0, 1, 0.75),  # its second id is known, but not behind its first
-        ("line3", 64, 32, 4, 61.0),
+        ("line1", 40, 0, 4, 0.0),
+        ("line2", 35, 0, 1, 0.25),  # its second id is known, but not behind its first
+        ("line3", 64, 32, 4, 60.5),
     ]
 
 
