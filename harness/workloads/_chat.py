@@ -1,4 +1,4 @@
-"""Messages as chats write them: text, or parts of which only the text can be replayed. What is left out is counted."""
+"""Messages as chats write them: text, or parts of which only the text can be replayed. What is skipped is counted."""
 
 from collections import Counter
 
@@ -54,10 +54,10 @@ def text_of(content: Content, dropped: Counter[str]) -> str:
 
 
 def dropped_note(dropped: Counter[str]) -> tuple[str, ...]:
-    """A sentence on the parts that were left out; none if there were none."""
+    """A sentence on the parts that were skipped; none if there were none."""
     if not dropped:
         return ()
     images = sum(count for kind, count in dropped.items() if "image" in kind)
     counts = [f"{images:,} images"] if images else []
     counts += [f"{count:,} parts of type {kind}" for kind, count in sorted(dropped.items()) if "image" not in kind]
-    return (f"Left out {' and '.join(counts)} in messages: only text is replayed, so these prompts are shorter than they were.",)
+    return (f"Skipped {' and '.join(counts)} in messages: only text is replayed, so these prompts are shorter than they were.",)

@@ -1,4 +1,4 @@
-"""Reading files of one JSON object a line, strictly: what is wrong is said with the line's number."""
+"""Reading files of one JSON object per line, strictly: what is wrong is said with the line's number."""
 
 from collections.abc import Iterator
 from reprlib import Repr
@@ -28,7 +28,7 @@ def read_lines(path: str, model: type[LineT]) -> Iterator[tuple[int, LineT]]:
 
     Raises UsageError where the file cannot be read or a line is not what ``model`` says.
     """
-    for number, raw in raw_lines(path, "one JSON object a line"):
+    for number, raw in raw_lines(path, "one JSON object per line"):
         line = raw.strip() if number > 1 else raw.removeprefix(b"\xef\xbb\xbf").strip()
         if line:
             yield number, _parse(path, number, line, model)
@@ -80,7 +80,7 @@ def _problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
         return f"unknown field '{shortened(field, 43)}'", f"known: {fields}"
     if field:
         message = first["msg"].removeprefix("Value error, ")
-        return f"{field}={_short(first['input'])} will not do: {message}", "correct the line"
+        return f"{field}={_short(first['input'])} is invalid: {message}", "correct the line"
     return f"not one JSON object: {first['msg']}", f"write an object with the fields {fields}"
 
 

@@ -181,7 +181,7 @@ class TraceWorkload(Workload):
         return DataSet(prompts, self._notes(tally))
 
     def outline(self, limits: Limits) -> Outline:
-        """As ``build``, without making tokens; memory holds five numbers a request."""
+        """As ``build``, without making tokens; memory holds five numbers per request."""
         tally = _Tally(Fitter(limits, self.options.over_long))
         rows = (
             (one.kept, one.prefix, one.output, one.request.output_length, one.arrival_s) for one in self._sized(limits, tally)
@@ -229,7 +229,7 @@ class TraceWorkload(Workload):
             raise tally.fitter.nothing_fits(f"{o.path} at scale={o.scale}", self._shorter(tally.fitter.longest, limits))
 
     def _notes(self, tally: _Tally) -> tuple[str, ...]:
-        notes = [f"Left out {count:,} of {tally.read:,} requests read: {why}." for why, count in tally.skipped.items()]
+        notes = [f"Skipped {count:,} of {tally.read:,} requests read: {why}." for why, count in tally.skipped.items()]
         able = tally.read - tally.skipped.total()
         if tally.fitter.seen < able:
             notes.append(f"{tally.fitter.seen:,} of {able:,} requests read have {self._wanted()}.")
@@ -246,7 +246,7 @@ class TraceWorkload(Workload):
             return self._empty_window(tally)
         if tally.skipped.total() == tally.read:
             why = "; ".join(tally.skipped)
-            return UsageError(f"all {tally.read:,} requests of {o.path} in the window are left out: {why}; choose others")
+            return UsageError(f"all {tally.read:,} requests of {o.path} in the window are skipped: {why}; choose others")
         return UsageError(
             f"none of the {tally.read:,} requests of {o.path} in the window has {self._wanted()}{self._hint(tally.best)}"
         )

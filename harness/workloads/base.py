@@ -32,7 +32,7 @@ class Prompt:
 class DataSet:
     """The prompts of a workload, in the order in which they are sent.
 
-    ``notes`` says in plain sentences what was cut or left out, with counts.
+    ``notes`` says in plain sentences what was cut or skipped, with counts.
     """
 
     prompts: tuple[Prompt, ...]

@@ -1,7 +1,7 @@
 """Mooncake's trace format and its kin: real arrivals, lengths and sharing, with synthesised tokens.
 
-The format (github.com/kvcache-ai/Mooncake, FAST25-release): one object a line, with ``timestamp`` (ms from the
-start of the trace), ``input_length``, ``output_length`` and ``hash_ids``, one id a 512-token block, the last
+The format (github.com/kvcache-ai/Mooncake, FAST25-release): one object per line, with ``timestamp`` (ms from the
+start of the trace), ``input_length``, ``output_length`` and ``hash_ids``, one id per 512-token block, the last
 block perhaps partial. Equal ids mean equal blocks behind equal prefixes.
 
 Its kin, as NVIDIA's AIPerf writes it (``MooncakeTrace`` in github.com/ai-dynamo/aiperf, src/aiperf/dataset/loader/models.py):
@@ -32,7 +32,7 @@ DELAYED = "their time is that of the session's turn before plus the delay, since
 """Remark on a request."""
 
 PLAIN = "the messages are written as 'role: text' lines, since the tokenizer has no chat template"
-PARTS = "images and other parts of messages that are no text are left out, so the prompt is shorter than it was"
+PARTS = "images and other parts of messages that are no text are skipped, so the prompt is shorter than it was"
 
 Milliseconds = Annotated[float, Field(ge=0, le=LATEST, allow_inf_nan=False)]
 

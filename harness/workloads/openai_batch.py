@@ -1,11 +1,11 @@
 """A batch file for OpenAI's Batch API, as ``vllm run-batch`` takes it too.
 
 The format (platform.openai.com/docs/guides/batch; ``BatchRequestInput`` in vLLM 0.32,
-vllm/entrypoints/launchers/run_batch.py): one object a line with ``custom_id`` (unique), ``method`` (POST), ``url`` and
+vllm/entrypoints/launchers/run_batch.py): one object per line with ``custom_id`` (unique), ``method`` (POST), ``url`` and
 ``body``, the request as the endpoint takes it. Read are ``/v1/chat/completions`` (``messages``, ``tools``),
 ``/v1/completions`` (``prompt``: a text, or token ids) and ``/v1/responses`` (``input``: a text, or messages;
 ``instructions``), also under other paths, as Azure's ``/chat/completions``. Requests to endpoints that give no first
-token, such as ``/v1/embeddings``, are left out and counted.
+token, such as ``/v1/embeddings``, are skipped and counted.
 """
 
 from collections import Counter
@@ -69,7 +69,7 @@ class BatchLine(BaseModel):
 class OpenAIBatchOptions(FittedOptions):
     """Options of ``openai_batch``."""
 
-    path: str = Field(description="the file: one request a line")
+    path: str = Field(description="the file: one request per line")
     tokenizer: str | None = Field(None, description=f"for messages and text prompts: {TOKENIZER}")
     limit: int | None = Field(None, ge=1, description="read at most so many requests")
     output: int = Field(4, ge=1, description="generate at most so many tokens; the request's own maximum where that is less")
@@ -77,7 +77,7 @@ class OpenAIBatchOptions(FittedOptions):
 
 @dataclass(slots=True)
 class _Left:
-    """What one walk left out: requests by the path of their endpoint, parts that are no text. ``chats``: whether it met any."""
+    """What one walk skipped: requests by the path of their endpoint, parts that are no text. ``chats``: whether it met any."""
 
     urls: Counter[str] = field(default_factory=Counter)
     dropped: Counter[str] = field(default_factory=Counter)
@@ -99,7 +99,7 @@ class OpenAIBatch(Workload):
         o, left = self.options, _Left()
         tokenizer = None if o.tokenizer is None else load_tokenizer(o.tokenizer)
         data = fit_prompts(self._prompts(limits, tokenizer, left), limits, o.over_long, o.path, "shorter prompts")
-        notes = [f"Left out {count:,} requests: {url} gives no first token." for url, count in left.urls.items()]
+        notes = [f"Skipped {count:,} requests: {url} gives no first token." for url, count in left.urls.items()]
         return with_notes(
             data, [*notes, *dropped_note(left.dropped), *(plain_note(tokenizer) if tokenizer and left.chats else ())]
         )
@@ -111,7 +111,7 @@ class OpenAIBatch(Workload):
         for number, line in read_lines(o.path, BatchLine):
             if line.custom_id in lines:
                 name = shortened(line.custom_id, 60)
-                raise bad_line(o.path, number, f"the custom_id '{name}' stands on line {lines[line.custom_id]} too", "rename one")
+                raise bad_line(o.path, number, f"the custom_id '{name}' is on line {lines[line.custom_id]} too", "rename one")
             lines[line.custom_id] = number
             endpoint = self._endpoint(number, line.url)
             if endpoint is None:
@@ -125,7 +125,7 @@ class OpenAIBatch(Workload):
                 break
         if not count:
             why = f": those of {', '.join(left.urls)} give no first token" if left.urls else ""
-            raise UsageError(f"{o.path} has no requests to send{why}; write chats or completions, one a line")
+            raise UsageError(f"{o.path} has no requests to send{why}; write chats or completions, one per line")
 
     def _endpoint(self, number: int, url: str) -> Endpoint | None:
         """By the end of the path, whatever stands in front (Azure's paths have no version). None: gives no first token."""

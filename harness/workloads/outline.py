@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Columns = NDArray[np.int64]
-"""One number a request."""
+"""One number per request."""
 
 Row = tuple[int, int, int, int, float]
 """``prompt_tokens``, ``prefix_tokens``, ``output_tokens``, ``recorded_tokens`` and ``arrival_s`` of a request."""
@@ -17,7 +17,7 @@ Row = tuple[int, int, int, int, float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outline:
-    """One entry a request, in sending order.
+    """One entry per request, in sending order.
 
     ``prompt_tokens``: as sent. ``prefix_tokens``: what the workload says the store should hold of it.
     ``output_tokens``: asked for; ``recorded_tokens``: what the source says was generated, -1 where it doesn't.

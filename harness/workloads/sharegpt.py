@@ -5,7 +5,7 @@ axolotl write it: a JSON array of ``{"id": ..., "conversations": [{"from": "huma
 "value": ...}, ...]}``, perhaps with ``{"from": "system", ...}`` in front. Its kin writes ``role`` and ``content`` for
 ``from`` and ``value``, and ``messages`` (UltraChat, axolotl) or ``conversation`` (LMSYS-Chat-1M, WildChat) for
 ``conversations``. vLLM's benchmark sends only the first turn of each conversation, which has nothing to hit; here each
-turn is a request. Objects one a line, without the array, are read as well.
+turn is a request. Objects one per line, without the array, are read as well.
 """
 
 from collections import Counter
@@ -63,7 +63,7 @@ class Conversation(BaseModel):
 class ShareGPTOptions(FittedOptions):
     """Options of ``sharegpt``."""
 
-    path: str = Field(description="the file: a JSON array of conversations, or one a line")
+    path: str = Field(description="the file: a JSON array of conversations, or one per line")
     tokenizer: str = Field(description=TOKENIZER)
     limit: int | None = Field(None, ge=1, description="read at most so many prompts (turns)")
     min_turns: int = Field(1, ge=1, description="use only conversations with at least so many turns of the user's")
@@ -73,7 +73,7 @@ class ShareGPTOptions(FittedOptions):
 
 @dataclass(slots=True)
 class _Left:
-    """What was left out: conversations by reason, malformed ones with the first of them, parts that are no text."""
+    """What was skipped: conversations by reason, malformed ones with the first of them, parts that are no text."""
 
     skipped: Counter[str] = field(default_factory=Counter)
     malformed: int = 0
@@ -91,7 +91,7 @@ class ShareGPT(Workload):
 
     The history has the answers of the file, not what the model said. The hit is what earlier requests of the file
     would have left: the longest run of whole chunks seen before. There are no arrival times. A malformed conversation
-    is left out, counted and named.
+    is skipped, counted and named.
     """
 
     name: ClassVar[str] = "sharegpt"
@@ -105,7 +105,7 @@ class ShareGPT(Workload):
         tokenizer = load_tokenizer(o.tokenizer)
         prompts = self._prompts(limits, tokenizer, left)
         data = fit_prompts(prompts, limits, o.over_long, o.path, "max_turns=1")
-        notes = [f"Left out {count:,} conversations: {why}." for count, why in left.reasons()]
+        notes = [f"Skipped {count:,} conversations: {why}." for count, why in left.reasons()]
         return with_notes(data, [*notes, *dropped_note(left.dropped), *plain_note(tokenizer)])
 
     def _prompts(self, limits: Limits, tokenizer: Tokenizer, left: _Left) -> Iterator[Prompt]:
@@ -127,7 +127,7 @@ class ShareGPT(Workload):
                     return
         if not count:
             whys = "; ".join(why for _, why in left.reasons())
-            why = f"all {number:,} conversations are left out ({whys})" if number else "no conversations"
+            why = f"all {number:,} conversations are skipped ({whys})" if number else "no conversations"
             raise UsageError(f"{o.path} has no prompts: {why}; name a file with turns of a user, or lower min_turns")
 
     def _turns(self, line: int, item: object, left: _Left) -> list[list[Message]]:

@@ -60,8 +60,8 @@ def test_turns_can_be_chosen_and_what_is_left_out_is_counted(tmp_path: Path) -> 
     path = write(tmp_path / "s.json", [TWO_TURNS, ONE_TURN, NO_TURN, {"conversations": []}])
     data = build(ShareGPT, {"path": path, "tokenizer": "bytes", "min_turns": 2, "max_turns": 1}, LIMITS)
     assert [prompt.id for prompt in data.prompts] == ["c1t1"]
-    assert "Left out 1 conversations: they have fewer than 2 turns." in data.notes
-    assert "Left out 2 conversations: they have no message of a user." in data.notes
+    assert "Skipped 1 conversations: they have fewer than 2 turns." in data.notes
+    assert "Skipped 2 conversations: they have no message of a user." in data.notes
 
 
 def test_limit_counts_turns_and_reads_no_further(tmp_path: Path) -> None:
@@ -81,10 +81,10 @@ def test_objects_one_a_line_are_read_as_well(tmp_path: Path) -> None:
 
 MALFORMED = [
     ({"id": "x"}, "the field 'conversations' is missing"),
-    ({"conversations": "hello"}, "conversations='hello' will not do"),
+    ({"conversations": "hello"}, "conversations='hello' is invalid"),
     ({"conversations": [{"value": "hello"}]}, "the field 'conversations.0.from' is missing"),
-    ({"conversations": [{"from": "human", "value": 3}]}, "conversations.0.value=3 will not do"),
-    ({"messages": [{"role": "user", "content": None}]}, "None will not do"),
+    ({"conversations": [{"from": "human", "value": 3}]}, "conversations.0.value=3 is invalid"),
+    ({"messages": [{"role": "user", "content": None}]}, "None is invalid"),
     (said(("narrator", "Once")), "the role 'narrator' is unknown; known: system, human"),
 ]
 
@@ -95,9 +95,9 @@ def test_a_malformed_conversation_is_counted_and_named_by_its_place(tmp_path: Pa
     path.write_text("[\n" + json.dumps(ONE_TURN) + ",\n\n" + json.dumps(item) + ",\n" + json.dumps(item) + "\n]\n")
     data = build(ShareGPT, {"path": str(path), "tokenizer": "bytes"}, LIMITS)
     assert len(data.prompts) == 1
-    assert f"Left out 2 conversations: they are malformed, the first is conversation 2 at {path}:4: " in data.notes[0]
+    assert f"Skipped 2 conversations: they are malformed, the first is conversation 2 at {path}:4: " in data.notes[0]
     assert message in data.notes[0]
-    with pytest.raises(UsageError, match=r"all 1 conversations are left out \(they are malformed, the first is conversation 1"):
+    with pytest.raises(UsageError, match=r"all 1 conversations are skipped \(they are malformed, the first is conversation 1"):
         texts({"path": write(path, [item])})
 
 
