@@ -24,7 +24,7 @@ class Clock:
         self._path = path
         self._field = field
         self._seconds = seconds
-        self._first: float | None = None
+        self._first: float | None = None  # or whole nanoseconds, which a float would round
         self._latest: tuple[float, str] | None = None
 
     def since_first(self, number: int, time: float, shown: str) -> float:

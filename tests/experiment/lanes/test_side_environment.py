@@ -79,7 +79,9 @@ def test_entry_points_are_the_sides(foreign: Environment) -> None:
 def test_a_version_of_ttft_that_cannot_take_turns_is_refused_and_nothing_is_lent_to_it(tmp_path: Path) -> None:
     """Also where ttft is installed editable here: its finder would give out harness.experiment.lanes of another version."""
     write_package(tmp_path / "tree", "ttft", ["harness"])
-    with pytest.raises(UsageError, match=r"the base \(some folder\) is a version of ttft without harness\.experiment\.lanes"):
+    with pytest.raises(
+        UsageError, match=r"the base \(some folder\) is a version of ttft without harness\.experiment\.lanes"
+    ):
         build(side(tmp_path), tmp_path / "tree", tmp_path / "env", tmp_path / "install.log")
 
 
