@@ -54,7 +54,17 @@ def ttft(built: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Pa
     venv.create(folder, with_pip=False, symlinks=True)
     python = folder / "bin" / "python"
     home = run(python, "-c", "import sysconfig; print(sysconfig.get_path('purelib'))", cwd=folder).strip()
-    pip = [sys.executable, "-m", "pip", "--python", python, "install", "--no-deps", "--no-index", "--ignore-installed"]
+    pip: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "pip",
+        "--python",
+        python,
+        "install",
+        "--no-deps",
+        "--no-index",
+        "--ignore-installed",
+    ]
     run(*pip, built["wheel"], cwd=folder)
     (Path(home) / "dependencies.pth").write_text("\n".join(site.getsitepackages()) + "\n")
     return folder / "bin" / "ttft"

@@ -16,7 +16,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from harness.core.errors import UsageError
 from harness.workloads._clock import ClockUnit
 from harness.workloads._fit import FittedOptions, Fitter
-from harness.workloads.base import DataSet, Limits, Prompt, Workload
+from harness.workloads.base import DataSet, Limits, Prompt, Tokens, TokensOrNone, Workload
 from harness.workloads.outline import Outline, columns
 
 MOST_TOKENS = 10**9
@@ -66,8 +66,8 @@ class TraceOptions(FittedOptions):
     end_s: float | None = Field(
         None, gt=0, allow_inf_nan=False, description="measure only requests less than so many seconds after the trace's first one"
     )
-    min_input: int = Field(1, ge=1, description="measure only requests of at least so many tokens in the trace, before scale")
-    max_input: int | None = Field(None, ge=1, description="measure only requests of at most so many tokens in the trace")
+    min_input: Tokens = Field(1, ge=1, description="measure only requests of at least so many tokens in the trace, before scale")
+    max_input: TokensOrNone = Field(None, ge=1, description="measure only requests of at most so many tokens in the trace")
     output: int = Field(4, ge=1, description="generate at most so many tokens; the trace's own number where that is less")
     seed: int = Field(0, description="another seed gives other tokens")
 

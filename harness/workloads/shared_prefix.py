@@ -7,17 +7,17 @@ import numpy as np
 from pydantic import Field, model_validator
 
 from harness.workloads._fit import FittedOptions, fit_prompts, rounding_notes, with_notes
-from harness.workloads.base import DataSet, Limits, Prompt, Workload, WorkloadOptions, token_block
+from harness.workloads.base import DataSet, Limits, Prompt, Tokens, TokensOrNone, Workload, WorkloadOptions, token_block
 
 
 class SharedPrefixOptions(FittedOptions):
     """Options of ``shared_prefix``."""
 
     groups: int = Field(4, ge=1, le=10**6, description="groups of prompts; prompts of one group share their prefix")
-    prefix: int = Field(2048, ge=1, le=10**7, description="tokens of the shared prefix, which is the hit")
-    suffix: int = Field(128, ge=1, le=10**7, description="tokens behind the prefix, different in every prompt")
+    prefix: Tokens = Field(2048, ge=1, le=10**7, description="tokens of the shared prefix, which is the hit")
+    suffix: Tokens = Field(128, ge=1, le=10**7, description="tokens behind the prefix, different in every prompt")
     prompts: int = Field(4, ge=1, le=10**6, description="prompts per group")
-    working_set: int | None = Field(
+    working_set: TokensOrNone = Field(
         None,
         ge=1,
         le=10**12,

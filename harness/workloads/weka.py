@@ -14,7 +14,7 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 from harness.workloads._array import read_items
-from harness.workloads._blocks import BlockReader, BlockTrace, BlockTraceOptions, Format, check_whole_blocks
+from harness.workloads._blocks import BlockReader, BlockTrace, BlockTraceOptions, Format, TraceLine, check_whole_blocks
 from harness.workloads._clock import LATEST
 from harness.workloads._lines import bad_line, validated
 from harness.workloads._trace import MOST_TOKENS, TraceRequest
@@ -47,6 +47,14 @@ class WekaConversation(BaseModel):
     requests: list[WekaRequest]
 
 
+class _Names(TraceLine):
+    """What the format calls the fields of a line, for messages."""
+
+    model_config = ConfigDict(
+        alias_generator={"timestamp": "t", "input_length": "in", "output_length": "out", "hash_ids": "hash_ids"}.__getitem__
+    )
+
+
 class WekaOptions(BlockTraceOptions):
     """Options of ``weka``."""
 
@@ -73,7 +81,7 @@ class Weka(BlockTrace):
     @property
     def format(self) -> Format:
         """As published; the ids may stop before the prompt does."""
-        return Format(self.options.block_size, 1.0, partial=True)
+        return Format(self.options.block_size, 1.0, _Names, partial=True)
 
     def _read(self, limits: Limits) -> Iterator[TraceRequest]:
         path, blocks = self.options.path, BlockReader(self.options.path, self.format)

@@ -31,6 +31,7 @@ class Format:
     row: Callable[[dict[str, Any]], str] = json.dumps
     head: str = ""
     at: Callable[[float], dict[str, Any]] | None = None
+    json: bool = True
 
     def text(self, *changes: dict[str, Any]) -> str:
         """The file with one line for each of ``changes`` to the good line; without any, the good line."""
@@ -39,16 +40,24 @@ class Format:
     def build(self, path: Path, **options: Any) -> DataSet:
         return build(WORKLOADS.get(self.workload), {"path": str(path), **self.options, **options}, LIMITS)
 
-    @property
-    def json(self) -> bool:
-        return self.row is json.dumps
-
 
 def azure_time(seconds: float) -> dict[str, Any]:
     at = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=seconds)
     return {"TIMESTAMP": at.isoformat(sep=" ")}
 
 
+def conversation(request: dict[str, Any]) -> str:
+    return json.dumps({"block_size": 64, "requests": [request]})
+
+
+def export(values: dict[str, Any]) -> str:
+    attributes = [{"key": key, "value": {"intValue": value}} for key, value in values.items() if key.startswith("gen_ai")]
+    span = {**{key: value for key, value in values.items() if not key.startswith("gen_ai")}, "attributes": attributes}
+    return json.dumps({"resourceSpans": [{"scopeSpans": [{"spans": [span]}]}]})
+
+
+WEKA = {"t": 5, "type": "s", "in": 600, "out": 3, "hash_ids": [1, 2]}
+OTEL = {"startTimeUnixNano": "1777600000000000000", "gen_ai.usage.input_tokens": "600", "gen_ai.usage.output_tokens": 7}
 TRACE = {"timestamp": 5, "input_length": 600, "output_length": 3, "hash_ids": [1, 2]}
 AZURE = {"TIMESTAMP": "2023-11-16 18:15:46.6805900", "ContextTokens": 374, "GeneratedTokens": 44}
 BURST = {
@@ -67,8 +76,10 @@ FORMATS = [
     Format("timed_trace", {"chunk_hash_size": 512}, TRACE, at=lambda s: {"timestamp": s}),
     Format("jsonl", {"tokenizer": "bytes"}, JSONL),
     Format("openai_batch", {"tokenizer": "bytes"}, BATCH),
-    Format("azure", {"shared": 16}, AZURE, csv, ",".join(AZURE) + "\n", at=azure_time),
-    Format("burstgpt", {}, BURST, csv, ",".join(BURST) + "\n", at=lambda s: {"Timestamp": s}),
+    Format("azure", {"shared": 16}, AZURE, csv, ",".join(AZURE) + "\n", at=azure_time, json=False),
+    Format("burstgpt", {}, BURST, csv, ",".join(BURST) + "\n", at=lambda s: {"Timestamp": s}, json=False),
     Format("sharegpt", {"tokenizer": "bytes"}, CHAT),
+    Format("weka", {}, WEKA, conversation, at=lambda s: {"t": s}),
+    Format("otel", {"shared": 16}, OTEL, export, at=lambda s: {"startTimeUnixNano": str(int(s * 1e9))}),
 ]
 IDS = [form.workload for form in FORMATS]

@@ -171,7 +171,7 @@ def test_hostile_csv_ends_in_one_short_sentence(form: Format, value: str, tmp_pa
 @pytest.mark.parametrize("form", FORMATS, ids=IDS)
 def test_a_line_without_end_is_not_read_whole(form: Format, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_lines, "LONGEST_LINE", 2000)
-    if form.workload == "sharegpt":
+    if form.workload in ("sharegpt", "weka", "otel"):
         pytest.skip("reads item by item; see test_array")
     file = tmp_path / "trace"
     file.write_text(form.text() + "x" * 3000)
@@ -191,7 +191,7 @@ def test_times_in_another_unit_are_doubted(tmp_path: Path) -> None:
     """Seconds that are read as milliseconds, and the other way round."""
     seconds = [0.3 * number for number in range(40)]
     for form in TRACES:
-        if form.workload == "azure":  # dates have no unit
+        if form.workload in ("azure", "weka", "otel"):  # dates and nanoseconds since 1970 can't be mistaken; conversations pause
             continue
         file = tmp_path / form.workload
         file.write_text(timed(form, *seconds))

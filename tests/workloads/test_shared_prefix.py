@@ -112,3 +112,16 @@ def test_a_store_smaller_than_the_working_set_evicts_and_a_larger_one_does_not()
     data = build(SharedPrefix, {"working_set": 8 * 64, "prefix": 64, "suffix": 8, "prompts": 5}, LIMITS)
     assert held(data.prompts, room=8) == 32  # all but the first of each group
     assert held(data.prompts, room=7) == 0
+
+
+@pytest.mark.parametrize(("text", "tokens"), [("4k", 4096), ("4K", 4096), (" 2k ", 2048), ("64", 64), (64, 64)])
+def test_lengths_may_be_written_as_model_cards_do(text: str | int, tokens: int) -> None:
+    wide = Limits(vocabulary=1000, max_tokens=10_000, chunk_tokens=16)
+    (prompt,) = build(SharedPrefix, {"prefix": text, "groups": 1, "prompts": 1}, wide).prompts
+    assert prompt.prefix_tokens == tokens
+
+
+@pytest.mark.parametrize("text", ["4kk", "k", "4 k", "-4k", "4G", "0k", "99999999999k"])
+def test_what_is_no_length_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="shared_prefix: prefix="):
+        build(SharedPrefix, {"prefix": text}, LIMITS)
