@@ -1,68 +1,8 @@
-"""The command line. Each command is a file in harness/commands/; the work is in harness/."""
+"""``python cli.py`` is ``ttft``, in a checkout that isn't installed. The commands are named in harness/commands/app.py."""
 
-import sys
-from typing import Annotated
+from harness.commands.app import app, main
 
-import typer
+__all__ = ["app", "main"]
 
-from harness import __version__
-from harness.commands.ab import ab
-from harness.commands.calibrate import calibrate
-from harness.commands.compare import compare
-from harness.commands.doctor import doctor
-from harness.commands.gate import gate
-from harness.commands.listing import list_
-from harness.commands.predict import predict
-from harness.commands.report import report
-from harness.commands.serve import serve
-from harness.commands.store import store
-from harness.commands.sweep import sweep
-from harness.commands.timeline import timeline
-from harness.commands.trend import trend
-from harness.commands.workload import workload
-from harness.core.errors import TtftError
-
-app = typer.Typer(
-    name="ttft",
-    help="Which way of fetching stored KV cache gives the lowest time to first token?",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command()(compare)
-app.command()(ab)
-app.command()(sweep)
-app.command()(serve)
-app.command("list")(list_)
-app.command()(report)
-app.command()(timeline)
-app.command()(predict)
-app.command()(gate)
-app.command()(calibrate)
-app.command()(trend)
-app.command()(doctor)
-app.add_typer(workload, name="workload")
-app.add_typer(store, name="store")
-
-
-def _version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(__version__)
-        raise typer.Exit
-
-
-@app.callback()
-def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
-) -> None:
-    """Options before the command."""
-
-
-def main() -> None:
-    """Run the command line; every expected error is one sentence on stderr and the exit code of its class."""
-    try:
-        app(standalone_mode=True)
-    except TtftError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(error.exit_code)
+if __name__ == "__main__":
+    main()

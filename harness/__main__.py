@@ -1,5 +1,5 @@
 """``python -m harness`` is ``ttft``."""
 
-from cli import main
+from harness.commands.app import main
 
 main()

@@ -11,6 +11,7 @@ from harness.commands.terminal import console
 
 if TYPE_CHECKING:
     from harness.workloads.base import Limits
+    from harness.workloads.outline import Outline
     from harness.workloads.summary import WorkloadSummary
 
 NO_LIMIT = 2**31
@@ -44,7 +45,11 @@ def show(
     summary = summarise(outline, chunk_tokens)
     terminal = console()
     terminal.print(_lengths_table(summary))
-    for label, value in [*_reuse_lines(summary, chunk_tokens, outline.block_tokens), *_arrival_lines(summary)]:
+    for label, value in [
+        *_reuse_lines(summary, chunk_tokens, outline.block_tokens),
+        *_arrival_lines(summary),
+        *_place_lines(outline),
+    ]:
         terminal.print(f"{label:<21}{value}", markup=False, soft_wrap=True)
     for note in summary.notes:
         terminal.print(f"- {note}", markup=False, soft_wrap=True)
@@ -94,13 +99,22 @@ def _reuse_lines(summary: "WorkloadSummary", chunk_tokens: int, block_tokens: in
     return lines
 
 
+def _place_lines(outline: "Outline") -> list[tuple[str, str]]:
+    """Where the requests lie in the trace, as ``start_s`` and ``end_s`` count."""
+    if not outline.begins:
+        return []
+    first, last = (float(outline.arrival_s[at]) + outline.start_s for at in (0, -1))
+    return [("place in the trace", f"{first:,.6g} s to {last:,.6g} s, counted from its first request ({outline.begins})")]
+
+
 def _arrival_lines(summary: "WorkloadSummary") -> list[tuple[str, str]]:
     arrivals = summary.arrivals
     if arrivals is None:
         return [("arrivals", "no times")]
     same = f"; {arrivals.same:.0%} of them are 0" if arrivals.same else ""
+    rate = f"{arrivals.rate:,.3g} per second over {arrivals.span_s:,.1f} s"
     return [
-        ("arrivals", f"{arrivals.rate:,.3g} a second over {arrivals.span_s:,.1f} s, at most {arrivals.peak:,} within one second"),
+        ("arrivals", f"{rate}, at most {arrivals.peak:,} within one second"),
         (
             "gaps",
             f"vary by {arrivals.variation:.2f} of their mean (Poisson: 1); gamma burstiness {arrivals.burstiness:.3g}{same}",

@@ -96,12 +96,12 @@ def merge(*sources: Mapping[str, Any]) -> Experiment:
 
 
 def experiment_folders() -> list[Path]:
-    """Where named experiments are looked for: here, then beside the package."""
-    return [Path("experiments"), Path(__file__).resolve().parents[2] / "experiments"]
+    """Where named experiments are looked for: in experiments/ here, then in the package."""
+    return [Path("experiments"), Path(__file__).resolve().parent / "shipped"]
 
 
 def named_experiments() -> dict[str, Path]:
-    """TOML files by name; one here hides one of the same name beside the package."""
+    """TOML files by name; one here hides one of the same name in the package."""
     found: dict[str, Path] = {}
     for folder in experiment_folders():
         for path in sorted(folder.glob("*.toml")):

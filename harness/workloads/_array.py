@@ -3,11 +3,12 @@
 import json
 import re
 from collections.abc import Iterator
-from pathlib import Path
+from io import TextIOWrapper
 from typing import TextIO
 
 from harness.core.errors import UsageError
-from harness.workloads._lines import bad_line, cannot_read
+from harness.workloads._file import opened
+from harness.workloads._lines import bad_line
 
 _PIECE = 1 << 20
 _LONGEST = 1 << 26
@@ -23,11 +24,8 @@ def read_items(path: str) -> Iterator[tuple[int, object]]:
 
     Raises UsageError with the line's number where the file is neither an array nor objects one after the other.
     """
-    try:
-        with Path(path).expanduser().open(encoding="utf-8-sig", errors="surrogateescape") as file:
-            yield from _Reader(path, file).items()
-    except (OSError, ValueError) as error:
-        raise cannot_read(path, "one JSON array", error) from error
+    with opened(path, "one JSON array") as file, TextIOWrapper(file, encoding="utf-8-sig", errors="surrogateescape") as text:
+        yield from _Reader(path, text).items()
 
 
 class _Reader:

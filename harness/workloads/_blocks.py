@@ -11,8 +11,9 @@ from itertools import chain
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from harness.workloads._clock import LATEST, Clock, plain
 from harness.workloads._lines import bad_line, read_lines
-from harness.workloads._trace import MOST_TOKENS, Clock, Speak, TraceOptions, TraceRequest, TraceWorkload
+from harness.workloads._trace import MOST_TOKENS, Speak, TraceOptions, TraceRequest, TraceWorkload
 from harness.workloads.base import Limits, token_block
 from harness.workloads.ideal import SeenBlocks
 
@@ -25,7 +26,7 @@ class TraceLine(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    timestamp: float = Field(ge=0, allow_inf_nan=False)
+    timestamp: float = Field(ge=0, le=LATEST, allow_inf_nan=False)
     input_length: int = Field(ge=1, le=MOST_TOKENS)
     output_length: int = Field(ge=0, le=MOST_TOKENS)
     hash_ids: tuple[int, ...]
@@ -49,25 +50,44 @@ class Format:
         return self.line.model_fields[field].alias or field
 
 
-def read_trace(path: str, form: Format) -> Iterator[TraceRequest]:
-    """The requests of a trace in order, each with its ideal hit given all earlier ones; reads as far as asked.
+class BlockReader:
+    """Turns lines into requests, each with its ideal hit given all earlier ones."""
 
-    Raises UsageError with path and line number where a line is malformed, has another number of ids than
-    its length needs, or goes back in time.
-    """
-    seen, block = SeenBlocks(form.block_tokens), form.block_tokens
-    clock = Clock(path, form.name("timestamp"))
-    ids, length = form.name("hash_ids"), form.name("input_length")
-    for number, line in read_lines(path, form.line):
-        blocks, named = -(-line.input_length // block), len(line.hash_ids)
+    def __init__(self, path: str, form: Format) -> None:
+        self._path = path
+        self._form = form
+        self._seen = SeenBlocks(form.block_tokens)
+        self._clock = Clock(path, form.name("timestamp"), form.seconds)
+
+    def request(
+        self, number: int, time: float, tokens: int, output: int, ids: tuple[int, ...], remarks: tuple[str, ...] = ()
+    ) -> TraceRequest:
+        """``tokens``: of the prompt; ``output``: recorded, -1 if unknown. Raises UsageError with line ``number`` if the line
+        has another number of ids than its length needs, or goes back in time."""
+        form, block = self._form, self._form.block_tokens
+        blocks, named = -(-tokens // block), len(ids)
         if named > blocks or (named < blocks and not form.partial):
-            problem = f"{ids} has {named} entries, but {length}={line.input_length} makes {blocks} blocks"
-            raise bad_line(path, number, problem, f"give one id for each {block} tokens begun")
-        time_s = line.timestamp * form.seconds
-        clock.check(number, time_s, f"{line.timestamp:g}")
-        hit = seen.visit(line.hash_ids, min(line.input_length, named * block))
-        remark = SHORT if named < blocks else ""
-        yield TraceRequest(number, time_s, line.input_length, line.output_length, hit, line.hash_ids, remark=remark)
+            problem = (
+                f"{form.name('hash_ids')} has {named} entries, but {form.name('input_length')}={tokens} makes {blocks} blocks"
+            )
+            raise bad_line(self._path, number, problem, f"give one id for each {block} tokens begun")
+        hit = self._seen.visit(ids, min(tokens, named * block))
+        if named < blocks:
+            remarks = (*remarks, SHORT)
+        time_s, shown = self.clock(number, time)
+        return TraceRequest(number, time_s, tokens, output, hit, ids, remarks=remarks, shown=shown)
+
+    def clock(self, number: int, timestamp: float) -> tuple[float, str]:
+        """Seconds since the first time, and the time as the trace writes it, with its field."""
+        shown = plain(timestamp)
+        return self._clock.since_first(number, timestamp, shown), self._clock.named(shown)
+
+
+def read_trace(path: str, form: Format) -> Iterator[TraceRequest]:
+    """The requests of a trace in order; reads as far as asked. Raises UsageError with path and line number."""
+    reader = BlockReader(path, form)
+    for number, line in read_lines(path, form.line):
+        yield reader.request(number, line.timestamp, line.input_length, line.output_length, line.hash_ids)
 
 
 class BlockTraceOptions(TraceOptions):
@@ -111,6 +131,8 @@ class BlockTokens:
 
     def speak(self, request: TraceRequest, count: int) -> tuple[int, ...]:
         """The first ``count`` tokens of a request; behind its ids come tokens that no other request has."""
+        if request.tokens:
+            return request.tokens[:count]
         head = self.head(request.hash_ids, count)
         if len(head) == count:
             return head
@@ -140,7 +162,7 @@ class BlockTrace(TraceWorkload):
     def format(self) -> Format:
         """How the file is written."""
 
-    def _read(self) -> Iterator[TraceRequest]:
+    def _read(self, limits: Limits) -> Iterator[TraceRequest]:
         return read_trace(self.options.path, self.format)
 
     def _speaker(self, limits: Limits) -> Speak:

@@ -19,7 +19,7 @@ class FittedOptions(WorkloadOptions):
     over_long: OverLong = Field(
         "skip",
         description="what to do with a prompt that with its output is longer than the model allows:"
-        " skip leaves it out, truncate keeps its head",
+        " skip drops it, truncate keeps its head",
     )
 
 
@@ -38,7 +38,7 @@ class Fitter:
         self.longest = 0
 
     def kept(self, prompt_tokens: int, output_tokens: int) -> int:
-        """Leading tokens of the prompt that are sent; 0 means that the prompt is left out."""
+        """Leading tokens of the prompt that are sent; 0 means that the prompt is skipped."""
         self.seen += 1
         self.shortest = min(self.shortest or prompt_tokens, prompt_tokens)
         self.longest = max(self.longest, prompt_tokens)

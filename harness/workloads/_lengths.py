@@ -10,13 +10,13 @@ from typing import ClassVar
 from pydantic import Field
 
 from harness.workloads._trace import Speak, TraceOptions, TraceRequest, TraceWorkload
-from harness.workloads.base import Limits, token_block
+from harness.workloads.base import Limits, Tokens, token_block
 
 
 class LengthTraceOptions(TraceOptions):
     """Options of traces without reuse."""
 
-    shared: int = Field(
+    shared: Tokens = Field(
         0,
         ge=0,
         le=10**6,

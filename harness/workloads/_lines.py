@@ -1,14 +1,26 @@
-"""Reading files of one JSON object a line, strictly: what is wrong is said with the line's number."""
+"""Reading files of one JSON object per line, strictly: what is wrong is said with the line's number."""
 
 from collections.abc import Iterator
-from pathlib import Path
+from reprlib import Repr
 from typing import TypeVar
 
 from pydantic import BaseModel, ValidationError
 
 from harness.core.errors import UsageError
+from harness.workloads._file import opened
 
 LineT = TypeVar("LineT", bound=BaseModel)
+
+_REPR = Repr()
+_REPR.maxlevel, _REPR.maxstring, _REPR.maxlong, _REPR.maxother = 3, 42, 42, 42
+"""Never as long or as deep as what stands in a file."""
+
+
+LONGEST_LINE = 1 << 26
+"""Bytes of one line at most: without it, a file without line breaks would be read into memory as a whole."""
+
+_LONGEST_PROBLEM = 300
+"""Characters of a problem that are shown; it may quote the file."""
 
 
 def read_lines(path: str, model: type[LineT]) -> Iterator[tuple[int, LineT]]:
@@ -16,29 +28,27 @@ def read_lines(path: str, model: type[LineT]) -> Iterator[tuple[int, LineT]]:
 
     Raises UsageError where the file cannot be read or a line is not what ``model`` says.
     """
-    for number, raw in raw_lines(path, "one JSON object a line"):
-        if not raw.isspace():
-            yield number, _parse(path, number, raw, model)
+    for number, raw in raw_lines(path, "one JSON object per line"):
+        line = raw.strip() if number > 1 else raw.removeprefix(b"\xef\xbb\xbf").strip()
+        if line:
+            yield number, _parse(path, number, line, model)
 
 
 def raw_lines(path: str, what: str) -> Iterator[tuple[int, bytes]]:
-    """(line number from 1, bytes) of each line. Raises UsageError where the file cannot be read; ``what``: its kind."""
-    try:
-        with Path(path).expanduser().open("rb") as file:
-            yield from enumerate(file, start=1)
-    except (OSError, ValueError) as error:  # ValueError: a null byte in the name
-        raise cannot_read(path, what, error) from error
-
-
-def cannot_read(path: str, what: str, error: OSError | ValueError) -> UsageError:
-    """The error for a file that does not open."""
-    reason = error.strerror if isinstance(error, OSError) else error
-    return UsageError(f"cannot read {path}: {reason}; path= must name a file of {what}")
+    """(line number from 1, bytes) of each line. Raises as ``opened``, and UsageError for a line of over 64 MiB."""
+    with opened(path, what) as file:
+        number = 0
+        while raw := file.readline(LONGEST_LINE + 1):
+            number += 1
+            if len(raw) > LONGEST_LINE:
+                problem = f"the line is longer than {LONGEST_LINE >> 20} MiB"
+                raise bad_line(path, number, problem, f"path= must name a file of {what}")
+            yield number, raw
 
 
 def bad_line(path: str, number: int, problem: str, fix: str) -> UsageError:
     """The error for line ``number``: where, what is wrong, what to do."""
-    return UsageError(f"{path}:{number}: {problem}; {fix}")
+    return UsageError(f"{path}:{number}: {shortened(problem, _LONGEST_PROBLEM)}; {fix}")
 
 
 def validated(path: str, number: int, value: object, model: type[LineT], strict: bool = True) -> LineT:
@@ -52,7 +62,7 @@ def validated(path: str, number: int, value: object, model: type[LineT], strict:
 
 def _parse(path: str, number: int, raw: bytes, model: type[LineT]) -> LineT:
     try:
-        return model.model_validate_json(raw.strip(), strict=True)
+        return model.model_validate_json(raw, strict=True)
     except ValidationError as error:
         problem, fix = _problem(error, model)
     raise bad_line(path, number, problem, fix)
@@ -67,13 +77,17 @@ def _problem(error: ValidationError, model: type[BaseModel]) -> tuple[str, str]:
     if first["type"] == "missing":
         return f"the field '{field}' is missing", f"give {field}"
     if first["type"] == "extra_forbidden":
-        return f"unknown field '{field}'", f"known: {fields}"
+        return f"unknown field '{shortened(field, 43)}'", f"known: {fields}"
     if field:
         message = first["msg"].removeprefix("Value error, ")
-        return f"{field}={_short(first['input'])} will not do: {message}", "correct the line"
+        return f"{field}={_short(first['input'])} is invalid: {message}", "correct the line"
     return f"not one JSON object: {first['msg']}", f"write an object with the fields {fields}"
 
 
 def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:40] + "..."
+    return shortened(_REPR.repr(value), 43)
+
+
+def shortened(text: str, most: int) -> str:
+    """At most ``most`` characters of a text, an ellipsis included."""
+    return text if len(text) <= most else f"{text[: most - 3]}..."

@@ -55,6 +55,6 @@ def _places(path: str, number: int, header: list[str], columns: list[str]) -> li
     names = [name.strip() for name in header]
     for column in columns:
         if names.count(column) != 1:
-            problem = f"the header has no column '{column}'" if column not in names else f"the column '{column}' stands twice"
+            problem = f"the header has no column '{column}'" if column not in names else f"the column '{column}' appears twice"
             raise bad_line(path, number, problem, f"write a header with the columns {','.join(columns)}")
     return [names.index(column) for column in columns]

@@ -10,7 +10,7 @@ from harness.workloads._lines import bad_line
 BYTES = "bytes"
 """A tokenizer that needs no files: one token for each byte of UTF-8."""
 
-TOKENIZER = f"a folder or a hub name that transformers.AutoTokenizer takes, or '{BYTES}' (one token a byte, for trying out)"
+TOKENIZER = f"a folder or a hub name that transformers.AutoTokenizer takes, or '{BYTES}' (one token per byte, for trying out)"
 """What ``tokenizer=`` takes, for descriptions."""
 
 Message = Mapping[str, Any]
@@ -40,7 +40,7 @@ class Bytes:
     templated = False
 
     def encode(self, text: str) -> list[int]:
-        """One token a byte."""
+        """One token per byte."""
         return list(text.encode())
 
     def chat(self, messages: Sequence[Message], tools: Sequence[Any] | None = None) -> list[int]:
@@ -112,7 +112,7 @@ def plain_note(tokenizer: Tokenizer) -> tuple[str, ...]:
 def checked(tokens: Sequence[int], vocabulary: int, path: str, number: int, fix: str) -> tuple[int, ...]:
     """``tokens``, unless there are none or one is not the model's: then UsageError for line ``number``, with ``fix``."""
     if not tokens:
-        raise bad_line(path, number, "the prompt has no tokens", "leave the line out")
+        raise bad_line(path, number, "the prompt has no tokens", "remove the line")
     wrong = next((token for token in tokens if not 0 <= token < vocabulary), None)
     if wrong is not None:
         raise bad_line(path, number, f"token {wrong} is not in the model's vocabulary of {vocabulary:,}", fix)

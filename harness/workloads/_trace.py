@@ -9,13 +9,14 @@ from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from harness.core.errors import UsageError
+from harness.workloads._clock import ClockUnit
 from harness.workloads._fit import FittedOptions, Fitter
-from harness.workloads._lines import bad_line
-from harness.workloads.base import DataSet, Limits, Prompt, Workload
+from harness.workloads.base import DataSet, Limits, Prompt, Tokens, TokensOrNone, Workload
 from harness.workloads.outline import Outline, columns
 
 MOST_TOKENS = 10**9
@@ -26,8 +27,10 @@ MOST_TOKENS = 10**9
 class TraceRequest:
     """One request as the trace has it, in tokens of the trace, before scaling.
 
-    ``hit``: its ideal hit given all earlier requests of the file. ``skip``: why it cannot be measured; empty if it can.
-    ``remark``: what is peculiar about it, though it can be measured; counted in the notes.
+    ``time_s``: seconds since the first request of the file. ``shown``: its time as the file writes it, empty if it doesn't.
+    ``hit``: its ideal hit given all earlier requests of the file. ``tokens``: the prompt itself if the trace has it.
+    ``output_length``: -1 if the trace does not say. ``skip``: why it cannot be measured; empty if it can. ``remarks``: what
+    is peculiar about it, though it can be measured; counted in the notes.
     """
 
     number: int
@@ -37,7 +40,9 @@ class TraceRequest:
     hit: int = 0
     hash_ids: tuple[int, ...] = ()
     skip: str = ""
-    remark: str = ""
+    remarks: tuple[str, ...] = ()
+    shown: str = ""
+    tokens: tuple[int, ...] = ()
 
     @property
     def hit_share(self) -> float:
@@ -55,10 +60,14 @@ class TraceOptions(FittedOptions):
     path: str = Field(description="the trace")
     scale: float = Field(1.0, gt=0, le=1024, allow_inf_nan=False, description="multiplies all lengths of the trace; rounded up")
     limit: int | None = Field(None, ge=1, description="measure at most so many requests, the first that qualify")
-    start_s: float = Field(0.0, ge=0, allow_inf_nan=False, description="measure only requests from this time of the trace on")
-    end_s: float | None = Field(None, gt=0, allow_inf_nan=False, description="measure only requests before this time")
-    min_input: int = Field(1, ge=1, description="measure only requests of at least so many tokens in the trace, before scale")
-    max_input: int | None = Field(None, ge=1, description="measure only requests of at most so many tokens in the trace")
+    start_s: float = Field(
+        0.0, ge=0, allow_inf_nan=False, description="measure only requests so many seconds after the trace's first one, or later"
+    )
+    end_s: float | None = Field(
+        None, gt=0, allow_inf_nan=False, description="measure only requests less than so many seconds after the trace's first one"
+    )
+    min_input: Tokens = Field(1, ge=1, description="measure only requests of at least so many tokens in the trace, before scale")
+    max_input: TokensOrNone = Field(None, ge=1, description="measure only requests of at most so many tokens in the trace")
     output: int = Field(4, ge=1, description="generate at most so many tokens; the trace's own number where that is less")
     seed: int = Field(0, description="another seed gives other tokens")
 
@@ -83,9 +92,18 @@ class _Sized:
 
 @dataclass(slots=True)
 class _Tally:
-    """What one walk through the trace came across. ``best``: the highest hit in the window."""
+    """What one walk through the trace came across.
+
+    ``begins``: the first request's time as the file writes it. ``before_s``, ``after_s``: the times nearest to the window
+    outside it, if they were read. ``first_s``, ``last_s``: of the requests in the window. ``best``: the highest hit in it.
+    """
 
     fitter: Fitter
+    begins: str | None = None
+    before_s: float | None = None
+    after_s: float | None = None
+    first_s: float = 0.0
+    last_s: float = 0.0
     read: int = 0
     best: float = 0.0
     skipped: Counter[str] = field(default_factory=Counter)
@@ -100,14 +118,21 @@ class TraceWorkload(Workload):
     """
 
     options: TraceOptions
+    counted: ClassVar[str] = "line"
+    """What ``TraceRequest.number`` counts, for the ids of prompts."""
 
     @abstractmethod
-    def _read(self) -> Iterator[TraceRequest]:
+    def _read(self, limits: Limits) -> Iterator[TraceRequest]:
         """All requests of the file, in order, read as far as asked. Raises UsageError with the line's number."""
 
     @abstractmethod
     def _speaker(self, limits: Limits) -> Speak:
         """What makes the tokens of one build."""
+
+    @property
+    def clock_unit(self) -> ClockUnit | None:
+        """What the times of the file are counted in; None if they cannot be mistaken."""
+        return None
 
     def _qualifies(self, request: TraceRequest) -> bool:
         o, tokens = self.options, request.input_length
@@ -150,26 +175,39 @@ class TraceWorkload(Workload):
         """The measured requests. Raises UsageError for a bad line, or where nothing qualifies or fits."""
         tally, speak = _Tally(Fitter(limits, self.options.over_long)), self._speaker(limits)
         prompts = tuple(
-            Prompt(f"line{one.request.number}", speak(one.request, one.kept), one.prefix, one.output, one.arrival_s)
+            Prompt(f"{self.counted}{one.request.number}", speak(one.request, one.kept), one.prefix, one.output, one.arrival_s)
             for one in self._sized(limits, tally)
         )
         return DataSet(prompts, self._notes(tally))
 
     def outline(self, limits: Limits) -> Outline:
-        """As ``build``, without making tokens; memory holds five numbers a request."""
+        """As ``build``, without making tokens; memory holds five numbers per request."""
         tally = _Tally(Fitter(limits, self.options.over_long))
         rows = (
             (one.kept, one.prefix, one.output, one.request.output_length, one.arrival_s) for one in self._sized(limits, tally)
         )
-        return Outline(*columns(rows), block_tokens=self._block_tokens, notes=self._notes(tally))
+        listed = columns(rows)
+        return Outline(
+            *listed,
+            block_tokens=self._block_tokens,
+            notes=self._notes(tally),
+            begins=tally.begins or "",
+            start_s=self.options.start_s,
+        )
 
     def _sized(self, limits: Limits, tally: _Tally) -> Iterator[_Sized]:
         o, count = self.options, 0
-        for request in self._read():
+        for request in self._read(limits):
+            if tally.begins is None:
+                tally.begins = request.shown
             if o.end_s is not None and request.time_s >= o.end_s:
+                tally.after_s = request.time_s
                 break
             if request.time_s < o.start_s:
+                tally.before_s = request.time_s
                 continue
+            tally.first_s = tally.first_s if tally.read else request.time_s
+            tally.last_s = request.time_s
             tally.read += 1
             if request.skip:
                 tally.skipped[request.skip] += 1
@@ -177,11 +215,12 @@ class TraceWorkload(Workload):
             tally.best = max(tally.best, request.hit_share)
             if not self._qualifies(request):
                 continue
-            output = max(min(request.output_length, o.output), 1)  # a first token is what we measure
+            recorded = o.output if request.output_length < 0 else request.output_length
+            output = max(min(recorded, o.output), 1)  # a first token is what we measure
             if kept := tally.fitter.kept(self._scaled(request.input_length), output):
                 yield _Sized(request, kept, min(self._prefix(request), kept), output, request.time_s - o.start_s)
                 count += 1
-                tally.remarks.update([request.remark] if request.remark else ())
+                tally.remarks.update(request.remarks)
             if count == o.limit:
                 break
         if not tally.fitter.seen:
@@ -190,23 +229,41 @@ class TraceWorkload(Workload):
             raise tally.fitter.nothing_fits(f"{o.path} at scale={o.scale}", self._shorter(tally.fitter.longest, limits))
 
     def _notes(self, tally: _Tally) -> tuple[str, ...]:
-        notes = [f"Left out {count:,} of {tally.read:,} requests read: {why}." for why, count in tally.skipped.items()]
+        notes = [f"Skipped {count:,} of {tally.read:,} requests read: {why}." for why, count in tally.skipped.items()]
         able = tally.read - tally.skipped.total()
         if tally.fitter.seen < able:
             notes.append(f"{tally.fitter.seen:,} of {able:,} requests read have {self._wanted()}.")
         notes += [f"Of {count:,} requests {what}." for what, count in tally.remarks.items()]
-        return (*self._remarks(), *notes, *tally.fitter.notes())
+        unit = self.clock_unit
+        doubt = unit.doubt(tally.read, tally.last_s - tally.first_s) if unit else ()
+        return (*self._remarks(), *notes, *tally.fitter.notes(), *doubt)
 
     def _nothing_qualifies(self, tally: _Tally) -> UsageError:
         o = self.options
+        if tally.begins is None:
+            return UsageError(f"{o.path} has no requests; name a trace that has some")
         if not tally.read:
-            end = "" if o.end_s is None else f" and before end_s={o.end_s:g}"
-            return UsageError(f"{o.path} has no request at or after start_s={o.start_s:g}{end}; choose another window")
+            return self._empty_window(tally)
         if tally.skipped.total() == tally.read:
             why = "; ".join(tally.skipped)
-            return UsageError(f"all {tally.read:,} requests of {o.path} in the window are left out: {why}; choose others")
+            return UsageError(f"all {tally.read:,} requests of {o.path} in the window are skipped: {why}; choose others")
         return UsageError(
             f"none of the {tally.read:,} requests of {o.path} in the window has {self._wanted()}{self._hint(tally.best)}"
+        )
+
+    def _empty_window(self, tally: _Tally) -> UsageError:
+        o = self.options
+        end = "" if o.end_s is None else f" and before end_s={o.end_s:g}"
+        if tally.after_s is None:
+            lies = f"the last request lies at {tally.before_s:g} s"
+        elif tally.before_s is None:
+            lies = f"the next request lies at {tally.after_s:g} s"
+        else:
+            lies = f"the nearest requests lie at {tally.before_s:g} s and {tally.after_s:g} s"
+        first = f" ({tally.begins})" if tally.begins else ""
+        return UsageError(
+            f"{o.path} has no request at or after start_s={o.start_s:g}{end}: {lies}, counted from the first request{first};"
+            " choose another window"
         )
 
     def _hint(self, best: float) -> str:
@@ -217,19 +274,3 @@ class TraceWorkload(Workload):
         """A fix: the largest scale at which the longest request fits."""
         scale = self._fitting_scale(longest, limits.max_tokens - self.options.output)
         return f"scale={scale} (then the longest fits too)" if scale else "a model that allows more"
-
-
-class Clock:
-    """Refuses a trace whose time goes back. ``field``: what the trace calls its time."""
-
-    def __init__(self, path: str, field: str) -> None:
-        self._path = path
-        self._field = field
-        self._latest: tuple[float, str] = (-math.inf, "")
-
-    def check(self, number: int, time_s: float, shown: str) -> None:
-        """``shown``: the time as the trace writes it. Raises UsageError where it lies before an earlier one."""
-        if time_s < self._latest[0]:
-            problem = f"{self._field}={shown} lies before the {self._latest[1]} of an earlier line"
-            raise bad_line(self._path, number, problem, "sort the trace by time")
-        self._latest = (time_s, shown)

@@ -11,10 +11,11 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from harness.workloads._clock import Clock
 from harness.workloads._lengths import LengthTrace, LengthTraceOptions
 from harness.workloads._rows import read_rows
-from harness.workloads._trace import MOST_TOKENS, Clock, TraceRequest
-from harness.workloads.base import WorkloadOptions
+from harness.workloads._trace import MOST_TOKENS, TraceRequest
+from harness.workloads.base import Limits, WorkloadOptions
 
 
 class AzureRow(BaseModel):
@@ -39,22 +40,19 @@ class AzureOptions(LengthTraceOptions):
 
 
 class Azure(LengthTrace):
-    """Azure's LLM inference trace (CSV of 2023 or 2024): times and lengths; nothing about reuse, see ``shared``.
-
-    The trace's time 0 is its first request.
-    """
+    """Azure's LLM inference trace (CSV of 2023 or 2024): times and lengths; nothing about reuse, see ``shared``."""
 
     name: ClassVar[str] = "azure"
     Options: ClassVar[type[WorkloadOptions]] = AzureOptions
     options: AzureOptions
     source: ClassVar[str] = "Azure's trace"
 
-    def _read(self) -> Iterator[TraceRequest]:
+    def _read(self, limits: Limits) -> Iterator[TraceRequest]:
         clock = Clock(self.options.path, "TIMESTAMP")
         first: datetime | None = None
         for number, row in read_rows(self.options.path, AzureRow):
             first = first or row.time
-            time_s = (row.time - first).total_seconds()
-            clock.check(number, time_s, f"{row.time:%Y-%m-%d %H:%M:%S.%f}")
+            shown = f"{row.time:%Y-%m-%d %H:%M:%S.%f}"
+            time_s = clock.since_first(number, (row.time - first).total_seconds(), shown)
             skip = "" if row.context else "they have no context tokens"
-            yield TraceRequest(number, time_s, row.context, row.generated, skip=skip)
+            yield TraceRequest(number, time_s, row.context, row.generated, skip=skip, shown=clock.named(shown))

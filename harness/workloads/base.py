@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+import re
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
+from pydantic import BeforeValidator
 
 from harness.core.options import Options
 from harness.workloads.outline import Outline, columns
@@ -32,7 +34,7 @@ class Prompt:
 class DataSet:
     """The prompts of a workload, in the order in which they are sent.
 
-    ``notes`` says in plain sentences what was cut or left out, with counts.
+    ``notes`` says in plain sentences what was cut or skipped, with counts.
     """
 
     prompts: tuple[Prompt, ...]
@@ -65,6 +67,17 @@ class Limits:
     vocabulary: int
     max_tokens: int
     chunk_tokens: int
+
+
+def _tokens(value: object) -> object:
+    """``4k`` and ``1M`` as model cards write lengths: 4,096 and 1,048,576. Anything else stays what it is."""
+    found = re.fullmatch(r"(\d{1,9})([kKM])", value.strip()) if isinstance(value, str) else None
+    return int(found[1]) * (1 << 20 if found[2] == "M" else 1 << 10) if found else value
+
+
+Tokens = Annotated[int, BeforeValidator(_tokens)]
+TokensOrNone = Annotated[int | None, BeforeValidator(_tokens)]
+"""Numbers of tokens in options; ``4k`` is 4,096."""
 
 
 class WorkloadOptions(Options):

@@ -1,4 +1,4 @@
-"""The user's own prompts: a file of one JSON object a line, as token ids or as text."""
+"""The user's own prompts: a file of one JSON object per line, as token ids or as text."""
 
 from collections.abc import Iterator
 from typing import ClassVar
@@ -16,7 +16,7 @@ from harness.workloads.ideal import SeenChunks
 class JsonlOptions(FittedOptions):
     """Options of ``jsonl``."""
 
-    path: str = Field(description="the file: one object a line, with tokens (a list of ids) or text")
+    path: str = Field(description="the file: one object per line, with tokens (a list of ids) or text")
     tokenizer: str | None = Field(None, description=f"for text: {TOKENIZER}")
     limit: int | None = Field(None, ge=1, description="read at most so many prompts")
     output: int = Field(4, ge=1, description="tokens to generate where the line does not say output_tokens")
@@ -97,7 +97,7 @@ class _Checks:
         if hit > length:
             raise bad_line(self._path, number, f"prefix_tokens={hit} is more than the {length} tokens", "lower it")
         if name in self._lines:
-            raise bad_line(self._path, number, f"the id '{name}' stands on line {self._lines[name]} too", "rename one")
+            raise bad_line(self._path, number, f"the id '{name}' is on line {self._lines[name]} too", "rename one")
         if self._lines and (arrival_s is None) != (self._clock is None):
             raise bad_line(self._path, number, "some lines have arrival_s and some not", "give it on all or on none")
         if arrival_s is not None and arrival_s < (self._clock or 0.0):

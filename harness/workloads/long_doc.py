@@ -6,16 +6,16 @@ from typing import ClassVar
 from pydantic import Field
 
 from harness.workloads._fit import FittedOptions, fit_prompts, rounding_notes, with_notes
-from harness.workloads.base import DataSet, Limits, Prompt, Workload, WorkloadOptions, token_block
+from harness.workloads.base import DataSet, Limits, Prompt, Tokens, Workload, WorkloadOptions, token_block
 
 
 class LongDocOptions(FittedOptions):
     """Options of ``long_doc``."""
 
     documents: int = Field(4, ge=1, description="documents")
-    document: int = Field(4096, ge=1, description="tokens of a document, which is the hit")
+    document: Tokens = Field(4096, ge=1, description="tokens of a document, which is the hit")
     questions: int = Field(4, ge=1, description="questions about each document")
-    question: int = Field(64, ge=1, description="tokens of a question")
+    question: Tokens = Field(64, ge=1, description="tokens of a question")
     output: int = Field(4, ge=1, description="tokens to generate for each question")
     seed: int = Field(0, description="another seed gives other tokens")
 

@@ -6,7 +6,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from harness.workloads._fit import FittedOptions, fit_prompts
-from harness.workloads.base import DataSet, Limits, Prompt, Workload, WorkloadOptions, token_block
+from harness.workloads.base import DataSet, Limits, Prompt, Tokens, Workload, WorkloadOptions, token_block
 
 
 class MultiTurnOptions(FittedOptions):
@@ -14,9 +14,9 @@ class MultiTurnOptions(FittedOptions):
 
     conversations: int = Field(4, ge=1, description="conversations that go on side by side")
     turns: int = Field(4, ge=1, description="turns of each conversation")
-    system: int = Field(1024, ge=0, description="tokens of the system prompt, the same in all conversations")
-    user: int = Field(128, ge=1, description="tokens of a user's message")
-    answer: int = Field(256, ge=0, description="tokens of an answer in the history (synthesised, not what the model said)")
+    system: Tokens = Field(1024, ge=0, description="tokens of the system prompt, the same in all conversations")
+    user: Tokens = Field(128, ge=1, description="tokens of a user's message")
+    answer: Tokens = Field(256, ge=0, description="tokens of an answer in the history (synthesised, not what the model said)")
     output: int = Field(4, ge=1, description="tokens to generate for each turn")
     seed: int = Field(0, description="another seed gives other tokens")
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Columns = NDArray[np.int64]
-"""One number a request."""
+"""One number per request."""
 
 Row = tuple[int, int, int, int, float]
 """``prompt_tokens``, ``prefix_tokens``, ``output_tokens``, ``recorded_tokens`` and ``arrival_s`` of a request."""
@@ -17,11 +17,13 @@ Row = tuple[int, int, int, int, float]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Outline:
-    """One entry a request, in sending order.
+    """One entry per request, in sending order.
 
     ``prompt_tokens``: as sent. ``prefix_tokens``: what the workload says the store should hold of it.
     ``output_tokens``: asked for; ``recorded_tokens``: what the source says was generated, -1 where it doesn't.
     ``arrival_s``: 0 throughout where there is no clock. ``block_tokens``: of a trace's blocks, as sent; 0 without.
+    ``begins``: the time of the trace's first request, as the trace writes it; empty without a trace. ``start_s``: what
+    ``arrival_s`` counts from, in seconds since that request.
     """
 
     prompt_tokens: Columns
@@ -31,6 +33,8 @@ class Outline:
     arrival_s: NDArray[np.float64]
     block_tokens: int = 0
     notes: tuple[str, ...] = ()
+    begins: str = ""
+    start_s: float = 0.0
 
 
 def columns(rows: Iterable[Row]) -> tuple[Columns, Columns, Columns, Columns, NDArray[np.float64]]:

@@ -11,7 +11,7 @@ from harness.workloads.outline import Columns, Outline
 
 @dataclass(frozen=True, slots=True)
 class Lengths:
-    """Tokens a request: quantiles as numpy's ``inverted_cdf`` has them (values that occur), mean, and the sum of all."""
+    """Tokens per request: quantiles as numpy's ``inverted_cdf`` has them (values that occur), mean, and the sum of all."""
 
     smallest: int
     p10: int
@@ -41,7 +41,7 @@ class Reuse:
 
 @dataclass(frozen=True, slots=True)
 class Arrivals:
-    """``rate``: requests a second over the ``span_s`` between the first and the last. ``variation``: standard deviation
+    """``rate``: requests per second over the ``span_s`` between the first and the last. ``variation``: standard deviation
     of the gaps over their mean (1 for Poisson). ``burstiness``: the shape of the gamma distribution with this variation,
     1 / variation squared, which is what ``vllm bench serve --burstiness`` takes; below 1 is burstier than Poisson,
     infinite means evenly spaced. ``same``: share of the gaps that are 0; a coarse clock alone makes a trace look bursty.

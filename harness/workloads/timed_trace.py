@@ -1,8 +1,8 @@
 """The traces that vLLM's own benchmark replays with ``--dataset-name timed_trace``, Alibaba's Bailian traces among them.
 
 The format is read from vLLM 0.32, ``TimedTrace`` in vllm/benchmarks/datasets/datasets.py, and its ``--timed-trace-*``
-flags, whose names and defaults the options here have: one object a line with a timestamp, an input length, an output
-length and hash ids, one id a chunk of 16 tokens (Bailian, github.com/alibaba-edu/qwen-bailian-usagetraces-anon) or
+flags, whose names and defaults the options here have: one object per line with a timestamp, an input length, an output
+length and hash ids, one id per chunk of 16 tokens (Bailian, github.com/alibaba-edu/qwen-bailian-usagetraces-anon) or
 512 (Mooncake). Two differences, both on purpose: tokens come from SHA-256 of the id (vLLM seeds with Python's
 ``hash`` of a text, which differs from process to process), and where the ids stop before the prompt does, the rest
 of the prompt is filled with tokens of its own (vLLM sends a shorter prompt).
@@ -14,6 +14,7 @@ from typing import ClassVar
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from harness.workloads._blocks import BlockTrace, BlockTraceOptions, Format, TraceLine, check_whole_blocks
+from harness.workloads._clock import ClockUnit
 from harness.workloads.base import WorkloadOptions
 
 
@@ -50,6 +51,12 @@ class TimedTrace(BlockTrace):
     name: ClassVar[str] = "timed_trace"
     Options: ClassVar[type[WorkloadOptions]] = TimedTraceOptions
     options: TimedTraceOptions
+
+    @property
+    def clock_unit(self) -> ClockUnit:
+        """As ``sec_multiplier`` has it."""
+        unit = f"units of {self.options.sec_multiplier:g} s"
+        return ClockUnit(self.options.label_timestamp, unit, "give another sec_multiplier=, e.g. 0.001 for milliseconds")
 
     @cached_property
     def format(self) -> Format:

@@ -21,7 +21,7 @@ FIRST_LINE = '        """Let the readers start on the first ``depth`` layers and
 def copy_of_this_tree(target: Path, delay_s: float) -> Path:
     """What is installed of it, with a delay in ``layerwise``."""
     target.mkdir()
-    for name in ("pyproject.toml", "README.md", "LICENSE", "cli.py"):
+    for name in ("pyproject.toml", "README.md", "LICENSE", "MANIFEST.in", "cli.py"):
         shutil.copy(ROOT / name, target)
     shutil.copytree(ROOT / "harness", target / "harness", ignore=shutil.ignore_patterns("__pycache__"))
     engine = target / "harness" / "engines" / "layerwise.py"

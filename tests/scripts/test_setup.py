@@ -68,7 +68,7 @@ def test_a_first_call_installs_in_order(setup: ModuleType, commands: list[str], 
     assert setup.main([]) == 0
     torch, ttft, without, check = commands
     assert torch.endswith(f"install --no-deps {setup.CPU_TORCH}")
-    assert ttft.endswith("install --editable .[cpu]")
+    assert ttft.endswith("install --editable .[cpu,report]")
     assert without.endswith("uninstall --yes torchvision torchaudio torchcodec")
     assert "import_check" in check
 
@@ -85,7 +85,7 @@ def test_more_extras_are_added_to_those_that_are_there(setup: ModuleType, comman
     setup.main([])
     commands.clear()
     setup.main(["dev"])
-    assert any(command.endswith(".[cpu,dev]") for command in commands)
+    assert any(command.endswith(".[cpu,dev,report]") for command in commands)
 
 
 def test_a_changed_project_is_installed_again_with_all_its_extras(setup: ModuleType, commands: list[str]) -> None:
@@ -93,7 +93,7 @@ def test_a_changed_project_is_installed_again_with_all_its_extras(setup: ModuleT
     commands.clear()
     (setup.ROOT / "pyproject.toml").write_text('[project]\nname = "x"\n')
     setup.main([])
-    assert any(command.endswith(".[cpu,dev]") for command in commands)
+    assert any(command.endswith(".[cpu,dev,report]") for command in commands)
 
 
 def test_settings_of_linters_do_not_matter(setup: ModuleType, commands: list[str]) -> None:
@@ -132,7 +132,7 @@ def test_with_a_driver_the_cuda_build_is_installed_and_nothing_is_removed(
     monkeypatch.setattr(setup, "flavour", lambda: "cuda")
     assert setup.main([]) == 0
     ttft, check = commands
-    assert ttft.endswith(".[cuda]")
+    assert ttft.endswith(".[cuda,report]")
     assert "import_check" in check
 
 

@@ -95,8 +95,8 @@ def test_requests_without_context_are_left_out_and_counted(tmp_path: Path) -> No
     path = write(tmp_path / "a.csv", OF_2023 + "2023-11-16 19:00:00,0,7\n")
     data = build(Azure, {"path": path}, LIMITS)
     assert len(data.prompts) == 3
-    assert "Left out 1 of 4 requests read: they have no context tokens." in data.notes
-    with pytest.raises(UsageError, match=r"all 1 requests .* are left out: they have no context tokens"):
+    assert "Skipped 1 of 4 requests read: they have no context tokens." in data.notes
+    with pytest.raises(UsageError, match=r"all 1 requests .* are skipped: they have no context tokens"):
         build(Azure, {"path": path, "start_s": 1000}, LIMITS)
 
 
@@ -113,14 +113,14 @@ def test_nothing_fits_names_a_scale_that_does(tmp_path: Path) -> None:
     ("row", "message"),
     [
         ("2023-11-16 18:15:45,1,1", "TIMESTAMP=2023-11-16 18:15:45.000000 lies before the 2023-11-16 18:15:50"),
-        ("2023-11-16 18:15:51,-1,1", "ContextTokens='-1' will not do"),
-        ("2023-11-16 18:15:51,1,-1", "GeneratedTokens='-1' will not do"),
-        ("2023-11-16 18:15:51,many,1", "ContextTokens='many' will not do"),
-        ("2023-11-16 18:15:51,1.5,1", r"ContextTokens='1\.5' will not do"),
-        ("2023-11-16 18:15:51,,1", "ContextTokens='' will not do"),
-        ("2023-11-16 18:15:51,99999999999,1", "ContextTokens='99999999999' will not do"),
-        ("yesterday,1,1", "TIMESTAMP='yesterday' will not do: Invalid isoformat"),
-        ("1700158551,1,1", "TIMESTAMP='1700158551' will not do"),
+        ("2023-11-16 18:15:51,-1,1", "ContextTokens='-1' is invalid"),
+        ("2023-11-16 18:15:51,1,-1", "GeneratedTokens='-1' is invalid"),
+        ("2023-11-16 18:15:51,many,1", "ContextTokens='many' is invalid"),
+        ("2023-11-16 18:15:51,1.5,1", r"ContextTokens='1\.5' is invalid"),
+        ("2023-11-16 18:15:51,,1", "ContextTokens='' is invalid"),
+        ("2023-11-16 18:15:51,99999999999,1", "ContextTokens='99999999999' is invalid"),
+        ("yesterday,1,1", "TIMESTAMP='yesterday' is invalid: Invalid isoformat"),
+        ("1700158551,1,1", "TIMESTAMP='1700158551' is invalid"),
         ("2023-11-16 18:15:51,1", "has 2 fields, and the header 3"),
         ("2023-11-16 18:15:51,1,1,1", "has 4 fields, and the header 3"),
         ('2023-11-16 18:15:51,1,"1', "not comma-separated values"),
@@ -138,8 +138,8 @@ def test_a_bad_line_is_named(tmp_path: Path, row: str, message: str) -> None:
         ("", r"a\.csv is empty; it must begin with a header"),
         ("2023-11-16 18:15:51,1,1\n", r"a\.csv:1: the header has no column 'TIMESTAMP'; write a header with the columns"),
         ("TIMESTAMP,ContextTokens\n", r"a\.csv:1: the header has no column 'GeneratedTokens'"),
-        (HEADER.strip() + ",TIMESTAMP\n", r"a\.csv:1: the column 'TIMESTAMP' stands twice"),
-        (HEADER, r"a\.csv has no request at or after start_s=0"),
+        (HEADER.strip() + ",TIMESTAMP\n", r"a\.csv:1: the column 'TIMESTAMP' appears twice"),
+        (HEADER, r"a\.csv has no requests; name a trace that has some"),
     ],
 )
 def test_a_file_without_rows_or_header_is_refused(tmp_path: Path, text: str, message: str) -> None:

@@ -72,25 +72,23 @@ def test_limit_reads_no_further(tmp_path: Path) -> None:
     assert len(build(OpenAIBatch, {"path": str(path), "tokenizer": "bytes", "limit": 4}, LIMITS).prompts) == 4
 
 
-PICTURE = [{"type": "image_url", "image_url": {"url": "x"}}]
-
-
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        (chat("first", "again"), "the custom_id 'first' stands on line 1 too"),
-        ({**chat("x", "y"), "method": "GET"}, "method='GET' will not do"),
+        (chat("first", "again"), "the custom_id 'first' is on line 1 too"),
+        ({**chat("x", "y"), "method": "GET"}, "method='GET' is invalid"),
         ({**chat("x", "y"), "extra": 1}, "unknown field 'extra'; known: custom_id, method, url, body"),
         ({"custom_id": "x", "method": "POST", "url": "/v1/completions"}, "the field 'body' is missing"),
-        (line("x", {"input": "y"}, "/v1/embeddings"), "url='/v1/embeddings' will not do; known: /v1/chat/completions"),
+        (line("x", {"input": "y"}, "/v1/chats"), "url='/v1/chats' is unknown; known: /v1/chat/completions"),
         (line("x", {"messages": [SYSTEM]}, "/v1/completions"), r"the field 'body\.prompt' is missing"),
         (line("x", {"prompt": "y"}), r"the field 'body\.messages' is missing"),
-        (line("x", {"messages": []}), r"body\.messages=\[\] will not do"),
+        (line("x", {"messages": []}), r"body\.messages=\[\] is invalid"),
         (line("x", {"messages": [{"content": "y"}]}), r"the field 'body\.messages\.0\.role' is missing"),
-        (chat("x", PICTURE), r"body\.messages\.1\.content.*type.*='image_url' will not do"),
-        (chat("x", "y", max_tokens=0), r"body\.max_tokens=0 will not do"),
+        (chat("x", [{"type": "text"}]), r"body\.messages\.1\.content.*a part of type text has no text"),
+        (line("x", {"input": 7}, "/v1/responses"), r"messages=7 is invalid"),
+        (chat("x", "y", max_tokens=0), r"body\.max_tokens=0 is invalid"),
         (chat("x", "y", tools=[{"type": "function"}]), "tools can be written only by a chat template"),
-        (line("x", {"prompt": ["a", "b"]}, "/v1/completions"), r"body\.prompt.*='a' will not do"),
+        (line("x", {"prompt": ["a", "b"]}, "/v1/completions"), r"body\.prompt.*='a' is invalid"),
         (line("x", {"prompt": [300]}, "/v1/completions"), "token 300 is not in the model's vocabulary of 256"),
         (line("x", {"prompt": ""}, "/v1/completions"), "the prompt has no tokens"),
     ],
@@ -109,3 +107,24 @@ def test_text_without_a_tokenizer_is_named(tmp_path: Path) -> None:
 def test_an_empty_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"b\.jsonl has no requests"):
         build(OpenAIBatch, {"path": write(tmp_path / "b.jsonl", [])}, LIMITS)
+
+
+def test_paths_of_other_servers_and_endpoints_without_a_first_token(tmp_path: Path) -> None:
+    """Azure's paths have no version; embeddings in the same file are skipped and counted; the responses API is read."""
+    azure = "https://me.example/openai/deployments/gpt/chat/completions?api-version=2024-10-21"
+    lines = [
+        line("a", {"messages": [SYSTEM]}, "/chat/completions"),
+        line("b", {"messages": [SYSTEM]}, azure),
+        line("c", {"input": ["x", "y"]}, "/v1/embeddings"),
+        line("d", {"input": "Hello", "instructions": "Be brief.", "max_output_tokens": 1}, "/v1/responses"),
+        line("e", {"input": [{"role": "user", "content": [{"type": "input_text", "text": "Hi"}]}]}, "/v1/responses"),
+    ]
+    data = build(OpenAIBatch, {"path": write(tmp_path / "b.jsonl", lines), "tokenizer": "bytes"}, LIMITS)
+    assert [(prompt.id, prompt.output_tokens) for prompt in data.prompts] == [("a", 4), ("b", 4), ("d", 1), ("e", 4)]
+    assert [bytes(prompt.tokens).decode() for prompt in data.prompts[2:]] == [
+        "system: Be brief.\nuser: Hello\nassistant:",
+        "user: Hi\nassistant:",
+    ]
+    assert "Skipped 1 requests: /v1/embeddings gives no first token." in data.notes
+    with pytest.raises(UsageError, match=r"has no requests to send: those of /v1/embeddings give no first token"):
+        build(OpenAIBatch, {"path": write(tmp_path / "b.jsonl", lines[2:3]), "tokenizer": "bytes"}, LIMITS)

@@ -60,8 +60,8 @@ def test_turns_can_be_chosen_and_what_is_left_out_is_counted(tmp_path: Path) -> 
     path = write(tmp_path / "s.json", [TWO_TURNS, ONE_TURN, NO_TURN, {"conversations": []}])
     data = build(ShareGPT, {"path": path, "tokenizer": "bytes", "min_turns": 2, "max_turns": 1}, LIMITS)
     assert [prompt.id for prompt in data.prompts] == ["c1t1"]
-    assert "Left out 1 conversations: they have fewer than 2 turns." in data.notes
-    assert "Left out 2 conversations: they have no message of a user." in data.notes
+    assert "Skipped 1 conversations: they have fewer than 2 turns." in data.notes
+    assert "Skipped 2 conversations: they have no message of a user." in data.notes
 
 
 def test_limit_counts_turns_and_reads_no_further(tmp_path: Path) -> None:
@@ -79,22 +79,40 @@ def test_objects_one_a_line_are_read_as_well(tmp_path: Path) -> None:
     assert texts({"path": str(lines)}) == array
 
 
-@pytest.mark.parametrize(
-    ("item", "message"),
-    [
-        ({"id": "x"}, "the field 'conversations' is missing"),
-        ({"conversations": "hello"}, "conversations='hello' will not do"),
-        ({"conversations": [{"value": "hello"}]}, "the field 'conversations.0.from' is missing"),
-        ({"conversations": [{"from": "human", "value": 3}]}, r"conversations\.0\.value=3 will not do"),
-        (said(("narrator", "Once")), "from='narrator' will not do; known: system, human"),
-        (said(("human", "é")), "token 195 is not in the model's vocabulary of 128; tokenizer=bytes is not the model's"),
-    ],
-)
-def test_a_bad_conversation_is_named_by_its_line(tmp_path: Path, item: dict[str, Any], message: str) -> None:
+MALFORMED = [
+    ({"id": "x"}, "the field 'conversations' is missing"),
+    ({"conversations": "hello"}, "conversations='hello' is invalid"),
+    ({"conversations": [{"value": "hello"}]}, "the field 'conversations.0.from' is missing"),
+    ({"conversations": [{"from": "human", "value": 3}]}, "conversations.0.value=3 is invalid"),
+    ({"messages": [{"role": "user", "content": None}]}, "None is invalid"),
+    (said(("narrator", "Once")), "the role 'narrator' is unknown; known: system, human"),
+]
+
+
+@pytest.mark.parametrize(("item", "message"), MALFORMED)
+def test_a_malformed_conversation_is_counted_and_named_by_its_place(tmp_path: Path, item: dict[str, Any], message: str) -> None:
     path = tmp_path / "s.json"
-    path.write_text("[\n" + json.dumps(ONE_TURN) + ",\n\n" + json.dumps(item) + "\n]\n")
-    with pytest.raises(UsageError, match=rf"s\.json:4: {message}"):
-        texts({"path": str(path)}, Limits(vocabulary=128, max_tokens=1000, chunk_tokens=4))
+    path.write_text("[\n" + json.dumps(ONE_TURN) + ",\n\n" + json.dumps(item) + ",\n" + json.dumps(item) + "\n]\n")
+    data = build(ShareGPT, {"path": str(path), "tokenizer": "bytes"}, LIMITS)
+    assert len(data.prompts) == 1
+    assert f"Skipped 2 conversations: they are malformed, the first is conversation 2 at {path}:4: " in data.notes[0]
+    assert message in data.notes[0]
+    with pytest.raises(UsageError, match=r"all 1 conversations are skipped \(they are malformed, the first is conversation 1"):
+        texts({"path": write(path, [item])})
+
+
+def test_a_token_that_is_not_the_models_is_an_error_with_its_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "s.json", [said(("human", "é"))])
+    with pytest.raises(UsageError, match=r"s\.json:1: token 195 is not in the .* of 128; tokenizer=bytes is not the model's"):
+        texts({"path": path}, Limits(vocabulary=128, max_tokens=1000, chunk_tokens=4))
+
+
+@pytest.mark.parametrize("name", ["conversations", "messages", "conversation"])
+@pytest.mark.parametrize(("sender", "value"), [("from", "value"), ("role", "content")])
+def test_kin_with_other_names_reads_alike(tmp_path: Path, name: str, sender: str, value: str) -> None:
+    renamed = {name: [{sender: said["from"], value: said["value"]} for said in TWO_TURNS["conversations"]]}
+    plain = texts({"path": write(tmp_path / "s.json", [TWO_TURNS])})
+    assert texts({"path": write(tmp_path / "r.json", [renamed])}) == plain
 
 
 def test_half_a_surrogate_pair_is_replaced(tmp_path: Path) -> None:

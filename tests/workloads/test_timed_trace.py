@@ -35,9 +35,9 @@ class TestTimedTrace(WorkloadTests):
 def test_lines_become_prompts_and_blocks_hit_only_behind_the_same_blocks(tmp_path: Path) -> None:
     data = build(TimedTrace, {"path": write(tmp_path / "t.jsonl")}, LIMITS)
     assert [(p.id, len(p.tokens), p.prefix_tokens, p.output_tokens, p.arrival_s) for p in data.prompts] == [
-        ("line1", 40, 0, 4, 0.5),
-        ("line2", 35, 0, 1, 0.75),  # its second id is known, but not behind its first
-        ("line3", 64, 32, 4, 61.0),
+        ("line1", 40, 0, 4, 0.0),
+        ("line2", 35, 0, 1, 0.25),  # its second id is known, but not behind its first
+        ("line3", 64, 32, 4, 60.5),
     ]
 
 
@@ -97,10 +97,10 @@ def test_any_whole_block_will_do(tmp_path: Path, chunk: int, scale: float) -> No
     ("change", "message"),
     [
         ({"hash_ids": [1, 2, 3, 4]}, "hash_ids has 4 entries, but input_length=40 makes 3 blocks"),
-        ({"hash_ids": None}, "hash_ids=None will not do"),
+        ({"hash_ids": None}, "hash_ids=None is invalid"),
         ({"timestamp": 0.25}, "timestamp=0.25 lies before the 0.5 of an earlier line"),
-        ({"input_length": -40}, "input_length=-40 will not do"),
-        ({"input_length": 10**12}, "input_length=1000000000000 will not do"),
+        ({"input_length": -40}, "input_length=-40 is invalid"),
+        ({"input_length": 10**12}, "input_length=1000000000000 is invalid"),
     ],
 )
 def test_a_bad_line_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:

@@ -132,7 +132,7 @@ def draw_reuse(outline: Outline, chunk_tokens: int, below: Sequence[str] = ()) -
 
 
 def draw_arrivals(outline: Outline, below: Sequence[str] = ()) -> Figure | None:
-    """Requests a second over the trace, and the gaps between them beside those of a Poisson process of the same rate.
+    """Requests per second over the trace, and the gaps between them beside those of a Poisson process of the same rate.
 
     None where there is no clock.
     """
@@ -171,7 +171,7 @@ def _rate(axes: Axes, arrival_s: Values) -> None:
     axes.stairs(count / width, edges, color=BLUE, fill=True)
     axes.axhline((len(arrival_s) - 1) / span, color=INK, linestyle=(0, (2, 1)), linewidth=1.2, label="mean")
     axes.set_xlabel("time of the trace (s)")
-    axes.set_ylabel(f"requests a second\n(over {width:.3g} s)")
+    axes.set_ylabel(f"requests per second\n(over {width:.3g} s)")
     axes.xaxis.set_major_formatter(FuncFormatter(plain_number))
     axes.set_ylim(0)
     _legend_above(axes)

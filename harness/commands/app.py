@@ -1,0 +1,80 @@
+"""The command line. Each command is a file beside this one."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from harness import __version__
+from harness.commands.ab import ab
+from harness.commands.calibrate import calibrate
+from harness.commands.compare import compare
+from harness.commands.doctor import doctor
+from harness.commands.gate import gate
+from harness.commands.listing import list_
+from harness.commands.predict import predict
+from harness.commands.report import report
+from harness.commands.serve import serve
+from harness.commands.store import store
+from harness.commands.sweep import sweep
+from harness.commands.timeline import timeline
+from harness.commands.trend import trend
+from harness.commands.workload import workload
+from harness.core.errors import SetupError, TtftError
+
+REPORT = ("pandas", "matplotlib")
+"""Packages of the extra ``report``: who only loads the connector into vLLM does without."""
+
+app = typer.Typer(
+    name="ttft",
+    help="Which way of fetching stored KV cache gives the lowest time to first token?",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+app.command()(compare)
+app.command()(ab)
+app.command()(sweep)
+app.command()(serve)
+app.command("list")(list_)
+app.command()(report)
+app.command()(timeline)
+app.command()(predict)
+app.command()(gate)
+app.command()(calibrate)
+app.command()(trend)
+app.command()(doctor)
+app.add_typer(workload, name="workload")
+app.add_typer(store, name="store")
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
+) -> None:
+    """Options before the command."""
+
+
+def main() -> None:
+    """Run the command line; every expected error is one sentence on stderr and the exit code of its class."""
+    try:
+        app(standalone_mode=True)
+    except (TtftError, ModuleNotFoundError) as error:
+        expected = error if isinstance(error, TtftError) else _lacking(error)
+        typer.echo(f"error: {expected}", err=True)
+        sys.exit(expected.exit_code)
+
+
+def _lacking(error: ModuleNotFoundError) -> SetupError:
+    """For a package of the extra ``report``; any other missing module is a fault of ours and stays what it is."""
+    package = (error.name or "").partition(".")[0]
+    if package not in REPORT:
+        raise error
+    return SetupError(f"this command needs the package {package}; install it: pip install 'ttft[report]'")
