@@ -38,9 +38,9 @@ def test_a_command_of_the_docs_works(
     (tmp_path / "trace.jsonl").write_text(TRACE * 3)
     shutil.copytree(ROOT / "tests" / "data" / "traces", tmp_path, dirs_exist_ok=True)
     arms = ["chunkwise:pool=8", "layerwise:depth=4", "floor"]
-    write_synthetic_run(tmp_path / "results" / "RUN", arms=arms, rounds=8, prompts=12, mean_s={arms[0]: 0.5, arms[1]: 0.4})
+    write_synthetic_run(tmp_path / "results" / "NAME", arms=arms, rounds=8, prompts=12, mean_s={arms[0]: 0.5, arms[1]: 0.4})
     verdict = refused(arms[1], arms[0], [], 0.05)
-    rows = rows_of(verdict, {"p50": 0.05}, load(tmp_path / "results" / "RUN"))
+    rows = rows_of(verdict, {"p50": 0.05}, load(tmp_path / "results" / "NAME"))
     append(tmp_path / "history.csv", [{**rows[0], "outcome": "PASS", "ratio": 0.9}])
     words = shlex.split(command)[1:]
     if "--resume" in words:
