@@ -20,13 +20,20 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").r
 
 
 def commands() -> list[str]:
-    """Lines of sh blocks that call ttft, without comments."""
-    blocks = [block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
-    lines = [re.split(r"\s+#\s", line)[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if re.match(r"(\S*/)?ttft ", line)]
+    """Calls of ttft, without comments: those in blocks, and those in the text that are whole, without a placeholder."""
+    found: dict[str, None] = {}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+        lines += [re.split(r"\s{4}", line.strip())[0] for line in re.findall(r"^    ttft .*[^\\]$", text, re.MULTILINE)]
+        inline = re.findall(r"`(ttft [a-z]+ [^`\n]+)`", text)
+        lines += [call for call in inline if re.search(r"=|results/", call) and not re.search(r"\b[A-Z]{3}|\.\.\.", call)]
+        calls = [re.split(r"\s+#\s", line)[0].strip() for line in lines]
+        found |= {call.removeprefix(".venv/bin/"): None for call in calls if re.match(r"(\S*/)?ttft ", call)}
+    return list(found)
 
 
-TRACE = '{"timestamp": 0, "input_length": 2048, "output_length": 5, "hash_ids": [0, 1, 2, 3]}\n'
+TRACE = f'{{"timestamp": 0, "input_length": 4096, "output_length": 5, "hash_ids": {list(range(8))}}}\n'
 
 
 @pytest.mark.parametrize("command", commands())
@@ -35,8 +42,10 @@ def test_a_command_of_the_docs_works(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "trace.jsonl").write_text(TRACE * 3)
+    for name in ("trace.jsonl", "conversation_trace.jsonl"):
+        (tmp_path / name).write_text(TRACE * 3)
     shutil.copytree(ROOT / "tests" / "data" / "traces", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "results" / "reference", tmp_path / "results" / "reference")
     arms = ["chunkwise:pool=8", "layerwise:depth=4", "floor"]
     write_synthetic_run(tmp_path / "results" / "NAME", arms=arms, rounds=8, prompts=12, mean_s={arms[0]: 0.5, arms[1]: 0.4})
     verdict = refused(arms[1], arms[0], [], 0.05)
