@@ -16,17 +16,24 @@ from harness.results import load
 from harness.testing.runs import write_synthetic_run
 
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 def commands() -> list[str]:
-    """Lines of sh blocks that call ttft, without comments."""
-    blocks = [block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)]
-    lines = [re.split(r"\s+#\s", line)[0].strip() for block in blocks for line in block.splitlines()]
-    return [line for line in lines if re.match(r"(\S*/)?ttft ", line)]
+    """Calls of ttft, without comments: those in blocks, and those in the text that are whole, without a placeholder."""
+    found: dict[str, None] = {}
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        lines = [line for block in re.findall(r"```sh\n(.*?)```", text, re.DOTALL) for line in block.splitlines()]
+        lines += [re.split(r"\s{4}", line.strip())[0] for line in re.findall(r"^    ttft .*[^\\]$", text, re.MULTILINE)]
+        inline = re.findall(r"`(ttft [a-z]+ [^`\n]+)`", text)
+        lines += [call for call in inline if re.search(r"=|results/", call) and not re.search(r"\b[A-Z]{3}|\.\.\.", call)]
+        calls = [re.split(r"\s+#\s", line)[0].strip() for line in lines]
+        found |= {call.removeprefix(".venv/bin/"): None for call in calls if re.match(r"(\S*/)?ttft ", call)}
+    return list(found)
 
 
-TRACE = '{"timestamp": 0, "input_length": 2048, "output_length": 5, "hash_ids": [0, 1, 2, 3]}\n'
+TRACE = f'{{"timestamp": 0, "input_length": 4096, "output_length": 5, "hash_ids": {list(range(8))}}}\n'
 
 
 @pytest.mark.parametrize("command", commands())
@@ -35,12 +42,14 @@ def test_a_command_of_the_docs_works(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "trace.jsonl").write_text(TRACE * 3)
+    for name in ("trace.jsonl", "conversation_trace.jsonl"):
+        (tmp_path / name).write_text(TRACE * 3)
     shutil.copytree(ROOT / "tests" / "data" / "traces", tmp_path, dirs_exist_ok=True)
+    shutil.copytree(ROOT / "results" / "reference", tmp_path / "results" / "reference")
     arms = ["chunkwise:pool=8", "layerwise:depth=4", "floor"]
-    write_synthetic_run(tmp_path / "results" / "RUN", arms=arms, rounds=8, prompts=12, mean_s={arms[0]: 0.5, arms[1]: 0.4})
+    write_synthetic_run(tmp_path / "results" / "NAME", arms=arms, rounds=8, prompts=12, mean_s={arms[0]: 0.5, arms[1]: 0.4})
     verdict = refused(arms[1], arms[0], [], 0.05)
-    rows = rows_of(verdict, {"p50": 0.05}, load(tmp_path / "results" / "RUN"))
+    rows = rows_of(verdict, {"p50": 0.05}, load(tmp_path / "results" / "NAME"))
     append(tmp_path / "history.csv", [{**rows[0], "outcome": "PASS", "ratio": 0.9}])
     words = shlex.split(command)[1:]
     if "--resume" in words:
@@ -65,6 +74,29 @@ def test_links_lead_somewhere() -> None:
     for page in PAGES:
         for target in re.findall(r"\]\(([^)#:]+)\)", page.read_text(encoding="utf-8")):
             assert (page.parent / target).exists(), f"{page.name} links to {target}"
+
+
+def anchors(page: Path) -> set[str]:
+    """The anchors that GitHub gives a page's headings."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
+    titles = re.findall(r"^#+ (.+)$", text, re.MULTILINE)
+    return {re.sub(r"[^\w -]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_anchors_are_headings() -> None:
+    for page in PAGES:
+        for target, anchor in re.findall(r"\]\(([^)#:]*)#([^)]+)\)", page.read_text(encoding="utf-8")):
+            there = (page.parent / target).resolve() if target else page
+            assert anchor in anchors(there), f"{page.name} links to #{anchor} of {there.name}"
+
+
+def test_the_architecture_names_files_and_rooms_that_exist() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    files = re.findall(r"`((?!tests/)[a-z_]+/[a-z_]+\.py)`", text)
+    assert files and [name for name in files if not (ROOT / "harness" / name).is_file()] == []
+    rooms = re.findall(r"^\| `([a-z.]+?)/?` \|", text, re.MULTILINE)
+    there = {path.name for path in (ROOT / "harness").iterdir()} - {"__init__.py", "__main__.py", "__pycache__", "py.typed"}
+    assert set(rooms) == there
 
 
 def test_the_makefile_has_the_two_commands_of_the_readme() -> None:
