@@ -55,7 +55,7 @@ def finished(text: str, aside: Aside, plot: Box) -> str:
     beside = {"plot": [round(side, 1) for side in plot], "notes": aside.notes}
     beside["legend"] = [[entry.arm, entry.detail] for entry in aside.entries]
     root.insert(0, Element(METADATA))
-    root[0].text = json.dumps(beside, ensure_ascii=False)
+    root[0].text = json.dumps(beside)
     return ElementTree.tostring(root, encoding="unicode")
 
 
@@ -69,11 +69,10 @@ def shapes(group: Element) -> Iterator[Element]:
 
 
 def _name(group: Element, titles: Sequence[str]) -> None:
-    if not titles:
-        return
     drawn = list(shapes(group))
     marks = [shape for shape in drawn if shape.tag == f"{SVG}use"] or drawn  # a line's own path goes without
-    for shape, title in zip(marks, titles, strict=True) if len(titles) == len(marks) else [(group, "; ".join(titles))]:
+    named = marks if len(titles) == len(marks) else [group][: len(titles)]
+    for shape, title in zip(named, titles, strict=False):
         shape.insert(0, Element(f"{SVG}title"))
         shape[0].text = printable(title)
 

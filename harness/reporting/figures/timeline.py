@@ -32,6 +32,8 @@ from harness.results.evidence import Evidence
 
 PIXELS, SHORT = 1200, 4
 """Pixels of a time axis. Spans of fewer than SHORT are drawn as one with neighbours that are less than one away."""
+NEAR = 0.01
+"""A request whose TTFT is this share off, or less, is as good as the one that was looked for."""
 SQUEEZE = 6
 """Panels share a time axis while the longest is no more than this many times the shortest."""
 
@@ -121,7 +123,7 @@ def _draw(evidence: Evidence, stories: Sequence[Story], title: str, word: str, n
 def _told(story: Story, word: str, unit: Unit) -> str:
     """Which request a panel shows; if it is not the one that was looked for, how far it is from it."""
     took, aim = f"{story.ttft_s * unit.scale:,.4g}", f"{story.aim_s * unit.scale:,.4g}"
-    other = f" ({word} of the arm: {aim} {unit.name})" if took != aim else ""
+    other = f" ({word} of the arm: {aim} {unit.name})" if abs(story.ttft_s / story.aim_s - 1) > NEAR else ""
     request = f"prompt {shortened(drawable(story.prompt), 40)} of run {story.run}, TTFT {took} {unit.name}{other}"
     return f"{arm_label(story.arm, 70)}\n{request}"
 

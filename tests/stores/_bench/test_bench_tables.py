@@ -72,7 +72,7 @@ def test_the_picture_is_written(summary: Summary, tmp_path: Path) -> None:
     files = draw_bench(summary, fit, "file:///kv", "", tmp_path)
     assert [file.name for file in files] == ["bench.png", "bench.svg"]
     (tmp_path / "file").write_text("")
-    with pytest.raises(ResultsError, match="the picture cannot be written"):
+    with pytest.raises(ResultsError, match="the pictures cannot be written to"):
         draw_bench(summary, fit, "file:///kv", "", tmp_path / "file")
 
 
