@@ -20,8 +20,15 @@ from harness.core.errors import ChunkTruncated, ReadFailures, StoreError, StoreU
 from harness.core.text import redact
 from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late, unsplit
 from harness.stores.bounded import Gate, Shut, submit_all
-from harness.stores.mooncake.client import Connection, MooncakeClient, names_at
-from harness.stores.mooncake.errors import BEYOND_THE_END, EXISTS_ALREADY, NOT_FOUND, explain
+from harness.stores.mooncake.client import (
+    BEYOND_THE_END,
+    EXISTS_ALREADY,
+    NOT_FOUND,
+    Connection,
+    MooncakeClient,
+    explain,
+    names_at,
+)
 
 _PORT = 50051
 _MOST_IN_CALL = 2  # more gain nothing, since Mooncake fetches the ranges of a call one after the other, and waits so as well
