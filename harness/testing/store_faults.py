@@ -100,10 +100,7 @@ def _no_threads(_: Target) -> Iterator[None]:
 
 
 AROUND: Mapping[str, Callable[[Target], AbstractContextManager[None]]] = {
-    **{
-        f"server: {name}": (lambda target, name=name: _network(target, name))
-        for name in ("slow", "never", "trickle", "reset", "refuse")
-    },
+    **{f"server: {name}": partial(_network, behaviour=name) for name in SERVERS},
     "no descriptor": _no_descriptors,
     "no thread": _no_threads,
 }
