@@ -23,7 +23,7 @@ from functools import partial
 import numpy as np
 import redis
 
-from harness.stores._bench.socket_copy import receive
+from harness.stores._bench.limits import receive
 from harness.stores.base import Read, Store, open_store
 from harness.stores.redis.protocol import command
 

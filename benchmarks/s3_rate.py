@@ -29,7 +29,7 @@ import numpy as np
 from file_server import BUCKET, serving
 from preadv import Job, Side, alternate, ratio, same_bytes
 
-from harness.stores._bench.socket_copy import receive
+from harness.stores._bench.limits import receive
 from harness.stores.base import Read, Store, open_store
 
 KIB = 1024

@@ -235,6 +235,12 @@ def late(key: str) -> DeadlineMissed:
     return DeadlineMissed(f"object {key} was not read by the deadline of its load; see whether the store is slow or hangs")
 
 
+def refuse_late(reads: Sequence[Read]) -> None:
+    """Raise ReadFailures where the deadline of a batch has passed before anything is begun."""
+    if time.monotonic() >= deadline_of(reads):
+        raise ReadFailures({position: late(item.key) for position, item in enumerate(reads)})
+
+
 def unsplit(parts: SplitResult) -> str:
     """The URL of ``parts``, always with ``//``: the standard library leaves it out for schemes it does not know."""
     query = f"?{parts.query}" if parts.query else ""

@@ -11,6 +11,8 @@ Behaviour = Literal["pass", "slow", "never", "reset", "trickle", "refuse"]
 """What becomes of the server's bytes: passed on, passed on after ``SLOW_S``, kept, the connection reset, one each
 ``TRICKLE_S``; ``refuse`` resets new connections as well."""
 
+THREADS = "faulty-proxy"
+"""The name of its threads."""
 SLOW_S = 0.1
 TRICKLE_S = 0.02
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
@@ -42,7 +44,7 @@ class FaultyProxy:
             thread.join(5)
 
     def _start(self, target: object, *args: object) -> None:
-        thread = threading.Thread(target=target, args=args, daemon=True)  # type: ignore[arg-type]
+        thread = threading.Thread(target=target, args=args, name=THREADS, daemon=True)  # type: ignore[arg-type]
         self._threads.append(thread)
         thread.start()
 

@@ -24,10 +24,10 @@ __all__ = ["mooncake"]
 def _table(request: pytest.FixtureRequest) -> Iterator[None]:
     OUTCOMES.clear()
     yield
-    reporter = request.config.pluginmanager.get_plugin("terminalreporter")
-    if reporter is not None:
-        reporter.write_line("")
-        reporter.write_line(table())
+    capture = request.config.pluginmanager.get_plugin("capturemanager")
+    assert capture is not None
+    with capture.global_and_fixture_disabled():
+        print(f"\n{table()}")
     assert not [cell for cell, found in OUTCOMES.items() if "wrong" in found]
 
 

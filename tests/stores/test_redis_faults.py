@@ -125,9 +125,8 @@ class TestOpening:
 
     def test_a_server_that_wants_a_certificate_of_ours(self, tmp_path: Path) -> None:
         certificate, key = self_signed(tmp_path)
-        ours = tmp_path / "client.pem"
+        port, ours = free_port(), tmp_path / "client.pem"
         ours.write_bytes(certificate.read_bytes() + key.read_bytes())
-        port = free_port()
         files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate)]
         with redis_server("--tls-port", str(port), *files, "--tls-auth-clients", "yes"):
             url = f"rediss://127.0.0.1:{port}?ca={certificate}"

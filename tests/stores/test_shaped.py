@@ -13,9 +13,9 @@ from uuid import uuid4
 import numpy as np
 import pytest
 
-from harness.core.errors import ChunkMissing, DeadlineMissed, ReadFailures, UsageError
+from harness.core.errors import ChunkMissing, ReadFailures, UsageError
 from harness.stores import open_store
-from harness.stores.base import GRACE_S, Buffer, Read, check_store
+from harness.stores.base import Buffer, Read, check_store
 from harness.stores.files.disk import DiskStore
 from harness.stores.files.memory import MemoryStore
 from harness.stores.shaped import ShapedOptions, ShapedStore
@@ -232,20 +232,6 @@ class TestStalls:
     def test_values_out_of_range_are_refused(self, options: str) -> None:
         with pytest.raises(UsageError, match="will not do"):
             check_store(f"shaped+mem://kv?{options}")
-
-
-@pytest.mark.parametrize("asynchronous", [False, True])
-def test_a_read_that_would_end_after_its_deadline_ends_there(shape: Callable[[str], ShapedStore], asynchronous: bool) -> None:
-    store = shape("latency_ms=30000")
-    start = time.monotonic()
-    reads = [Read("one", 0, into(1), start + 0.1), Read("one", 1, into(1), start + 0.1)]
-    with pytest.raises(ReadFailures) as caught:
-        if asynchronous:
-            asyncio.run(store.aread(reads))
-        else:
-            store.read(reads)
-    assert time.monotonic() - start < 0.1 + GRACE_S
-    assert [type(error) for error in caught.value.failures.values()] == [DeadlineMissed] * 2
 
 
 class TestOpening:

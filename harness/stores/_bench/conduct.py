@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Protocol
 
 from harness.core.errors import ResultsError, UsageError
-from harness.stores._bench.cells import cells_of
 from harness.stores._bench.limits import limit_of
 from harness.stores._bench.measuring import COLUMNS, Bench, Row
-from harness.stores._bench.settings import BenchSettings, size_text
+from harness.stores._bench.settings import BenchSettings, cells_of, size_text
 from harness.stores._checks import Scoped, clean, fresh_prefix
 from harness.stores.base import Store
 

@@ -6,10 +6,8 @@ import numpy as np
 from rich.table import Table
 from rich.text import Text
 
-from harness.stores._bench.cells import Cell
-from harness.stores._bench.fit import LinkFit, plain
-from harness.stores._bench.settings import size_text
-from harness.stores._bench.summary import Estimate, Summary
+from harness.stores._bench.settings import Cell, size_text
+from harness.stores._bench.summary import Estimate, LinkFit, Summary, plain
 
 _ACTIONS = (("read", "read"), ("write", "write"), ("exists", "exists"))
 

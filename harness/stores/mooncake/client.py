@@ -1,4 +1,4 @@
-"""Mooncake's own client, with what it leaves open: time-outs, a master that is not there, use after closing.
+"""Mooncake's own client, with what it leaves open: time-outs, a master that is not there, use after closing; and its error codes.
 
 The package is mooncake-transfer-engine, or mooncake-transfer-engine-non-cuda. Its calls release the GIL.
 """
@@ -15,9 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from harness.core.errors import SetupError, StoreUnavailable
+from harness.core.errors import ChunkMissing, SetupError, StoreError, StoreUnavailable
 from harness.core.machine import OneProcess
-from harness.stores.mooncake.errors import NO_MASTER
 
 _PACKAGE = "pip install 'mooncake-transfer-engine>=0.3.13' (with '-non-cuda' behind its name where there is no CUDA)"
 _LIBRARIES = "apt-get install libibverbs1 librdmacm1 libnuma1 libcurl4"
@@ -254,3 +253,29 @@ def names_at(host: str, port: int, timeout_s: float) -> list[str]:
             f"cannot list the keys of the Mooncake cluster: {address} does not answer ({reason}); "
             "set admin_port= to the --metrics_port of mooncake_master"
         ) from None
+
+
+NOT_FOUND = -704
+NOT_READY = -703
+EXISTS_ALREADY = -705
+BEYOND_THE_END = -600
+"""INVALID_PARAMS; for a read, that the object ends before the range does."""
+NO_MASTER = -900
+
+_REASONS: Mapping[int, str] = {
+    -200: "its memory is full; add a storage client or give it more (--global_segment_size), or free some",
+    -707: "the lease on the object ran out; raise the master's --default_kv_lease_ttl",
+    -800: "the storage client that has the bytes does not deliver them; see whether it is alive",
+    NO_MASTER: "the master does not answer; see whether it is alive",
+    -901: "the master did not answer in time; see whether it is alive, or raise timeout_s=",
+}
+_UNKNOWN = "see what Mooncake wrote to the standard error"
+
+
+def explain(code: int, doing: str, key: str, place: str) -> StoreError:
+    """What to raise for ``code``, which came while ``doing`` something with the object ``key``."""
+    if code == NOT_FOUND:
+        return ChunkMissing(f"there is no object {key} at {place}; write it first, or prime the store again")
+    if code == NOT_READY:
+        return ChunkMissing(f"object {key} at {place} is still being written; read it later")
+    return StoreUnavailable(f"cannot {doing} {key} at {place}: {_REASONS.get(code, _UNKNOWN)} (code {code})")

@@ -18,10 +18,17 @@ from pydantic import Field
 from harness.core.chunks import total_bytes
 from harness.core.errors import ChunkTruncated, ReadFailures, StoreError, StoreUnavailable, UsageError
 from harness.core.text import redact
-from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late, unsplit
+from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late, refuse_late, unsplit
 from harness.stores.bounded import Gate, Shut, submit_all
-from harness.stores.mooncake.client import Connection, MooncakeClient, names_at
-from harness.stores.mooncake.errors import BEYOND_THE_END, EXISTS_ALREADY, NOT_FOUND, explain
+from harness.stores.mooncake.client import (
+    BEYOND_THE_END,
+    EXISTS_ALREADY,
+    NOT_FOUND,
+    Connection,
+    MooncakeClient,
+    explain,
+    names_at,
+)
 
 _PORT = 50051
 _MOST_IN_CALL = 2  # more gain nothing, since Mooncake fetches the ranges of a call one after the other, and waits so as well
@@ -91,6 +98,7 @@ class MooncakeStore(Store):
         Mooncake can scatter, but each piece is a transfer of its own then: two to three times as slow for a layer of 16
         blocks over TCP, where the copy costs some 5%.
         """
+        refuse_late(reads)
         groups, deadline = self._groups(reads), deadline_of(reads)
         batch = _Batch(time.monotonic() + self.options.timeout_s)
         if math.isinf(deadline) and (len(groups) == 1 or self._client.closed):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, ClassVar, TypeVar
 from urllib.parse import SplitResult
 
 from harness.core.errors import ChunkMissing, ChunkTruncated, ReadFailures, SetupError, StoreError
-from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late
+from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late, refuse_late
 from harness.stores.bounded import Gate, Shut, submit_all
 from harness.stores.s3.address import place_of, refuse_secrets
 from harness.stores.s3.client import S3Options, connect
@@ -101,6 +101,7 @@ class S3Store(Store):
 
     def read(self, reads: Sequence[Read]) -> None:
         """One ranged GET a read, all at once; one for ranges of an object that touch."""
+        refuse_late(reads)
         requests, deadline = coalesce(reads), deadline_of(reads)
         left = deadline - time.monotonic()
         gate = Gate()
@@ -128,6 +129,7 @@ class S3Store(Store):
             async with free:
                 return await self._aget(request)
 
+        refuse_late(reads)
         requests, deadline = coalesce(reads), deadline_of(reads)
         if math.isinf(deadline) or not requests:
             _raise_failures(await asyncio.gather(*map(get, requests)))

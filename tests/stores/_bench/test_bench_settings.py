@@ -15,8 +15,7 @@ from harness.stores._bench import (
     parse_numbers,
     parse_sizes,
 )
-from harness.stores._bench.cells import MOST_WRITTEN
-from harness.stores._bench.settings import size_text
+from harness.stores._bench.settings import MOST_WRITTEN, size_text
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,7 @@ from harness.core.errors import StoreUnavailable
 from harness.stores import open_store
 from harness.stores._bench import limit_of
 from harness.stores._bench.callers import Callers
-from harness.stores._bench.fio import FioLimit, timing_of
-from harness.stores._bench.socket_copy import SocketLimit, receive
+from harness.stores._bench.limits import FioLimit, SocketLimit, receive, timing_of
 from harness.stores.base import Store
 
 TOLD = {"jobs": [{"read": {"bw_bytes": 2_000_000_000, "lat_ns": {"mean": 33_000.0}}}]}
