@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 TESTED = ("0.29", "0.30", "0.31", "0.32")
-"""Minor versions, oldest first, whose end-to-end tests of the connector passed on the CPU build."""
+"""Minor versions, oldest first, that were tried on the CPU build; docs/gpu.md says by which tests."""
 
 NEXT = "0.33"
 """The first minor version that was not: there is no CPU build of it. Its signatures were checked against its source

@@ -90,7 +90,8 @@ def test_both_halves_make_the_same_keys_of_what_the_worker_tells(worker: TTFTCon
 
 def test_ranks_whose_caches_differ_are_refused(worker: TTFTConnector, tmp_path: Path) -> None:
     scheduler, told = make(tmp_path, "SCHEDULER"), worker.get_handshake_metadata()
-    other = type(told)("LHBNC", BLOCK)  # type: ignore[misc]
+    assert told is not None
+    other = type(told)("LHBNC", BLOCK)
     with pytest.raises(SetupError, match="the ranks have KV caches of different layouts"):
         scheduler.set_xfer_handshake_metadata({0: told, 1: other})
 

@@ -41,10 +41,10 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "latent attention (DeepSeek-V2)": (
         "deepseek_v2",
         {
-            "kv_lora_rank": 64,
+            "kv_lora_rank": 512,  # and 64: the one width that the CPU's kernel has
             "q_lora_rank": None,
             "qk_nope_head_dim": 32,
-            "qk_rope_head_dim": 16,
+            "qk_rope_head_dim": 64,
             "v_head_dim": 32,
             "first_k_dense_replace": 1,
             "n_routed_experts": 4,
@@ -54,7 +54,7 @@ KINDS: dict[str, tuple[str, dict[str, Any]]] = {
             "num_key_value_heads": 4,
             "n_group": 1,
             "topk_group": 1,
-            "head_dim": 16,
+            "head_dim": 64,
         },
     ),
 }
