@@ -158,7 +158,7 @@ def _check_peers(peers: list[PeerArm], experiment: Experiment) -> None:
         raise UsageError(f"the arm {name} cannot be emptied between two runs, so only cache_state=primed can be measured with it")
     if scheme not in ("file", "aiofile"):
         raise UsageError(
-            f"the arm {name} reads its own files, which must lie beside ours, so store={redact(experiment.store)} cannot be used; "
+            f"the arm {name} reads its own files, which lie beside ours, so store={redact(experiment.store)} cannot be used; "
             "use file:///FOLDER"
         )
 

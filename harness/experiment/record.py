@@ -51,7 +51,7 @@ def machine() -> dict[str, Any]:
 
 
 def binding() -> dict[str, str]:
-    """Environment variables that bind threads, where they are set."""
+    """Environment variables that bind threads, if they are set."""
     return {name: os.environ[name] for name in BINDING if name in os.environ}
 
 

@@ -61,7 +61,7 @@ class ProcessGroup:
         self._send(signal.SIGKILL)
 
     def cpu_s(self) -> float:
-        """User and system time of all living members, in seconds; 0 where there is no /proc."""
+        """User and system time of all living members, in seconds; 0 if there is no /proc."""
         ticks = sum(int(fields[11]) + int(fields[12]) for fields in self._members())
         return ticks / os.sysconf("SC_CLK_TCK")
 
