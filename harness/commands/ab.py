@@ -1,4 +1,4 @@
-"""``ttft ab``: two versions of a package side by side, and a verdict on the newer one."""
+"""``ttft ab``: two versions of a package in turns, and a verdict on the newer one."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -38,7 +38,7 @@ def ab(
     pairs: Pairs = None,
     setting: Settings = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the run's folder]")
+        Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the results folder]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor all the same")] = False,
     out: Annotated[Path | None, typer.Option(help="results folder; must be new [default: results/<time>-ab]")] = None,
