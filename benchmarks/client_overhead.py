@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from harness.replay.arrivals import parse_arrivals, times
-from harness.replay.open_loop import open_loop
+from harness.replay.loops import open_loop
 from harness.replay.outcome import Outcome
 from harness.replay.over_http import HttpEngine, connected
 

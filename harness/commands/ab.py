@@ -1,4 +1,4 @@
-"""``ttft ab``: two versions of a package side by side, and a verdict on the newer one."""
+"""``ttft ab``: two versions of a package in turns, and a verdict on the newer one."""
 
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,7 @@ import typer
 from rich.markup import escape
 
 from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl_c, new_folder, show_if_any
+from harness.commands.options import DryRun, Named, Pairs, Settings, Store, Workload
 from harness.commands.terminal import console
 from harness.commands.verdicts import publish
 from harness.core.errors import TtftError, UsageError
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def ab(
-    experiment: Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")] = "default",
+    experiment: Named = "default",
     base: Annotated[str | None, typer.Option(help="git ref of the older version, e.g. origin/main")] = None,
     head: Annotated[str | None, typer.Option(help="git ref of the newer version [default: the working tree as it is]")] = None,
     repo: Annotated[Path, typer.Option(help="folder of the package in its git repository")] = Path(),
@@ -32,20 +33,17 @@ def ab(
         list[str] | None, typer.Option("--max", help="METRIC:PERCENT that head may be slower by, e.g. p50:5%")
     ] = None,
     alpha: Annotated[float, typer.Option(help="error rate of each bound; several arms share it")] = 0.05,
-    store: Annotated[str | None, typer.Option(help="URL of the store")] = None,
-    workload: Annotated[str | None, typer.Option(help="workload spec")] = None,
-    pairs: Annotated[int | None, typer.Option(help="rounds; a round is one run of every arm, base and head")] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
-    ] = None,
+    store: Store = None,
+    workload: Workload = None,
+    pairs: Pairs = None,
+    setting: Settings = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the run's folder]")
+        Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the results folder]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor all the same")] = False,
     out: Annotated[Path | None, typer.Option(help="results folder; must be new [default: results/<time>-ab]")] = None,
     timeout: Annotated[float, typer.Option(min=1, help="seconds without a word after which a version counts as hung")] = 900.0,
-    dry_run: Annotated[bool, typer.Option(help="print the plan and stop")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Measure two versions of a package in turns and judge: PASS (exit 0), FAIL (1), INCONCLUSIVE (3); 2 or 4: no verdict."""
     from harness.experiment.dotted import experiment_of

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.measuring import command_line, measured_and_shown, new_folder, peers_that_cannot_run
+from harness.commands.options import Arms, DryRun, Dtype, Model, Named, Pairs, Settings, Store, Workload
 from harness.core.errors import UsageError, VoidRuns
 
 if TYPE_CHECKING:
@@ -22,30 +23,25 @@ NOT_RESUMED = {
 
 
 def compare(
-    experiment: Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")] = "default",
-    arm: Annotated[
-        list[str] | None, typer.Option(help="engine spec, e.g. layerwise:depth=4; give several; the first is the base")
-    ] = None,
-    store: Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")] = None,
-    workload: Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")] = None,
-    pairs: Annotated[int | None, typer.Option(help="rounds; a round is one run of every arm")] = None,
+    experiment: Named = "default",
+    arm: Arms = None,
+    store: Store = None,
+    workload: Workload = None,
+    pairs: Pairs = None,
     cache_state: Annotated[str | None, typer.Option(help="primed or natural")] = None,
     page_cache: Annotated[str | None, typer.Option(help="warm or dropped")] = None,
     concurrency: Annotated[int | None, typer.Option(help="concurrent requests")] = None,
-    model: Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, bfloat16, float16 or float32")] = None,
+    model: Model = None,
+    dtype: Dtype = None,
     bounds: Annotated[bool | None, typer.Option("--bounds/--no-bounds", help="measure floor and recompute as well")] = None,
     target: Annotated[
         str | None, typer.Option(help="http://HOST:PORT of a running vLLM (ttft serve); its key is the variable TTFT_API_KEY")
     ] = None,
     span_log: Annotated[Path | None, typer.Option(help="folder of the target's span log, if it is not found by itself")] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
-    ] = None,
+    setting: Settings = None,
     out: Annotated[Path | None, typer.Option(help="results folder; must be new [default: results/<time>-<experiment>]")] = None,
     resume: Annotated[Path | None, typer.Option(help="resume an interrupted measurement in this folder")] = None,
-    dry_run: Annotated[bool, typer.Option(help="print the plan and stop")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Compare engines: prime a store, prove correctness, replay prompts in turns, report TTFT."""
     from harness.experiment.dotted import experiment_of

@@ -24,7 +24,7 @@ INTERRUPTED = 130
 
 
 def new_folder(out: Path | None, name: str) -> Path:
-    """The folder of a run to come: ``out``, or one below results/ by time and name. Raises UsageError where a run is there."""
+    """A new results folder: ``out``, or one below results/ by time and name. Raises UsageError if it holds a measurement."""
     folder = out or Path("results") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
     if (folder / "run.json").exists() or (folder / "requests.csv").exists():
         raise UsageError(f"{folder} already holds a measurement; give another --out, or resume it: --resume {folder}")

@@ -19,28 +19,34 @@ SHOWN = 8
 
 
 def predict(
-    run: Annotated[Path | None, typer.Option("--from", help="a run with a floor arm: its store, geometry and compute")] = None,
+    run: Annotated[
+        Path | None, typer.Option("--from", help="a results folder with a floor arm: its store, geometry and compute")
+    ] = None,
     latency_ms: Annotated[float | None, typer.Option(help="a store call's round trip, milliseconds")] = None,
-    stream_mbps: Annotated[float | None, typer.Option(help="MB (1e6 bytes) a second of one call")] = None,
-    total_mbps: Annotated[float | None, typer.Option(help="MB a second of all calls together [default: no bound]")] = None,
+    stream_mbps: Annotated[float | None, typer.Option(help="MB (1e6 bytes) per second of one call")] = None,
+    total_mbps: Annotated[float | None, typer.Option(help="MB per second of all calls together [default: no bound]")] = None,
     model: Annotated[str | None, typer.Option(help="builtin, a folder or a hub name, for layers and KV bytes")] = None,
     dtype: Annotated[str, typer.Option(help="of the KV, with --model")] = "bfloat16",
     layers: Annotated[int | None, typer.Option(help="in place of --model: layers that hold KV")] = None,
     layer_kib: Annotated[
         float | None,
         typer.Option(
-            help="in place of --model: KiB of KV a token and layer, 2 x KV heads x head size x bytes of a number / 1024"
+            help="in place of --model: KiB of KV per token and layer, 2 x KV heads x head size x bytes of a number / 1024"
         ),
     ] = None,
-    chunk_tokens: Annotated[int | None, typer.Option(help="tokens a chunk [default: 256, or the run's]")] = None,
+    chunk_tokens: Annotated[int | None, typer.Option(help="tokens per chunk [default: 256, or that of --from]")] = None,
     compute_ms: Annotated[
         str | None,
         typer.Option(help="the forward over the suffix, prefix in place: milliseconds, or TOKENS:MS,... by prefix length"),
     ] = None,
-    overhead_ms: Annotated[float | None, typer.Option(help="TTFT outside load and forward [default: 0, or the run's]")] = None,
+    overhead_ms: Annotated[
+        float | None, typer.Option(help="TTFT outside load and forward [default: 0, or that of --from]")
+    ] = None,
     suffix: Annotated[int | None, typer.Option(help="tokens behind the prefix, for recomputing [default: 32]")] = None,
     recompute_ms_per_token: Annotated[float | None, typer.Option(help="computing a token of prefix or suffix")] = None,
-    prefix: Annotated[str | None, typer.Option(help=f"prefix lengths in tokens [default: {PREFIXES}, or the run's]")] = None,
+    prefix: Annotated[
+        str | None, typer.Option(help=f"prefix lengths in tokens [default: {PREFIXES}, or those of --from]")
+    ] = None,
     pools: Annotated[str, typer.Option(help="chunkwise: values of pool to try")] = "0,2,4,8,16,32",
     readers: Annotated[str, typer.Option(help="layerwise: values of readers to try")] = "1,2,4,8,16,32",
     depths: Annotated[str, typer.Option(help="layerwise: values of depth to try")] = "2,4,8,16",

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What the command line says about store, model and compute; None where it says nothing."""
+    """What the command line says about store, model and compute; None if it says nothing."""
 
     latency_ms: float | None
     stream_mbps: float | None
@@ -98,7 +98,7 @@ def _timed(basis: "Basis", given: Given) -> "Basis":
 
 
 def _link(given: Given, own: "Link | None") -> "Link | None":
-    """The store: ``own`` with what was given; None where that isn't enough."""
+    """The store: ``own`` with what was given; None if that isn't enough."""
     from harness.core.recurrence import Link
 
     latency_ms = own.latency_s * 1e3 if own and given.latency_ms is None else given.latency_ms

@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from harness.commands.measuring import end_as_by_ctrl_c
+from harness.commands.options import Arms, DryRun, Dtype, Model, Named, Settings, Store
 from harness.commands.terminal import console
 from harness.core.errors import RunError, SetupError, UsageError
 
@@ -26,22 +27,19 @@ STORE = "TTFT_STORE"
 
 
 def serve(
-    experiment: Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")] = "default",
-    arm: Annotated[list[str] | None, typer.Option(help="engine spec, e.g. layerwise:depth=4; give several")] = None,
-    store: Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")] = None,
+    experiment: Named = "default",
+    arm: Arms = None,
+    store: Store = None,
     workload: Annotated[str | None, typer.Option(help="workload spec; its longest prompt has to fit")] = None,
-    model: Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")] = None,
-    dtype: Annotated[str | None, typer.Option(help="auto, bfloat16, float16 or float32")] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
-    ] = None,
+    model: Model = None,
+    dtype: Dtype = None,
+    setting: Settings = None,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="port to listen on")] = 8000,
     out: Annotated[
         Path | None, typer.Option(help="folder of the log and the span log; must be new [default: results/<time>-serve]")
     ] = None,
-    dry_run: Annotated[bool, typer.Option(help="print the command line and stop")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Serve all arms of an experiment until Ctrl-C or SIGTERM (exit 0); 2 if the server does not start, or dies."""
     from harness.experiment.dotted import experiment_of

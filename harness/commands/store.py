@@ -25,7 +25,7 @@ def _group() -> None:
 def check(url: Annotated[str, typer.Argument(help="store URL, e.g. redis://127.0.0.1:6379/0")]) -> None:
     """Check that a store keeps its contract, with objects of its own that it deletes again.
 
-    Exit 0 where it does, 2 where it does not, or cannot be used.
+    Exit 0 if it does, 2 if it does not or cannot be used.
     """
     from harness.stores._checks import CHECKS, examine, fresh_prefix
     from harness.stores.base import open_store

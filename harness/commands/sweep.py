@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl_c
+from harness.commands.options import Arms, DryRun, Model, Named, Pairs, Settings, Store, Workload
 from harness.commands.terminal import console
 from harness.core.errors import RunError, UsageError, VoidRuns
 
@@ -16,19 +17,16 @@ if TYPE_CHECKING:
 
 
 def sweep(
-    experiment: Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")] = "default",
+    experiment: Named = "default",
     vary: Annotated[
         list[str] | None, typer.Option(help="KEY=V1,V2,..., as concurrency=1,2,4 or chunkwise.pool=0,8; give several for a grid")
     ] = None,
-    arm: Annotated[list[str] | None, typer.Option(help="engine spec; give several; the first is the base")] = None,
-    store: Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")] = None,
-    workload: Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")] = None,
-    pairs: Annotated[int | None, typer.Option(help="rounds per point; a round is one run of every arm")] = None,
-    model: Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
-    ] = None,
+    arm: Arms = None,
+    store: Store = None,
+    workload: Workload = None,
+    pairs: Pairs = None,
+    model: Model = None,
+    setting: Settings = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the sweep; must be new [default: results/<time>-sweep-<experiment>]")
     ] = None,
@@ -36,7 +34,7 @@ def sweep(
     report: Annotated[
         Path | None, typer.Option(help="measure nothing: write the table and pictures of this folder again")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="print the plan with an estimate of its time, and stop")] = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Measure an experiment over a grid of settings: one table, maps, and where the lead changes."""
     from harness.experiment.dotted import experiment_of

@@ -100,7 +100,7 @@ class PeerSession(Session):
         return {"peer": {"package": self.peer.package or "vllm", "files": len(sizes), "stored_bytes": sum(sizes)}}
 
     async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
-        """Compute all heads, then read each back until it hits. Raises RunError where one never does."""
+        """Compute all heads, then read each back until it hits. Raises RunError if one never does."""
         for tokens in heads:
             outcome = await self.send("", tokens, 1, namespace, hit=0, save=True)
             if outcome.error:
@@ -176,7 +176,7 @@ def _uncached(path: Path) -> bool:
 
 
 def _size(path: Path) -> int | None:
-    """Bytes; None where it is gone."""
+    """Bytes; None if it is gone."""
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_size
     return None

@@ -39,7 +39,7 @@ def priming_plan(data: DataSet, hits: Sequence[int], chunk_tokens: int) -> list[
 
     Each is a whole number of chunks and none is the head of another. They are sorted, so that those with a
     common head follow one another: the head is computed once, and the next ones can hit it.
-    Raises UsageError where a hit is not whole chunks of its prompt.
+    Raises UsageError if a hit is not whole chunks of its prompt.
     """
     heads = []
     for prompt, hit in zip(data.prompts, hits, strict=True):

@@ -88,6 +88,7 @@ class Conductor:
             chosen = []
         async with open_session(setting.dtype) as session:
             self.meta["data"]["notes"].extend(session.notes)
+            self._note(session)
             if chosen:
                 await self._prove(session, setting.dtype, chosen)
             self._hooks.stage(f"priming the store with {setting.primed_chunks} chunks")

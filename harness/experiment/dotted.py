@@ -21,7 +21,7 @@ OPENED = ("workload", "store", "model", "arrivals", "vllm")
 def experiment_of(*sources: Mapping[str, Any]) -> Experiment:
     """As ``merge``, and a key with a dot sets one option inside a setting, after all whole settings are in place.
 
-    Raises UsageError, with what there is, for a key that does not exist, and where a value will not do.
+    Raises UsageError, with what there is, for a key that does not exist, and for a value that is invalid.
     """
     whole = [{key: value for key, value in source.items() if "." not in key} for source in sources]
     experiment = merge(*whole)
@@ -42,9 +42,9 @@ def experiment_of(*sources: Mapping[str, Any]) -> Experiment:
 
 
 def options_of(owner: str, experiment: Experiment) -> list[str] | None:
-    """Names of the options of a setting or an engine of the experiment; None where anything may be given (vllm).
+    """Names of the options of a setting or an engine of the experiment; None if anything may be given (vllm).
 
-    Raises UsageError where there is no such owner.
+    Raises UsageError if there is no such owner.
     """
     if owner == "vllm":
         return None
@@ -75,7 +75,7 @@ def _stores(url: str) -> list[type[Store]]:
 
 
 def with_value(experiment: Experiment, key: str, value: str) -> Experiment:
-    """The experiment with one value put where ``key`` says. Raises UsageError where it will not do."""
+    """The experiment with one value put where ``key`` says. Raises UsageError if it is invalid."""
     owner, _, option = key.rpartition(".")
     settings = experiment.model_dump()
     if not owner:
@@ -91,7 +91,7 @@ def with_value(experiment: Experiment, key: str, value: str) -> Experiment:
 
 
 def _check_store(url: str, option: str) -> None:
-    """Raise UsageError where the store would refuse the option, which is known without opening it."""
+    """Raise UsageError if the store would refuse the option, which is known without opening it."""
     values = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
     for store in _stores(url):
         names = store.Options.model_fields
@@ -100,7 +100,7 @@ def _check_store(url: str, option: str) -> None:
 
 
 def with_option(spec: str, option: str, value: Any) -> str:
-    """``name:a=1,b=2`` with one option set. Raises UsageError where the value has a comma, which would begin another one."""
+    """``name:a=1,b=2`` with one option set. Raises UsageError if the value has a comma, which would begin another one."""
     if "," in str(value):
         raise UsageError(f"{option}={value} has a comma in it, which ends an option of '{spec}'; give a value without one")
     name, options = split_spec(spec)

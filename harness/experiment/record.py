@@ -51,7 +51,7 @@ def machine() -> dict[str, Any]:
 
 
 def binding() -> dict[str, str]:
-    """Environment variables that bind threads, where they are set."""
+    """Environment variables that bind threads, if they are set."""
     return {name: os.environ[name] for name in BINDING if name in os.environ}
 
 
@@ -67,7 +67,7 @@ def _cpu_name() -> str:
 
 
 def declared(setting: Setting, name: str, command: str) -> dict[str, Any]:
-    """Everything that is known before the first request; ``name`` is the run's, ``command`` the user's."""
+    """Everything that is known before the first request; ``name`` is the measurement's, ``command`` the user's."""
     experiment = setting.experiment
     config = experiment.model_dump()
     config |= {
@@ -116,12 +116,18 @@ HOLDER = ".measuring"
 
 @contextlib.contextmanager
 def held(folder: Path, command: str) -> Iterator[None]:
-    """Nobody else measures into ``folder`` during the body. Raises UsageError, naming the process that does."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Nobody else measures into ``folder`` during the body. Raises UsageError, naming the process that does.
+
+    Where nothing can be written or locked there is no lock; whoever writes the results says so.
+    """
     holder = folder / HOLDER
     lock = FileLock(folder / f"{HOLDER}.lock", timeout=0, is_singleton=True)
     try:
+        folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
+    except (PermissionError, FileExistsError, NotADirectoryError, NotImplementedError):
+        yield
+        return
     except Timeout:
         with contextlib.suppress(OSError):
             command = holder.read_text(encoding="utf-8").strip()

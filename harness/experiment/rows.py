@@ -14,7 +14,7 @@ def tokens_digest(tokens: Sequence[int]) -> str:
 
 
 def kv_digest(loads: Sequence[Mapping[str, Any]]) -> str:
-    """16 hexadecimal digits over all sampled blocks of a request; empty where none was sampled.
+    """16 hexadecimal digits over all sampled blocks of a request; empty if none was sampled.
 
     The keys are left out: they hold the namespace of one measurement, and a resumed run or a second one has another.
     """
@@ -23,7 +23,7 @@ def kv_digest(loads: Sequence[Mapping[str, Any]]) -> str:
 
 
 def hit_reason(expected: int, hit: int | None) -> str:
-    """Empty where the hit is what the workload implies."""
+    """Empty if the hit is what the workload implies."""
     if hit == expected:
         return ""
     return f"hit {hit} tokens where the workload implies {expected}"
@@ -37,7 +37,7 @@ def load_reason(
     keys: Collection[str] | None = None,
     behind: Collection[str] = (),
 ) -> str:
-    """Empty where the load is proven: every sampled block holds what was saved under its key.
+    """Empty if the load is proven: every sampled block holds what was saved under its key.
 
     ``keys``: of the chunks that the hit consists of, all ranks; where given, each has to be sampled, and no other.
     ``behind``: those of them that vLLM may have freed by then, behind a sliding window; they may be sampled or not.
@@ -71,7 +71,7 @@ class TokenWitness:
         self._first = dict(earlier or {})
 
     def reason(self, prompt: str, arm: str, digest: str) -> str:
-        """Empty where this is the first answer for the prompt, or equals the first."""
+        """Empty if this is the first answer for the prompt, or equals the first."""
         first, by = self._first.setdefault(prompt, (digest, arm))
         return "" if first == digest else f"other tokens than {by} gave for the same prompt"
 
@@ -110,7 +110,7 @@ def timings(
 
 
 def counters(loads: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-    """What the retrieval asked of the store, all ranks together; empty where nothing was loaded, or nobody can tell."""
+    """What the retrieval asked of the store, all ranks together; empty if nothing was loaded, or nobody can tell."""
     if not loads or "operations" not in loads[0]:
         return {}
     return {name: sum(load[name] for load in loads) for name in ("operations", "keys", "bytes")}

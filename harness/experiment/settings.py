@@ -137,7 +137,7 @@ def read_experiment(name: str) -> dict[str, Any]:
 
 
 def given_settings(items: list[str]) -> dict[str, Any]:
-    """Settings as KEY=VALUE, the value as TOML where it is valid TOML, as text otherwise. Raises UsageError.
+    """Settings as KEY=VALUE, the value as TOML if it is valid TOML, else as text. Raises UsageError.
 
     A key with a dot names an option inside a setting, as workload.suffix; its value stays a text.
     """
@@ -151,7 +151,7 @@ def given_settings(items: list[str]) -> dict[str, Any]:
 
 
 def as_toml(text: str) -> Any:
-    """A value as TOML reads it, or the text itself where it is no TOML."""
+    """A value as TOML reads it, or the text itself if it is not TOML."""
     try:
         return tomllib.loads(f"v = {text}")["v"]
     except tomllib.TOMLDecodeError:

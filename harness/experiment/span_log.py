@@ -15,7 +15,7 @@ class SpanLogReader:
     """
 
     def __init__(self, folder: Path | None, prefix: str = "") -> None:
-        """``folder``: None where it cannot be read, so that there is never anything new."""
+        """``folder``: None if it cannot be read, so that there is never anything new."""
         self._folder = folder
         self.prefix = prefix
         self._offsets: dict[Path, int] = {}

@@ -19,10 +19,9 @@ from harness.experiment.rows import (
     tokens_digest,
 )
 from harness.experiment.session import Session
-from harness.replay.closed_loop import closed_loop
 from harness.replay.lag import lag_reason
+from harness.replay.loops import closed_loop, open_loop
 from harness.replay.neighbours import Kind, Neighbours
-from harness.replay.open_loop import open_loop
 from harness.replay.outcome import Outcome
 from harness.results import RunWriter
 from harness.results.side_tables import append_neighbours

@@ -13,7 +13,7 @@ from fake_engine import CHUNKWISE, LAYERWISE, SHORT, Lab, Served, lab
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.core.errors import UsageError
+from harness.core.errors import ResultsError, UsageError
 from harness.experiment import record as environment
 from harness.experiment.cache_state import schedule
 from harness.experiment.record import NOTHING, Earlier, earlier_of
@@ -202,3 +202,9 @@ def test_a_folder_that_is_being_measured_is_left_alone_and_its_holder_named(lab:
     holder.kill()
     holder.wait(10)
     assert lab.measure(earlier_of(run, lab.setting())).meta["status"] == "complete"  # a killed holder holds nothing
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(lab: Lab) -> None:
+    lab.folder.write_text("a file")
+    with pytest.raises(ResultsError, match=r"cannot be written"):
+        lab.measure()

@@ -45,7 +45,7 @@ def test_peers_stand_among_the_arms(store: str) -> None:
         ({"target": "http://127.0.0.1:8000"}, "the arm lmcache needs a vLLM of its own, which a target is not"),
         (
             {"store": "redis://me:hunter2@host"},
-            r"must lie beside ours, so store=redis://me:\*\*\*@host cannot be used; use file",
+            r"which lie beside ours, so store=redis://me:\*\*\*@host cannot be used; use file",
         ),
         ({"store": "shaped+file:///tmp/kv?latency_ms=2"}, r"store=shaped\+file:///tmp/kv\?latency_ms=2 cannot be used; use file"),
         ({"store": "s3://bucket"}, "store=s3://bucket cannot be used; use file:///FOLDER"),

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from harness.replay.closed_loop import closed_loop
+from harness.replay.loops import closed_loop
 
 
 class Clients:

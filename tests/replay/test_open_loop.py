@@ -6,7 +6,7 @@ import time
 import pytest
 
 from harness.replay.lag import LAG_S, lag_reason
-from harness.replay.open_loop import open_loop
+from harness.replay.loops import open_loop
 
 
 async def test_a_request_leaves_though_the_one_before_never_answers() -> None:

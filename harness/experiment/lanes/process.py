@@ -6,6 +6,7 @@ import queue
 import signal
 import subprocess
 import threading
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,7 +62,7 @@ class ProcessGroup:
         self._send(signal.SIGKILL)
 
     def cpu_s(self) -> float:
-        """User and system time of all living members, in seconds; 0 where there is no /proc."""
+        """User and system time of all living members, in seconds; 0 if there is no /proc."""
         ticks = sum(int(fields[11]) + int(fields[12]) for fields in self._members())
         return ticks / os.sysconf("SC_CLK_TCK")
 
@@ -112,7 +113,9 @@ class Worker:
     def start(self, command: Sequence[str], environment: Mapping[str, str], experiment: Mapping[str, Any], said: str) -> None:
         """Start it and wait for its greeting. ``said``: the user's command, for its run.json."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        with self._log.open("ab") as log:
+        with self._log.open("ab") as log, warnings.catch_warnings():
+            # Python 3.12 warns of preexec_fn beside threads: ours takes no lock, and the listeners of other lanes only wait.
+            warnings.simplefilter("ignore", DeprecationWarning)
             # Same session, other group: if the driver is killed, the kernel continues a stopped group by SIGHUP and SIGCONT.
             self._process = subprocess.Popen(
                 command,

@@ -43,7 +43,7 @@ class Channel:
         self._said.write(encode(kind, **fields))
 
     def hear(self) -> dict[str, Any]:
-        """Wait for a message. Raises RunError where the driver is gone."""
+        """Wait for a message. Raises RunError if the driver is gone."""
         line = self._heard.readline()
         if not line:
             raise RunError("the process that gives out the turns is gone")

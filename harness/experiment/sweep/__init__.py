@@ -7,8 +7,7 @@ planning.py   points settled, and which of them share a start of vLLM
 estimate.py   how long it will take
 state.py      sweep.json: what was asked for and how far it is
 driver.py     measure what is left
-table.py      sweep.csv: one row a point, arm and metric
-crossing.py   where the lead changes between two arms, as numbers; crossings.py: all of a sweep's, as sentences
-verdict.py, markdown.py, terminal.py, pictures.py, lines.py, heat.py   what a reader sees
-outputs.py    all of it, written
+sharing.py    points of one start of vLLM in turn
+
+The table of a sweep and what a reader sees of it are in reporting/sweep.
 """

@@ -16,7 +16,7 @@ class Axis:
 
     @property
     def owner(self) -> str:
-        """What stands before the dot; empty where the key is a whole setting."""
+        """What stands before the dot; empty if the key is a whole setting."""
         return self.key.rpartition(".")[0]
 
     @property
@@ -41,7 +41,7 @@ class Axis:
 
 
 def parse_axis(text: str) -> Axis:
-    """``KEY=V1,V2,...`` or ``KEY=V1|V2|...``. Raises UsageError for anything else, and where two values are the same."""
+    """``KEY=V1,V2,...`` or ``KEY=V1|V2|...``. Raises UsageError for anything else, and for two values that are the same."""
     key, equals, rest = text.partition("=")
     key = key.strip()
     if not equals or not key:
@@ -69,7 +69,7 @@ def _meaning(value: str) -> object:
 
 
 def parse_axes(texts: Sequence[str]) -> tuple[Axis, ...]:
-    """All of them. Raises UsageError where there is none, or one key stands twice."""
+    """All of them. Raises UsageError if there is none, or if one key is given twice."""
     axes = tuple(parse_axis(text) for text in texts)
     if not axes:
         raise UsageError("a sweep needs something to vary; give --vary KEY=V1,V2,..., for instance --vary concurrency=1,2,4")

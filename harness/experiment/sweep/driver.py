@@ -20,7 +20,7 @@ Watched = Callable[[str], AbstractContextManager[Hooks]]
 
 
 def check_earlier(plan: Plan, state: State) -> None:
-    """Raise UsageError where what the folder holds cannot be gone on with: another machine, other versions, other data."""
+    """Raise UsageError if what the folder holds cannot be gone on with: another machine, other versions, other data."""
     for planned in plan.points:
         if state.of(planned.point.number).status != "waiting":
             _earlier(planned, state)
@@ -36,7 +36,7 @@ def _earlier(planned: Planned, state: State) -> Earlier:
 def measure_left(plan: Plan, state: State, command: str, watched: Watched) -> None:
     """Measure every point that is not finished, and note each in ``state`` as soon as it is.
 
-    Raises ResultsError where nothing can be written any more, and KeyboardInterrupt; what was measured is kept.
+    Raises ResultsError if nothing can be written any more, and KeyboardInterrupt; what was measured is kept.
     """
     state.write()
     for start in plan.starts:

@@ -92,7 +92,7 @@ def _refuse_twins(points: Sequence[Point]) -> None:
 def arms_of(arms: Sequence[str], axes: Sequence[Axis]) -> list[str]:
     """The arms with every value of their engine's axes, in the order of the arms, each once.
 
-    Raises UsageError where they are too many, or an axis varies no arm of them.
+    Raises UsageError if they are too many, or an axis varies no arm of them.
     """
     found: dict[str, None] = {}
     for arm in arms:

@@ -34,14 +34,14 @@ def is_arm_axis(axis: Axis) -> bool:
 
 def straight_along(axis: Axis) -> str:
     """What runs about straight between two values: ``times`` where each unit adds as much as the last, the logarithms of
-    ``ratios`` where it divides (an option of an engine such as pool, a bandwidth); empty where neither is known."""
+    ``ratios`` where it divides (an option of an engine such as pool, a bandwidth); empty if neither is known."""
     if axis.key in ADDING:
         return "times"
     return "ratios" if is_arm_axis(axis) or axis.option.endswith("_mbps") else ""
 
 
 def check_key(axis: Axis, experiment: Experiment) -> None:
-    """Raise UsageError, with what there is, where the experiment has no such thing to vary."""
+    """Raise UsageError, with what there is, if the experiment has no such thing to vary."""
     if not axis.owner:
         if axis.key in NOT_VARIED:
             raise UsageError(f"{axis.key} cannot be varied: {NOT_VARIED[axis.key]}")

@@ -63,7 +63,7 @@ class State:
         self.write()
 
     def write(self) -> None:
-        """Replace sweep.json. Raises ResultsError where it cannot be written."""
+        """Replace sweep.json. Raises ResultsError if it cannot be written."""
         config = self.grid.base.model_dump() | {"store": redact(self.grid.base.store)}
         points = []
         for point in self.grid.points:
@@ -91,7 +91,7 @@ class State:
 def read_state(folder: Path, store: str | None = None) -> State:
     """A sweep's folder read back. ``store``: its URL again, where the one in sweep.json lacks a password.
 
-    Raises ResultsError where it is none or damaged, SchemaMismatch for another version's, UsageError for another store.
+    Raises ResultsError if it is none or damaged, SchemaMismatch for another version's, UsageError for another store.
     """
     raw = _raw(folder)
     try:

@@ -198,7 +198,7 @@ def test_a_lane_ends_by_itself_also_if_this_process_ignores_ctrl_c(bench: Bench,
             bench.measure(program(BASE), program(HEAD, fail="no memory"))
     finally:
         signal.signal(signal.SIGINT, before)
-    assert clean == [True, True]
+    assert clean[-1]  # the base, which was waiting; the head had ended by itself
 
 
 def wait_for(true: Callable[[], bool]) -> None:

@@ -1,0 +1,18 @@
+"""Options that several commands take, each with one help text: types of their parameters."""
+
+from typing import Annotated
+
+import typer
+
+Named = Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")]
+Arms = Annotated[list[str] | None, typer.Option(help="engine spec, e.g. layerwise:depth=4; give several; the first is the base")]
+Store = Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")]
+Workload = Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")]
+Pairs = Annotated[int | None, typer.Option(help="rounds; a round is one run of every arm")]
+Model = Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")]
+Dtype = Annotated[str | None, typer.Option(help="auto, bfloat16, float16 or float32")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")]
