@@ -8,8 +8,11 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 import aiohttp
 from prometheus_client.parser import text_string_to_metric_families
 
+from harness.replay.target import beginning
+
 EVERY_S = 5.0
 PATIENCE_S = 10.0
+ANSWER_BYTES = 2**25
 
 _HISTOGRAMS = ("time_to_first_token_seconds", "request_queue_time_seconds", "request_prefill_time_seconds")
 NAMES = (
@@ -36,6 +39,10 @@ def samples(text: str, at: float) -> list[Row]:
     """Rows of metrics.csv from one answer of ``/metrics``. Raises ValueError where it is not Prometheus' text format."""
     # Two thousand lines are mostly buckets: to look at their beginnings is a hundred times cheaper than to parse them.
     kept = "\n".join(line for line in text.splitlines() if line.startswith(_STARTS))
+    try:
+        families = list(text_string_to_metric_families(kept + "\n"))
+    except (KeyError, IndexError, TypeError, AttributeError) as error:  # what the parser raises for some bad lines
+        raise ValueError(f"its metrics are not in Prometheus' text format ({type(error).__name__})") from error
     return [
         {
             "time_s": at,
@@ -43,7 +50,7 @@ def samples(text: str, at: float) -> list[Row]:
             "labels": ",".join(f"{key}={value}" for key, value in sorted(sample.labels.items())),
             "value": sample.value,
         }
-        for family in text_string_to_metric_families(kept + "\n")
+        for family in families
         for sample in family.samples
     ]
 
@@ -83,7 +90,7 @@ class Scraper:
             async with self._http.get(self._url, timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as answer:
                 if answer.status != 200:
                     raise ValueError(f"the server answered {answer.status}")
-                rows = samples(await answer.text(), at)
+                rows = samples((await beginning(answer, ANSWER_BYTES)).decode(errors="replace"), at)
         except TimeoutError:
             self.errors.append(f"no answer within {PATIENCE_S:.0f} s")
             return

@@ -1,5 +1,6 @@
 """A running vLLM server as the harness finds it: its address, its version, its model, and what ttft serve tells."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from harness.replay.server.about import PATH, About, parse
 from harness.replay.target_url import KEYS
 
 LOOKUP_S = 20.0
+LOOKUP_BYTES = 2**24
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +51,7 @@ def _first_model(url: str, models: Mapping[str, Any]) -> tuple[str, int]:
     try:
         model = models["data"][0]
         return str(model["id"]), int(model["max_model_len"])
-    except (TypeError, KeyError, IndexError, ValueError):
+    except (TypeError, KeyError, IndexError, ValueError, OverflowError):
         raise SetupError(f"the server at {url} is no vLLM: its /v1/models names no model with a max_model_len") from None
 
 
@@ -66,16 +68,26 @@ async def _json(http: aiohttp.ClientSession, url: str, path: str, optional: bool
                 return {}
             if answer.status != 200:
                 raise SetupError(f"the server at {url} is no vLLM, or not ready: {path} answers {answer.status}")
-            found = await answer.json(content_type=None)
+            found = json.loads(await beginning(answer, LOOKUP_BYTES))
     except TimeoutError as error:
         raise SetupError(f"the server at {url} does not answer {path} within {LOOKUP_S:.0f} s; is it vLLM, and awake?") from error
     except (aiohttp.ClientError, OSError) as error:
         raise SetupError(f"the server at {url} cannot be reached ({reason_of(error)}); start one with: ttft serve") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SetupError(f"the server at {url} is no vLLM: its {path} is not JSON") from error
     if not isinstance(found, dict):
         raise SetupError(f"the server at {url} is no vLLM: its {path} is not an object")
     return found
+
+
+async def beginning(answer: aiohttp.ClientResponse, limit: int) -> bytes:
+    """An answer's body, or its first ``limit`` bytes and some; if there is more, the connection is closed."""
+    data = bytearray()
+    while len(data) < limit and (piece := await answer.content.readany()):
+        data += piece
+    if not answer.content.at_eof():
+        answer.close()
+    return bytes(data)
 
 
 def reason_of(error: BaseException) -> str:

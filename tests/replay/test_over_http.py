@@ -14,13 +14,15 @@ PROMPT = (5, 6, 7)
 PARAMS = {"arm": "layerwise:depth=4", "max_hit_tokens": 256}
 
 
-def ask(stub: StubVllm, times: int = 1, silence_s: float = 20.0, heard: list[float] | None = None) -> list[Outcome]:
+def ask(
+    stub: StubVllm, times: int = 1, silence_s: float = 20.0, heard: list[float] | None = None, output_tokens: int = 3
+) -> list[Outcome]:
     """The same request, one after the other, over one client."""
 
     async def all_of_them(url: str) -> list[Outcome]:
         async with connected(url, silence_s) as engine:
             told: dict[str, Any] = {"heard": heard.append} if heard is not None else {}
-            return [await engine.generate(f"r{number}", PROMPT, 3, PARAMS, **told) for number in range(times)]
+            return [await engine.generate(f"r{number}", PROMPT, output_tokens, PARAMS, **told) for number in range(times)]
 
     with serving(stub) as url:
         return asyncio.run(all_of_them(url))
@@ -73,6 +75,38 @@ def test_a_fault_is_an_outcome_with_an_error_and_the_next_request_goes_through(f
     assert failed.error == error
     assert (failed.first_s is not None) == first
     assert served.error == "" and served.tokens == (7, 7, 7)
+
+
+@pytest.mark.parametrize(
+    ("fault", "error"),
+    [
+        ("deep", "is not JSON"),
+        ("infinite token", "is no completion"),
+        ("huge token", "is no completion"),
+        ("negative token", "is no completion"),
+        ("token of text", "is no completion"),
+        ("odd usage", "is no completion"),
+        ("odd metrics", "is no completion"),
+        ("long line", "cannot be read"),
+        ("endless comments", "the server was silent for 0.3 s after 0 of 3 tokens"),
+        ("endless tokens", "vLLM gave more than the 3 tokens that were asked for"),
+        ("endless refusal", "the server answered 500: sorry sorry"),
+        ("no ids", "the server's answer has text but no token ids"),
+    ],
+)
+def test_a_hostile_answer_is_an_error_of_one_request_and_bounded(fault: str, error: str) -> None:
+    stub = StubVllm(fault=lambda body: fault if len(stub.bodies) == 1 else "")
+    failed, served = ask(stub, times=2, silence_s=0.3)
+    assert error in failed.error and len(failed.error) < 400
+    assert served.error == "" and served.tokens == (7, 7, 7)
+
+
+@pytest.mark.parametrize("fault", ["buffered", "one event"])
+def test_tokens_that_were_held_back_give_no_ttft(fault: str) -> None:
+    """With what the server says of its own decoding time, and without."""
+    for outcome in ask(StubVllm(fault=lambda body: fault), times=2, output_tokens=6):
+        assert "so the time to first token is not known" in outcome.error
+        assert outcome.tokens == ()
 
 
 def test_an_error_that_vllm_puts_into_the_stream_is_told() -> None:
@@ -137,6 +171,9 @@ def test_the_key_comes_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> 
         ({"/version": (200, "<html>")}, r"is no vLLM: its /version is not JSON$"),
         ({"/version": (200, "[]")}, r"is no vLLM: its /version is not an object$"),
         ({"/version": (200, "{}")}, r"is no vLLM: its /version tells none$"),
+        ({"/version": (200, 100_000 * "[")}, r"is no vLLM: its /version is not JSON$"),
+        ({"/version": (200, 18 * 2**20 * "{")}, r"is no vLLM: its /version is not JSON$"),
+        ({"/v1/models": (200, '{"data": [{"id": "m", "max_model_len": 1e999}]}')}, r"names no model with a max_model_len$"),
         ({"/v1/models": (200, '{"data": []}')}, r"is no vLLM: its /v1/models names no model with a max_model_len$"),
         ({"/v1/models": (200, '{"data": [{"id": "gpt"}]}')}, r"its /v1/models names no model with a max_model_len$"),
         ({"/v1/models": (503, "loading")}, r"is no vLLM, or not ready: /v1/models answers 503$"),

@@ -1,13 +1,16 @@
 """The samples that are kept of ``/metrics``, and a scraper that never stands in the way."""
 
 import asyncio
+import contextlib
 from typing import Any
 
 import aiohttp
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from stub_vllm import METRICS, StubVllm, serving
 
-from harness.replay.prometheus import Row, Scraper, samples
+from harness.replay.prometheus import NAMES, Row, Scraper, samples
 
 
 def test_only_what_matters_is_kept_in_long_form() -> None:
@@ -30,6 +33,16 @@ def test_what_is_not_prometheus_is_refused() -> None:
     with pytest.raises(ValueError, match="could not convert string to float"):
         samples("vllm:num_requests_running many\n", 0.0)
     assert samples("<html>nothing</html>", 0.0) == []
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(NAMES), st.text(alphabet='{}",=\\ 0123456789.eENaInf+-abc#\t\0é', max_size=40)), max_size=4
+    )
+)
+def test_a_bad_line_is_a_value_error_and_nothing_else(lines: list[tuple[str, str]]) -> None:
+    with contextlib.suppress(ValueError):
+        samples("\n".join(name + rest for name, rest in lines), 0.0)
 
 
 def scrape(stub: StubVllm, seconds: float = 0.0, every_s: float = 60.0) -> tuple[list[Any], list[str]]:

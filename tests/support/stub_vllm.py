@@ -27,6 +27,19 @@ process_open_fds 30.0
 """
 
 
+HOSTILE = {
+    "deep": b"data: " + 100_000 * b"[" + b"\n\n",
+    "infinite token": b'data: {"choices": [{"token_ids": [Infinity]}]}\n\n',
+    "huge token": b'data: {"choices": [{"token_ids": [8589934592]}]}\n\n',
+    "negative token": b'data: {"choices": [{"token_ids": [-1]}]}\n\n',
+    "token of text": b'data: {"choices": [{"token_ids": ["7"]}]}\n\n',
+    "odd usage": b'data: {"choices": [], "usage": {"prompt_tokens_details": {"cached_tokens": "many"}}}\n\n',
+    "odd metrics": b'data: {"choices": [], "metrics": [1, 2]}\n\n',
+    "long line": b"data: " + 17 * 2**20 * b" " + b"\n\n",
+}
+"""What a hostile server sends before its first token."""
+
+
 class Served(Protocol):
     """Whatever answers the requests."""
 
@@ -93,6 +106,11 @@ class StubVllm:
         self.bodies.append(body)
         self.connections.add(request.transport)
         fault = self.fault(body)
+        if fault == "endless refusal":
+            answer = web.StreamResponse(status=500)
+            await answer.prepare(request)
+            while True:
+                await answer.write(2**16 * b"sorry ")
         if fault.isdigit():
             return web.json_response({"error": {"message": "not now", "code": int(fault)}}, status=int(fault))
         tokens = body["prompt"]
@@ -110,6 +128,24 @@ class StubVllm:
             await answer.write(b": keep-alive\n\n")
         if outcome.error:
             await answer.write(event({"error": {"message": outcome.error, "code": 500}}))
+            return
+        if fault in HOSTILE:
+            await answer.write(HOSTILE[fault])
+        while fault == "endless comments":
+            await answer.write(b": still here\n\n")
+            await asyncio.sleep(0.01)
+        while fault == "endless tokens":
+            await answer.write(event({"choices": [{"token_ids": [7]}]}))
+        if fault == "no ids":
+            await answer.write(event({"choices": [{"index": 0, "text": "seven"}]}) + b"data: [DONE]\n\n")
+            return
+        if fault in ("buffered", "one event"):
+            await asyncio.sleep(0.05)
+            together = [list(outcome.tokens)] if fault == "one event" else [[token] for token in outcome.tokens]
+            metrics = {"queue_time_ms": 0.0, "time_to_first_token_ms": 5.0, "generation_time_ms": 45.0}
+            told = {"metrics": metrics} if len(self.bodies) % 2 else {}  # a plain server does not say
+            end = event({"choices": [], **told}) + b"data: [DONE]\n\n"
+            await answer.write(b"".join(event({"choices": [{"token_ids": some}]}) for some in together) + end)
             return
         for number, token in enumerate(outcome.tokens):
             if number == 1 and fault == "stall":
@@ -132,7 +168,7 @@ class StubVllm:
             if number == 0:
                 choice["prompt_token_ids"] = body["prompt"]
             await answer.write(event({"id": "cmpl", "choices": [choice]}))
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.001)  # no model decodes faster
         usage: dict[str, Any] = {"prompt_tokens": len(body["prompt"])}
         if fault != "no details":
             usage["prompt_tokens_details"] = {"cached_tokens": outcome.cached_tokens}
