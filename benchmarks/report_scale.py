@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from harness import report
+from harness.results import load
 from harness.testing.runs import write_synthetic_run
 
 ARMS = ("chunkwise:pool=0", "chunkwise:pool=8", "layerwise:depth=4", "recompute", "floor")
@@ -24,7 +25,7 @@ def main(requests: int) -> None:
         run = write_synthetic_run(Path(folder), ARMS, rounds=ROUNDS, prompts=max(requests // (ROUNDS * len(ARMS)), 1))
         spans = _dense(run / "spans.jsonl")
         begin, busy = time.perf_counter(), time.process_time()
-        files = report.render(run)
+        files = report.of(load(run)).write()
         took, busy = time.perf_counter() - begin, time.process_time() - busy
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         size = (run / "report.html").stat().st_size / 1e6

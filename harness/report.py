@@ -1,6 +1,9 @@
-"""A run's folder into tables and pictures. Reads only what the run left on disk; needs no vLLM.
+"""A results folder into tables and pictures. Reads only what the measurement left on disk; needs no vLLM.
 
-summary.csv          one row an arm, SUMMARY_COLUMNS
+    report.of(load(folder)) -> Report     everything computed once: .headline, .table, .write()
+    report.gather_several(folders) -> Several, for write_several(several, out)
+
+summary.csv          one row per arm, SUMMARY_COLUMNS
 report.md            verdict, tables, warnings, pictures, how to reproduce it
 report.html          the same and more in one interactive file, see harness.reporting.page
 pictures/*.png|svg   see harness.reporting.figures
@@ -9,24 +12,21 @@ pictures/*.png|svg   see harness.reporting.figures
 import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from rich.table import Table
-
 from harness.core.errors import ResultsError, UsageError
-from harness.core.text import without_secrets
+from harness.core.table import Table
 from harness.reporting import figures as plots
-from harness.reporting import markdown, markdown_several, verdict
-from harness.reporting.several import Several, alike, labels_of
+from harness.reporting import grids, markdown
+from harness.reporting.several import Several, alike, gather_several
 from harness.reporting.summary import MEANS, ArmSummary, Summary, finite, summarise
-from harness.reporting.table import arms_table
-from harness.results import Measurement, load
-from harness.results.conditions import differences, unknown_parts
+from harness.reporting.verdict import Headline, headline
+from harness.results import Measurement
 from harness.results.evidence import Arm, gather
 from harness.stats import METRICS, Interval
 
-ADVICE = "; measure both arms in one run"
-"""What a gate advises where environments differ; a report of both says what to read instead."""
+__all__ = ["SUMMARY_COLUMNS", "Report", "gather_several", "of", "write_several"]
 
 SUMMARY_COLUMNS: tuple[str, ...] = (
     "arm",
@@ -41,37 +41,58 @@ SUMMARY_COLUMNS: tuple[str, ...] = (
     *MEANS.values(),
     "warnings",
 )
-"""Columns of summary.csv: seconds, ratios to the first arm, shares (1 = all hidden), means a request. An empty
-cell is a number that cannot be told; an empty bound is one that the data leave open."""
+"""Columns of summary.csv: seconds, ratios to the first arm, shares (1 = all hidden), means per request. An empty
+cell is a number that cannot be shown; an empty bound is one that the data leave open."""
 
 
-def render(run_path: Path, out: Path | None = None) -> list[Path]:
-    """Write summary.csv, report.md, report.html and the pictures into the run's folder, or into ``out``; returns the files.
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that is said about one measurement."""
 
-    Raises ResultsError where the folder is not a run's or cannot be written.
-    """
-    from harness.reporting.page import story  # Bokeh takes a second to import
+    summary: Summary
+    headline: Headline
 
-    summary, folder = summarise(gather(load(run_path))), out or run_path
-    pictures = plots.draw_all(summary.evidence, folder / "pictures")
-    texts = {
-        "summary.csv": _csv(SUMMARY_COLUMNS, [_row(summary, arm) for arm in summary.arms]),
-        "report.md": markdown.report(summary, pictures),
-        "report.html": story.page(summary, pictures),
-    }
-    return [*_write(folder, texts), *pictures]
+    @property
+    def table(self) -> Table:
+        """The table of arms."""
+        return grids.arms(self.summary)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the marks of the table mean."""
+        return grids.footnotes(self.summary)
+
+    def write(self, out: Path | None = None) -> list[Path]:
+        """Write summary.csv, report.md, report.html and the pictures into the measurement's folder, or into ``out``.
+
+        Returns the files. Raises ResultsError if they cannot be written.
+        """
+        from harness.reporting.page import story
+
+        summary, folder = self.summary, out or self.summary.evidence.run.path
+        pictures = plots.draw_all(summary.evidence, folder / "pictures")
+        texts = {
+            "summary.csv": _csv(SUMMARY_COLUMNS, [_row(summary, arm) for arm in summary.arms]),
+            "report.md": markdown.report(summary, self.headline, pictures),
+            "report.html": story.page(summary, self.headline, pictures),
+        }
+        return [*_write(folder, texts), *pictures]
 
 
-def render_several(paths: Sequence[Path], out: Path) -> list[Path]:
-    """Write the same files about several runs into ``out``: side by side, nothing pooled. Returns the files.
+def of(measurement: Measurement) -> Report:
+    """Compute what a report says. Raises ResultsError if a TTFT is no time at all."""
+    summary = summarise(gather(measurement))
+    return Report(summary, headline(summary))
 
-    Raises UsageError where a run is named twice or ``out`` holds a run, ResultsError where a folder is not a run's or
-    cannot be written.
+
+def write_several(several: Several, out: Path) -> list[Path]:
+    """Write the files of a report about several measurements into ``out``, nothing pooled. Returns the files.
+
+    Raises UsageError if ``out`` holds a measurement, ResultsError if the files cannot be written.
     """
     from harness.reporting.figures.several import draw_several
     from harness.reporting.page import several as pages
 
-    several = gather_several(paths)
     if (out / "run.json").exists():
         raise UsageError(f"{out} holds a run, whose own report this would replace; give another folder with --out")
     evidences = alike([summary.evidence for summary in several.summaries])
@@ -92,33 +113,10 @@ def render_several(paths: Sequence[Path], out: Path) -> list[Path]:
     ]
     texts = {
         "summary.csv": _csv(("run", *SUMMARY_COLUMNS), rows),
-        "report.md": markdown_several.report(several, pictures),
+        "report.md": markdown.report_several(several, pictures),
         "report.html": pages.page(several, pictures),
     }
     return [*_write(out, texts), *pictures]
-
-
-def gather_several(paths: Sequence[Path]) -> Several:
-    """The numbers of each run, and how the environments of the others differ from the first's."""
-    labels = labels_of(paths)
-    runs = [load(path) for path in paths]
-    found = []
-    for label, run in zip(labels[1:], runs[1:], strict=True):
-        for text in differences(runs[0].meta, run.meta):
-            what = text.removeprefix("the environments differ: ").removesuffix(ADVICE)
-            found.append(what.replace(" in one run and ", f" in {labels[0]} and ").replace(" in the other", f" in {label}"))
-        found += unknown_parts(runs[0].meta, run.meta)
-    return Several(labels, tuple(summarise(gather(run)) for run in runs), tuple(dict.fromkeys(map(without_secrets, found))))
-
-
-def table(run: Measurement) -> Table:
-    """The table of arms for the terminal, with its footnotes and warnings as the caption."""
-    return arms_table(summarise(gather(run)))
-
-
-def headline(run: Measurement) -> str:
-    """The verdict in one sentence of plain text."""
-    return verdict.headline(summarise(gather(run)))
 
 
 def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
@@ -147,7 +145,7 @@ def _row(summary: Summary, arm: ArmSummary) -> dict[str, object]:
         "engine": arm.arm.engine,
         "runs": arm.runs,
         "requests": arm.requests,
-        "warnings": "; ".join(arm.warnings),
+        "warnings": "; ".join(map(str, arm.findings)),
     }
     for metric, time in arm.ttft.items():  # a time or ratio above 0 is known beforehand: no bound
         row |= _three(metric, "_s", time.value, time.low or None, time.high)

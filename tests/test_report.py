@@ -1,5 +1,6 @@
 """Reports: the numbers are those of requests.csv, and bad or little data gives a report that says so."""
 
+import contextlib
 import csv
 import io
 import re
@@ -8,6 +9,7 @@ import sys
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -16,6 +18,7 @@ from rich.console import Console
 from scipy.stats.mstats import hdquantiles
 
 from harness import report
+from harness.commands.report import say
 from harness.core.errors import ResultsError
 from harness.reporting import figures as plots
 from harness.reporting.markdown import report as markdown_of
@@ -38,16 +41,26 @@ def summary_of(folder: Path, arms: tuple[str, ...] = TWO, **more: Any) -> Summar
 
 
 def shown(run: Measurement, width: int = 120) -> str:
-    console = Console(width=width, record=True, file=io.StringIO(), color_system=None, force_terminal=False)
-    console.print(report.table(run))
-    return "\n".join(line.rstrip() for line in console.export_text().splitlines()) + "\n"
+    """What the terminal shows of a run."""
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text), mock.patch("harness.commands.report.console", lambda: Console(width=width, file=text)):
+        say(report.of(run))
+    return "\n".join(line.rstrip() for line in text.getvalue().splitlines()) + "\n"
+
+
+def headline(run: Measurement) -> str:
+    return report.of(run).headline.text
+
+
+def render(path: Path, out: Path | None = None) -> list[Path]:
+    return report.of(load(path)).write(out)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A rendered run of five arms."""
     path = write_synthetic_run(tmp_path_factory.mktemp("run"), FIVE, prompts=24)
-    report.render(path)
+    render(path)
     return path
 
 
@@ -61,7 +74,7 @@ def hodges_lehmann(values: list[float]) -> float:
 
 
 def test_render_writes_the_files_that_it_returns(folder: Path) -> None:
-    written = report.render(folder)
+    written = render(folder)
     pictures = {folder / "pictures" / f"{name}.{kind}" for name in plots.PICTURES for kind in ("png", "svg")}
     assert set(written) == pictures | {folder / name for name in ("summary.csv", "report.md", "report.html")}
     assert all(file.stat().st_size > 0 for file in written)
@@ -126,9 +139,9 @@ def test_the_terminal_table_is_as_it_was(tmp_path: Path) -> None:
 
 def test_one_arm_and_one_request_give_a_report(tmp_path: Path) -> None:
     run = run_of(tmp_path, TWO[:1], rounds=1, prompts=1, spans=True)
-    report.render(tmp_path)
-    assert report.headline(run).startswith("Only chunkwise:pool=8 was measured")
-    assert "over 1 request in 1 run " in report.headline(run)
+    render(tmp_path)
+    assert headline(run).startswith("Nothing to compare: only chunkwise:pool=8 was measured")
+    assert "over 1 request in 1 run)" in headline(run)
     row = rows_of_csv(tmp_path / "summary.csv")[0]
     assert float(row["mean_s"]) == pytest.approx(run.requests["ttft_s"][0])
     assert row["p50_s"] == row["mean_low_s"] == row["mean_high_s"] == ""
@@ -136,33 +149,33 @@ def test_one_arm_and_one_request_give_a_report(tmp_path: Path) -> None:
 
 def test_a_void_measurement_is_called_void_and_tells_no_number(tmp_path: Path) -> None:
     run = run_of(tmp_path, rounds=1, void={0: "other KV than was saved", 1: "other KV than was saved"})
-    files = report.render(tmp_path)
-    assert report.headline(run) == "VOID: the numbers of this measurement do not count (other KV than was saved)."
+    files = render(tmp_path)
+    assert headline(run) == "VOID: the numbers of this measurement do not count (other KV than was saved)."
     assert {file.name for file in files} == {"summary.csv", "report.md", "report.html"}
     assert all(row["mean_s"] == "" and row["requests"] == "0" for row in rows_of_csv(tmp_path / "summary.csv"))
-    assert "VOID: 2 of 2 runs (0, 1) do not count" in shown(run)
+    assert "VOID: 2 of 2 runs left out (runs 0, 1): other KV than was saved" in shown(run)
 
 
 def test_a_run_without_a_row_gives_a_report(tmp_path: Path) -> None:
     run = run_of(tmp_path, rounds=0)
-    assert report.headline(run).startswith("No verdict, since no request")
-    assert {file.name for file in report.render(tmp_path)} == {"summary.csv", "report.md", "report.html"}
+    assert headline(run).startswith("No verdict: no request")
+    assert {file.name for file in render(tmp_path)} == {"summary.csv", "report.md", "report.html"}
 
 
 def test_p99_of_few_requests_is_a_dash_with_a_warning(tmp_path: Path) -> None:
     text = shown(run_of(tmp_path))
     line = next(line for line in text.splitlines() if line.lstrip().startswith("chunkwise:pool=8"))
-    assert line.split()[4] == "-"
-    assert "p99 (100); the shortest run has 12" in text
+    assert line.split()[5] == "-"
+    assert "p99 100; the shortest run has 12" in text
 
 
 def test_odd_names_are_text_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "PICTURES", {})  # tests/test_plots.py draws such names
     arms = ("chunkwise:[bold]x[/bold] |y|", "layerwise:<script>alert(1)</script>", "layerwise:\x1b[31m漢字")
     run = run_of(tmp_path, arms, rounds=2, prompts=3)
-    report.render(tmp_path)
+    render(tmp_path)
     assert "[bold]x[/bold] |y|" in shown(run, 200)
-    assert "\x1b" not in shown(run, 200) + report.headline(run)
+    assert "\x1b" not in shown(run, 200) + headline(run)
     assert {row["arm"] for row in rows_of_csv(tmp_path / "summary.csv")} == set(arms)
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "\x1b" not in text
@@ -175,21 +188,21 @@ def test_secrets_are_in_no_file(tmp_path: Path) -> None:
     url = "redis://user:hunter2@host:6379/0"
     meta = {"config": {"store": url}, "command": f"ttft compare --store '{url}'", "warnings": [f"{url} was slow"]}
     write_synthetic_run(tmp_path, TWO, rounds=1, prompts=2, meta=meta)
-    for file in report.render(tmp_path):
+    for file in render(tmp_path):
         assert b"hunter2" not in file.read_bytes()
     assert "redis://user:***@host:6379/0" in (tmp_path / "report.md").read_text(encoding="utf-8")
 
 
 def test_what_is_no_run_is_refused_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match=r"run\.json"):
-        report.render(tmp_path)
+        render(tmp_path)
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     write_synthetic_run(tmp_path, TWO, rounds=1, prompts=2, spans=False)
     (tmp_path / "pictures").write_text("in the way")
     with pytest.raises(ResultsError, match="pictures cannot be written"):
-        report.render(tmp_path)
+        render(tmp_path)
 
 
 def test_a_report_needs_neither_vllm_nor_torch() -> None:
@@ -223,13 +236,14 @@ def test_the_markdown_tells_how_to_reproduce_the_run(folder: Path) -> None:
         assert piece in text
     for file in (folder / "pictures").glob("*.png"):
         assert f"](pictures/{file.name})" in text
-    assert text.splitlines()[2].startswith("**layerwise:depth=4 gives the first token sooner than chunkwise:pool=0")
+    assert text.splitlines()[2].startswith("**layerwise:depth=4: ")
 
 
 def test_every_table_of_the_markdown_has_as_many_cells_in_each_row(tmp_path: Path) -> None:
-    summary = summary_of(tmp_path, ("chunkwise:a|b", *FIVE[2:]))
+    made = report.of(run_of(tmp_path, ("chunkwise:a|b", *FIVE[2:])))
+    summary, said = made.summary, made.headline
     widths: list[set[int]] = [set()]
-    for line in markdown_of(summary, []).splitlines():
+    for line in markdown_of(summary, said, []).splitlines():
         if line.startswith("|"):
             widths[-1].add(line.replace("\\|", "").count("|"))
         elif widths[-1]:

@@ -10,8 +10,7 @@ from harness.commands.terminal import console
 from harness.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from harness.core.table import Table
     from harness.gate.calibration import Calibration
 
 SHOWN = (4, 6, 8, 12, 20, 50)
@@ -141,8 +140,8 @@ def _require_enough(folder: Path, budget: str) -> None:
 def _show(found: "Calibration", path: Path) -> None:
     terminal = console()
     terminal.print(f"{found.arm} against itself, {found.n_pairs} pairs of runs", markup=False, soft_wrap=True)
-    terminal.print(_floors(found))
-    terminal.print(_false_alarms(found))
+    terminal.print(_floors(found).to_terminal(titled=True))
+    terminal.print(_false_alarms(found).to_terminal(titled=True))
     gates = found.alarms[0].rate.trials
     if gates < ENOUGH_GATES:
         few = f"- {gates} gates say little about a rate; more --pairs, or smaller gates (--gate-pairs), say more"
@@ -153,28 +152,26 @@ def _show(found: "Calibration", path: Path) -> None:
 
 
 def _floors(found: "Calibration") -> "Table":
-    """What is to be known of each metric. A margin holds where an unchanged arm passes in 9 of 10 gates."""
-    from rich.table import Table
+    """What is to be known of each metric. A margin holds if an unchanged arm passes in 9 of 10 gates."""
+    from harness.core.table import Cell, Table
 
-    columns = [f"{size} pairs" for size in SHOWN]
-    table = Table("metric", "noise of a pair", "bias", "interval", *columns, title="Smallest margin that a gate can hold")
+    head = ["metric", "noise of a pair", "bias (95%)", *(f"{size} pairs" for size in SHOWN)]
+    rows = []
     for floor in found.floors:
-        bias = f"{100 * floor.bias_low:+.1f} to {100 * floor.bias_high:+.1f}%"
-        margins = [f"{100 * floor.margins[size]:.1f}%" if size in floor.margins else "-" for size in SHOWN]
-        table.add_row(floor.metric, f"{100 * floor.noise:.1f}%", f"{100 * floor.bias:+.1f}%", bias, *margins)
-    return table
+        bias = Cell(f"{100 * floor.bias:+.1f}%", f"{100 * floor.bias_low:+.1f} to {100 * floor.bias_high:+.1f}%")
+        margins = [Cell(f"{100 * floor.margins[size]:.1f}%" if size in floor.margins else "-") for size in SHOWN]
+        rows.append([Cell(floor.metric), Cell(f"{100 * floor.noise:.1f}%"), bias, *margins])
+    return Table("Smallest margin that a gate can hold", head, rows)
 
 
 def _false_alarms(found: "Calibration") -> "Table":
-    from rich.table import Table
+    from harness.core.table import Cell, Table
 
     margins = list(dict.fromkeys(item.margin for item in found.alarms))
-    title = f"False alarms of gates of {found.alarms[0].pairs} pairs at these margins, with their 95% interval"
-    table = Table("metric", *(f"{100 * margin:g}%" for margin in margins), title=title)
+    caption = f"False alarms of gates of {found.alarms[0].pairs} pairs at these margins, with their 95% interval"
+    rows = []
     for floor in found.floors:
         rates = [item.rate for item in found.alarms if item.metric == floor.metric]
-        table.add_row(
-            floor.metric,
-            *(f"{rate.events} of {rate.trials} ({100 * rate.low:.0f} to {100 * rate.high:.0f}%)" for rate in rates),
-        )
-    return table
+        cells = [Cell(f"{one.events} of {one.trials}", f"{100 * one.low:.0f} to {100 * one.high:.0f}%") for one in rates]
+        rows.append([Cell(floor.metric), *cells])
+    return Table(caption, ["metric", *(f"{100 * margin:g}%" for margin in margins)], rows)

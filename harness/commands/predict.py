@@ -80,7 +80,7 @@ def predict(
     found = advice.advise(basis, grid, lengths, advice.told(share, checks))
     terminal = console()
     terminal.print(wording.started_from(basis), markup=False, soft_wrap=True)
-    terminal.print(wording.table(found))
+    terminal.print(wording.table(found).to_terminal())
     for text in wording.sentences(basis, found, share, checks):
         terminal.print(text, markup=False, soft_wrap=True)
     if out is not None:

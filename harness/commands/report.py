@@ -1,12 +1,15 @@
 """``ttft report``: render one run again, or several side by side."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.commands.terminal import console
 from harness.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.report import Report
 
 
 def report(
@@ -33,33 +36,48 @@ def report(
 
 
 def show(folder: Path, out: Path | None = None) -> None:
-    """Print the table and the headline of a stored run, and write its report; needs no vLLM."""
+    """Print the table and the headline of a stored measurement, and write its report; needs no vLLM."""
     from harness import report as reports
     from harness.results import load
 
-    run = load(folder)
-    terminal = console()
-    terminal.print(reports.table(run))
-    terminal.print(reports.headline(run), markup=False, soft_wrap=True)
-    _wrote(out or folder, reports.render(folder, out))
+    report = reports.of(load(folder))
+    say(report)
+    _wrote(out or folder, report.write(out))
 
 
 def show_several(folders: list[Path], out: Path) -> None:
-    """Print each run's table and headline and what their environments do not share, and write the report."""
+    """Print each measurement's table and headline and what their environments do not share, and write the report."""
     from harness import report as reports
     from harness.core.text import printable
-    from harness.results import load
 
     terminal = console()
     several = reports.gather_several(folders)
-    written = reports.render_several(folders, out)
-    for folder, (label, verdict) in zip(folders, several.verdicts, strict=True):
+    written = reports.write_several(several, out)
+    for label, summary, said in zip(several.labels, several.summaries, several.headlines, strict=True):
         terminal.print(printable(label), markup=False, style="bold")
-        terminal.print(reports.table(load(folder)))
-        terminal.print(verdict, markup=False, soft_wrap=True)
-    for text in several.differences:
-        terminal.print(printable(f"! {text}"), markup=False, style="yellow", soft_wrap=True)
+        say(reports.Report(summary, said))
+    for one in several.differences:
+        terminal.print(printable(f"! {one}"), markup=False, style="yellow", soft_wrap=True)
     _wrote(out, written)
+
+
+def say(report: "Report") -> None:
+    """The table, what its marks mean, what is to be known, and last, where eyes rest, the verdict."""
+    from harness.core.findings import Severity
+    from harness.core.text import printable
+
+    terminal, said = console(), report.headline
+    terminal.print(report.table.to_terminal())
+    styles = {Severity.NOTE: "yellow", Severity.WARNING: "yellow", Severity.VOID: "bold red"}
+    lines = [(note, "dim") for note in report.notes]
+    lines += [(f"! {printable(one)}", styles[one.severity]) for one in report.summary.findings]
+    lines += [
+        (said.text, "bold red" if said.state == "bad" else "bold"),
+        *((text, "") for text in said.more),
+        (said.place, "dim"),
+    ]
+    for text, style in lines:
+        terminal.print(text, markup=False, style=style, soft_wrap=True)
 
 
 def _wrote(folder: Path, files: list[Path]) -> None:

@@ -131,7 +131,7 @@ def _show(state: Any) -> None:
 
     outputs = write_outputs(state)
     terminal = console()
-    terminal.print(outputs.table)
+    terminal.print(outputs.table.to_terminal())
     for line in outputs.lines:
         terminal.print(line, markup=False, soft_wrap=True)
     names = ", ".join(dict.fromkeys(file.relative_to(state.folder).parts[0] for file in outputs.files))

@@ -8,8 +8,7 @@ import typer
 from harness.commands.terminal import console
 
 if TYPE_CHECKING:
-    from rich.table import Table
-
+    from harness.core.table import Table
     from harness.gate.history import Series
 
 
@@ -30,10 +29,10 @@ def trend(
     check_kind(picture)
     series = trends.series_of(read(history), metric or [], arm or [])
     terminal = console()
-    terminal.print(_latest(series))
+    terminal.print(_latest(series).to_terminal())
     table = _changes(series)
-    if table.row_count:
-        terminal.print(table)
+    if table.rows:
+        terminal.print(table.to_terminal(titled=True))
     else:
         terminal.print("No change points.")
     short = sum(len(one.rows) < trends.LEAST for one in series)
@@ -46,34 +45,28 @@ def trend(
     terminal.print(f"Wrote {picture}", markup=False, soft_wrap=True)
 
 
-def _table(*columns: str, title: str | None = None) -> "Table":
-    """A table that begins with the names of the arms, whole."""
-    from rich.table import Column, Table
-
-    return Table(Column("candidate", overflow="fold"), Column("base", overflow="fold"), *columns, title=title)
-
-
 def _latest(series: "list[Series]") -> "Table":
-    from rich.markup import escape
+    from harness.core.table import Cell, Table
 
-    table = _table("metric", "verdicts", "refused", "latest", "ratio", "interval", "outcome")
+    rows = []
     for one in series:
         last = one.rows.iloc[-1]
-        bounds = ["?" if value != value else f"{value:.3f}" for value in (last["low"], last["high"])]
+        low, high = ("?" if value != value else f"{value:.3f}" for value in (last["low"], last["high"]))
         words = [one.arm, one.base, one.metric, str(len(one.rows)), str(one.refused), str(last["time"])[:16]]
-        table.add_row(*map(escape, words), f"{last['ratio']:.3f}", " to ".join(bounds), str(last["outcome"]))
-    return table
+        rows.append([*map(Cell, words), Cell(f"{last['ratio']:.3f}", f"{low} to {high}"), Cell(str(last["outcome"]))])
+    head = ["candidate", "base", "metric", "verdicts", "refused", "latest", "ratio (interval)", "outcome"]
+    return Table("The latest verdicts", head, rows, left=3, bare=6)
 
 
 def _changes(series: "list[Series]") -> "Table":
-    from rich.markup import escape
-
+    from harness.core.table import Cell, Table
     from harness.gate.history import changes
 
-    table = _table("metric", "since", "commit", "before", "after", "change", title="Change points")
+    rows = []
     for one in series:
         for change in changes(one):
-            levels = (f"{change.before:.3f} ({change.n_before})", f"{change.after:.3f} ({change.n_after})")
-            words = (one.arm, one.base, one.metric, change.time[:16], change.commit[:12] or "-", *levels)
-            table.add_row(*map(escape, words), f"{100 * (change.after / change.before - 1):+.1f}%")
-    return table
+            words = [one.arm, one.base, one.metric, change.time[:16], change.commit[:12] or "-"]
+            levels = [Cell(f"{change.before:.3f}", str(change.n_before)), Cell(f"{change.after:.3f}", str(change.n_after))]
+            rows.append([*map(Cell, words), *levels, Cell(f"{100 * (change.after / change.before - 1):+.1f}%")])
+    head = ["candidate", "base", "metric", "since", "commit", "before (verdicts)", "after (verdicts)", "change"]
+    return Table("Change points", head, rows, left=5, bare=5)

@@ -3,7 +3,6 @@
 parse_margins(["p50:5%"])                          -> {"p50": 0.05}
 judge_run(run, candidate, base, margins)           -> Verdict   two arms of one run, in pairs
 judge_runs(run_a, run_b, margins, relative_to=...) -> Verdict   two stored runs
-judge_against_ratio(run, candidate, control, stored, margins) -> Verdict   a ratio against a stored one
 judge_by_plan(run, candidate, base, margins, plan) -> Verdict   at the looks of a declared plan
 judge(comparisons, margins)                        -> Verdict   the decision alone
 Verdict.to_json(), .exit_code, .sentence; markdown(v), junit(v), annotations(v)
@@ -14,8 +13,7 @@ from harness.gate.judge import judge, refused
 from harness.gate.margins import check_margins, parse_margins
 from harness.gate.outputs import annotations, junit, markdown, schema
 from harness.gate.planned import PlanWatch, default_looks, judge_by_plan, plan_of
-from harness.gate.ratios import load_ratios, ratios_json
-from harness.gate.stored import judge_against_ratio, judge_run, judge_runs
+from harness.gate.stored import judge_run, judge_runs
 from harness.gate.verdict import MetricVerdict, Outcome, Verdict
 from harness.results.conditions import differences
 
@@ -30,17 +28,14 @@ __all__ = [
     "default_looks",
     "differences",
     "judge",
-    "judge_against_ratio",
     "judge_by_plan",
     "judge_run",
     "judge_runs",
     "junit",
-    "load_ratios",
     "markdown",
     "parse_duration",
     "parse_margins",
     "plan_of",
-    "ratios_json",
     "refused",
     "schema",
 ]

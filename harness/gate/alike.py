@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from harness.core.errors import UsageError, VoidRuns, known
+from harness.core.findings import Kind, counted, found
 from harness.gate.calibration import Alarms, Calibration, calibrate, false_alarms
 from harness.gate.checks import refusals, usable
 from harness.results import Measurement
@@ -57,24 +58,24 @@ def calibrate_run(
     rows, notes = usable(run)
     reasons = refusals(run, rows, (base, again))
     if reasons:
-        more = f" (and {len(reasons) - 1} more reasons)" if len(reasons) > 1 else ""
+        more = f" (and {counted(len(reasons) - 1, 'more reason')})" if len(reasons) > 1 else ""
         raise VoidRuns(f"nothing can be learned from {run.path.name}: {reasons[0]}{more}")
-    sound = rows[rows["void"].isna() & rows["error"].isna() & rows["arm"].isin([base, again])]
+    sound = run.counted[run.counted["arm"].isin([base, again])]
     smallest = int(sound.groupby("run").size().min()) if len(sound) else 0
     for metric in metrics:
         if smallest < requests_least(metric):
-            raise UsageError(f"{metric} needs at least {requests_least(metric)} requests a run, the shortest has {smallest}")
+            raise UsageError(f"{metric} needs at least {requests_least(metric)} requests per run, the shortest has {smallest}")
     chosen = list(metrics) or [metric for metric in METRICS if smallest >= requests_least(metric)]
     left_out = [metric for metric in METRICS if not metrics and metric not in chosen]
     if left_out:
-        notes.append(f"too few requests a run ({smallest}) for: {', '.join(left_out)}")
-    found = calibrate(sound, base, again, chosen, alpha, meta=run.meta)
+        notes.append(found(Kind.METRICS_LEFT_OUT, smallest=smallest, metrics=tuple(left_out)))
+    calibration = calibrate(sound, base, again, chosen, alpha, meta=run.meta)
     alarms = tuple(
         Alarms(metric, margin, gate_pairs, false_alarms(sound, base, again, metric, margin, gate_pairs, alpha))
         for metric in chosen
         for margin in MARGINS
     )
-    return replace(found, alarms=alarms, run=run.path.name, warnings=(*notes, *found.warnings))
+    return replace(calibration, alarms=alarms, run=run.path.name, warnings=(*map(str, notes), *calibration.warnings))
 
 
 class BudgetWatch:

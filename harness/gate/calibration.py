@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy.stats import beta
+from scipy.stats import binomtest
 
 from harness.core.errors import ResultsError, SchemaMismatch, UsageError
+from harness.core.findings import Kind, found
 from harness.stats import Comparison, compare, lower_bound, upper_bound
 from harness.stats.quantiles import Floats
 
@@ -111,16 +112,16 @@ def calibrate(
     comparisons = compare(frame, base, again, metrics)
     check_pairs(comparisons[0].n_pairs)
     floors = []
-    for found in comparisons:
-        logs = np.array(found.log_ratios)
+    for one in comparisons:
+        logs = np.array(one.log_ratios)
         generator = np.random.default_rng(seed)
         floors.append(
             NoiseFloor(
-                metric=found.metric,
+                metric=one.metric,
                 noise=float(np.median(np.abs(logs)) / 0.6745),
-                bias=found.ratio - 1,
-                bias_low=found.low - 1,
-                bias_high=found.high - 1,
+                bias=one.ratio - 1,
+                bias_low=one.low - 1,
+                bias_high=one.high - 1,
                 margins={size: smallest_margin(logs, size, alpha, generator) for size in sizes},
             )
         )
@@ -139,17 +140,13 @@ def calibrate(
 
 
 def _doubts(comparisons: Sequence[Comparison], floors: Sequence[NoiseFloor]) -> tuple[str, ...]:
-    """What the comparisons warn of, and arms that are not as alike as they should be."""
-    said = [
-        text if text.startswith(found.metric) else f"{found.metric}: {text}" for found in comparisons for text in found.warnings
-    ]
+    """What the comparisons warn of, and arms that are not as alike as they should be: as sentences, since the file keeps them."""
+    said = [finding.limited(one.metric) for one in comparisons for finding in one.warnings]
     for floor in floors:
         if not floor.bias_low <= 0 <= floor.bias_high:
-            said.append(
-                f"{floor.metric}: A against A differs by {100 * floor.bias:+.1f}% ({100 * floor.bias_low:+.1f} to "
-                f"{100 * floor.bias_high:+.1f}%): by chance in one of 20 metrics, otherwise the two arms are not treated alike"
-            )
-    return tuple(said)
+            bounds = {"bias": floor.bias, "low": floor.bias_low, "high": floor.bias_high}
+            said.append(found(Kind.ARMS_UNLIKE, **bounds).limited(floor.metric))
+    return tuple(map(str, said))
 
 
 def check_pairs(pairs: int) -> None:
@@ -189,9 +186,8 @@ def false_alarms(frame: pd.DataFrame, base: str, again: str, metric: str, margin
 
 def rate(events: int, trials: int, alpha: float = 0.05) -> Rate:
     """A rate with its exact interval (Clopper and Pearson, Biometrika 26, 1934)."""
-    low = float(beta.ppf(alpha / 2, events, trials - events + 1)) if events else 0.0
-    high = float(beta.ppf(1 - alpha / 2, events + 1, trials - events)) if events < trials else 1.0
-    return Rate(events, trials, low, high)
+    interval = binomtest(events, trials).proportion_ci(1 - alpha, method="exact")
+    return Rate(events, trials, float(interval.low), float(interval.high))
 
 
 def save(calibration: Calibration, path: Path) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from harness.core.errors import UsageError
+from harness.core.findings import Finding, Kind, found
 from harness.gate.calibration import Calibration
 from harness.gate.margins import check_margins
 from harness.gate.verdict import MetricVerdict, Outcome, Verdict
@@ -18,8 +19,8 @@ def judge(
     comparisons: Sequence[Comparison],
     margins: Mapping[str, float],
     alpha: float = 0.05,
-    refusals: Sequence[str] = (),
-    warnings: Sequence[str] = (),
+    refusals: Sequence[Finding] = (),
+    warnings: Sequence[Finding] = (),
     calibration: Calibration | None = None,
     force: bool = False,
     plan: Plan | None = None,
@@ -44,11 +45,8 @@ def judge(
     why_not = [*refusals, *_too_short(chosen)]
     said = [*warnings]
     # A plan that goes on to more pairs is held to what those can tell, not to its first look.
-    for sentence in _below_floor(margins, plan.looks[-1] if plan else pairs, calibration):
-        if force:
-            said.append(f"{sentence}; judged all the same, as forced")
-        else:
-            why_not.append(f"{sentence}; give a wider margin, more pairs, or --force")
+    below = _below_floor(margins, plan.looks[-1] if plan else pairs, calibration, Kind.FORCED if force else Kind.BELOW_FLOOR)
+    (said if force else why_not).extend(below)
     levels = _holm_levels(chosen, margins, used)
     metrics = tuple(
         _metric(comparison, margins[comparison.metric], level, used) for comparison, level in zip(chosen, levels, strict=True)
@@ -77,7 +75,9 @@ def check_rate(alpha: float) -> None:
         raise UsageError(f"alpha is {alpha:g}; give an error rate above 0 and below 0.25, as 0.05")
 
 
-def refused(base: str, candidate: str, reasons: Sequence[str], alpha: float = 0.05, warnings: Sequence[str] = ()) -> Verdict:
+def refused(
+    base: str, candidate: str, reasons: Sequence[Finding], alpha: float = 0.05, warnings: Sequence[Finding] = ()
+) -> Verdict:
     """The verdict where the rows do not even allow a comparison. ``reasons`` must not be empty."""
     return Verdict(Outcome.REFUSED, base, candidate, alpha, alpha, 0, (), tuple(reasons), tuple(warnings))
 
@@ -97,24 +97,22 @@ def _look(plan: Plan, pairs: int) -> float:
     return level
 
 
-def _too_short(comparisons: Sequence[Comparison]) -> list[str]:
+def _too_short(comparisons: Sequence[Comparison]) -> list[Finding]:
     """A quantile beyond the sample is the extreme of the run under another name: no gate should hang on it."""
     return [
-        f"{item.metric} cannot be gated on: it needs at least {requests_least(item.metric)} requests a run, the shortest "
-        f"has {item.smallest_run}; gate on a lower quantile or replay more prompts a run"
+        found(Kind.RUN_SHORT_OF, item.metric, needed=requests_least(item.metric), smallest=item.smallest_run)
         for item in comparisons
         if item.smallest_run < requests_least(item.metric)
     ]
 
 
-def _below_floor(margins: Mapping[str, float], pairs: int, calibration: Calibration | None) -> list[str]:
-    found: list[str] = []
-    for metric, margin in margins.items():
-        floor = calibration.floor(metric, pairs) if calibration else None
-        if floor is not None and margin < floor:
-            held = f"{pairs} pairs can hold on this machine, {100 * floor:.1f}%"
-            found.append(f"the margin of {metric}, {100 * margin:.1f}%, is below what {held}")
-    return found
+def _below_floor(margins: Mapping[str, float], pairs: int, calibration: Calibration | None, kind: Kind) -> list[Finding]:
+    floors = {metric: calibration.floor(metric, pairs) for metric in margins} if calibration else {}
+    return [
+        found(kind, metric, margin=margins[metric], pairs=pairs, floor=floor)
+        for metric, floor in floors.items()
+        if floor is not None and margins[metric] < floor
+    ]
 
 
 def _holm_levels(comparisons: Sequence[Comparison], margins: Mapping[str, float], level: float) -> list[float]:
@@ -181,7 +179,7 @@ def _overall(outcomes: Sequence[Outcome]) -> Outcome:
     return Outcome.PASS if all(outcome is Outcome.PASS for outcome in outcomes) else Outcome.INCONCLUSIVE
 
 
-def _shared_warnings(metrics: Sequence[MetricVerdict]) -> list[str]:
+def _shared_warnings(metrics: Sequence[MetricVerdict]) -> list[Finding]:
     """What is said of every metric is said of the whole."""
     first = metrics[0].warnings
     return [text for text in first if all(text in metric.warnings for metric in metrics)]

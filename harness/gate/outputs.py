@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
 
+from harness.core.table import Cell, Table
 from harness.core.text import markdown as plain
 from harness.core.text import printable
 from harness.gate.verdict import MetricVerdict, Outcome, Verdict
@@ -27,33 +28,21 @@ def markdown(verdict: Verdict) -> str:
     if verdict.refusals:
         lines += ["No verdict, because:", "", *(f"- {plain(reason)}" for reason in verdict.refusals), ""]
     if verdict.metrics:
-        lines += ["| metric | margin | ratio | interval | verdict | further pairs |", "|---|---:|---:|---:|---|---:|"]
-        lines += [_row(metric) for metric in verdict.metrics]
+        head = ["metric", "margin", "ratio", "interval", "verdict", "further pairs"]
+        lines += [Table("", head, [_row(metric) for metric in verdict.metrics]).to_markdown()]
         rate = f"error rate {100 * verdict.alpha:g}% (one-sided, corrected for {len(verdict.metrics)} metrics)"
-        lines += ["", f"{verdict.n_pairs} pairs of runs, {rate}. A ratio above 1 means a later first token.", ""]
+        lines += ["", f"{verdict.n_pairs} pairs of runs, {rate}. A ratio above 1 means a higher TTFT.", ""]
     if verdict.all_warnings:
-        lines += ["To be read beside it:", "", *(f"- {plain(text)}" for text in verdict.all_warnings), ""]
+        lines += ["Read beside it:", "", *(f"- {plain(text)}" for text in verdict.all_warnings), ""]
     return "\n".join(lines)
 
 
-def _row(metric: MetricVerdict) -> str:
-    interval = f"{metric.low:.3f} to {metric.high:.3f}"
-    further = (
-        "-"
-        if metric.outcome is not Outcome.INCONCLUSIVE
-        else "none will do"
-        if metric.further_pairs is None
-        else f"≥ {metric.further_pairs}"
-    )
-    cells = [
-        metric.metric,
-        f"{100 * metric.margin:g}%",
-        f"{metric.ratio:.3f}",
-        interval,
-        f"{SIGNS[metric.outcome]} {metric.outcome}",
-        further,
-    ]
-    return f"| {' | '.join(cells)} |"
+def _row(metric: MetricVerdict) -> list[Cell]:
+    further = "-"
+    if metric.outcome is Outcome.INCONCLUSIVE:
+        further = "none will do" if metric.further_pairs is None else f"≥ {metric.further_pairs}"
+    numbers = (f"{100 * metric.margin:g}%", f"{metric.ratio:.3f}", f"{metric.low:.3f} to {metric.high:.3f}")
+    return [Cell(text) for text in (metric.metric, *numbers, f"{SIGNS[metric.outcome]} {metric.outcome}", further)]
 
 
 def junit(verdict: Verdict) -> str:
@@ -84,7 +73,7 @@ def _case(suite: str, metric: MetricVerdict) -> ET.Element:
     return case
 
 
-def _lines(texts: Sequence[str]) -> str:
+def _lines(texts: Sequence[object]) -> str:
     return "\n".join(printable(text) for text in texts)
 
 
@@ -95,13 +84,14 @@ def annotations(verdict: Verdict) -> list[str]:
     """
     level = {Outcome.PASS: "notice", Outcome.INCONCLUSIVE: "warning"}.get(verdict.outcome, "error")
     title = f"TTFT gate: {verdict.outcome}"
-    texts = list(verdict.refusals) or [metric.sentence for metric in verdict.metrics if metric.outcome is verdict.outcome]
+    decisive = [metric.sentence for metric in verdict.metrics if metric.outcome is verdict.outcome]
+    texts: list[object] = [*verdict.refusals] or [*decisive]
     return [_command(level, title, text) for text in texts] + [
         _command("notice", "TTFT gate", text) for text in verdict.all_warnings
     ]
 
 
-def _command(level: str, title: str, text: str) -> str:
+def _command(level: str, title: str, text: object) -> str:
     body = printable(text).replace("%", "%25")
     head = printable(title).replace("%", "%25").replace(":", "%3A").replace(",", "%2C")
     return f"::{level} title={head}::{body}"

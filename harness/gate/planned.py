@@ -12,6 +12,7 @@ from typing import Any
 
 from harness.core.budget import Budget
 from harness.core.errors import ResultsError, TtftError
+from harness.core.findings import Kind, found
 from harness.gate.calibration import Calibration
 from harness.gate.checks import usable
 from harness.gate.stored import judge_run, rounds_in_common
@@ -70,15 +71,14 @@ def judge_by_plan(
         verdict = judge_run(_first_rounds(run, look), candidate, base, margins, plan.alpha, calibration, force, plan)
         if verdict.outcome is not Outcome.INCONCLUSIVE:
             break
-    looks = ", ".join(map(str, plan.looks))
-    said = f"the look at {look} pairs of the declared plan ({looks}; {plan.spending}; error rate {100 * plan.alpha:g}% in all)"
+    said = found(Kind.LOOK, pairs=look, looks=plan.looks, spending=plan.spending, alpha=100 * plan.alpha)
     return replace(verdict, warnings=(said, *verdict.warnings))
 
 
 def _undecided(early: Verdict, complete: int, plan: Plan) -> Verdict:
     if early.outcome is Outcome.REFUSED:
         return early
-    said = f"{complete} pairs are complete, and the first look of the declared plan is at {plan.looks[0]}: give a larger budget"
+    said = found(Kind.BEFORE_LOOK, pairs=complete, look=plan.looks[0])
     metrics = tuple(
         replace(metric, outcome=Outcome.INCONCLUSIVE, further_pairs=plan.looks[0] - complete) for metric in early.metrics
     )

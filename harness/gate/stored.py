@@ -1,10 +1,11 @@
-"""From stored runs to a verdict: one run with both arms, two runs, or a ratio against a stored ratio."""
+"""From stored measurements to a verdict: one with both arms, or two."""
 
 from collections.abc import Mapping
 
 import pandas as pd
 
 from harness.core.errors import UsageError, known
+from harness.core.findings import Finding, Kind, found
 from harness.gate.calibration import Calibration
 from harness.gate.checks import no_candidate, refusals, usable, without_real_kv
 from harness.gate.judge import check_rate, judge, refused
@@ -12,7 +13,7 @@ from harness.gate.margins import check_margins
 from harness.gate.verdict import Verdict
 from harness.results import Measurement
 from harness.results.conditions import differences, misfit, unknown_parts
-from harness.stats import Comparison, Plan, compare, compare_unpaired, ratio_of_ratios
+from harness.stats import Plan, compare, compare_unpaired, ratio_of_ratios
 
 
 def judge_run(
@@ -36,12 +37,12 @@ def judge_run(
     rows, notes = usable(run)
     reasons = [*no_candidate(run.meta, candidate), *refusals(run, rows, (base, candidate))]
     if reasons or not rounds_in_common(rows, base, candidate):
-        return refused(base, candidate, reasons or [_no_rounds(base, candidate)], alpha, notes)
+        return refused(base, candidate, reasons or [found(Kind.NO_PAIRS, base=base, candidate=candidate)], alpha, notes)
     calibration, doubts = _fitting(calibration, run)
-    found = compare(_sound(rows), base, candidate, list(margins), 2 * (plan.alpha if plan else alpha))
+    compared = compare(run.counted, base, candidate, list(margins), 2 * (plan.alpha if plan else alpha))
     skipped = (run.meta.get("correctness") or {}).get("status") == "skipped"
-    notes += ["the correctness pass was skipped, so nothing shows that the arms load the right KV"] if skipped else []
-    return judge(found, margins, alpha, warnings=[*notes, *doubts], calibration=calibration, force=force, plan=plan)
+    notes += [found(Kind.CORRECTNESS_SKIPPED)] if skipped else []
+    return judge(compared, margins, alpha, warnings=[*notes, *doubts], calibration=calibration, force=force, plan=plan)
 
 
 def judge_runs(
@@ -70,36 +71,22 @@ def judge_runs(
     _require(candidate_run, candidate, *control)
     sides = [(base_run, base, *usable(base_run)), (candidate_run, candidate, *usable(candidate_run))]
     reasons = no_candidate(candidate_run.meta, candidate)
-    reasons += differences(base_run.meta, candidate_run.meta, same_machine=relative_to is None)
+    for one in differences(base_run.meta, candidate_run.meta, same_machine=relative_to is None):
+        reasons.append(found(Kind.ENVIRONMENTS, one.what, ours=one.ours, theirs=one.theirs))
     for run, arm, rows, _ in sides:
-        reasons += [f"{run.path.name}: {reason}" for reason in refusals(run, rows, (arm, *control))]
+        reasons += [found(Kind.OF_RUN, run=run.path.name, about=reason) for reason in refusals(run, rows, (arm, *control))]
     reasons += _across(sides)
     notes = [note for _, _, _, some in sides for note in some] + unknown_parts(base_run.meta, candidate_run.meta)
     if reasons:
         return refused(base, candidate, list(dict.fromkeys(reasons)), alpha, notes)
-    ours, theirs = (_sound(rows) for _, _, rows, _ in sides)
+    ours, theirs = base_run.counted, candidate_run.counted
     if relative_to is None:
-        found = compare_unpaired(ours, base, theirs, candidate, list(margins), 2 * alpha)
+        compared = compare_unpaired(ours, base, theirs, candidate, list(margins), 2 * alpha)
     else:
         now = compare(theirs, relative_to, candidate, list(margins), 2 * alpha)
-        found = ratio_of_ratios(now, compare(ours, relative_to, base, list(margins), 2 * alpha))
+        compared = ratio_of_ratios(now, compare(ours, relative_to, base, list(margins), 2 * alpha))
     calibration, doubts = _fitting(calibration, base_run, candidate_run)
-    return judge(found, margins, alpha, warnings=[*notes, *doubts], calibration=calibration, force=force)
-
-
-def judge_against_ratio(
-    run: Measurement, candidate: str, control: str, stored: list[Comparison], margins: Mapping[str, float], alpha: float = 0.05
-) -> Verdict:
-    """Judge candidate over control of this run against the same ratio stored earlier, perhaps on another machine."""
-    check_margins(margins)
-    check_rate(alpha)
-    _require(run, control, candidate)
-    rows, notes = usable(run)
-    reasons = [*no_candidate(run.meta, candidate), *refusals(run, rows, (control, candidate))]
-    if reasons or not rounds_in_common(rows, control, candidate):
-        return refused(control, candidate, reasons or [_no_rounds(control, candidate)], alpha, notes)
-    found = compare(_sound(rows), control, candidate, list(margins), 2 * alpha)
-    return judge(ratio_of_ratios(found, stored), margins, alpha, warnings=notes)
+    return judge(compared, margins, alpha, warnings=[*notes, *doubts], calibration=calibration, force=force)
 
 
 def _require(run: Measurement, *arms: str) -> None:
@@ -111,30 +98,21 @@ def _require(run: Measurement, *arms: str) -> None:
         raise UsageError(f"'{arms[0]}' is named twice; name two different arms of: {', '.join(sorted(there))}")
 
 
-def _sound(rows: pd.DataFrame) -> pd.DataFrame:
-    return rows[rows["void"].isna() & rows["error"].isna()]
-
-
 def rounds_in_common(rows: pd.DataFrame, base: str, candidate: str) -> int:
     """Rounds in which both arms have rows."""
     return len(set(rows.loc[rows["arm"] == base, "round"]) & set(rows.loc[rows["arm"] == candidate, "round"]))
 
 
-def _no_rounds(base: str, candidate: str) -> str:
-    return f"no round has a run of both '{base}' and '{candidate}', so there are no pairs to judge by; measure both in one run"
-
-
-def _fitting(calibration: Calibration | None, *runs: Measurement) -> tuple[Calibration | None, list[str]]:
-    """The calibration where it was made under the conditions of all runs; else none, and a sentence."""
+def _fitting(calibration: Calibration | None, *runs: Measurement) -> tuple[Calibration | None, list[Finding]]:
+    """The calibration if it was made under the conditions of all runs; else none, and a note."""
     if calibration is None:
-        why = "so a margin below the noise floor would not be noticed; make one with `ttft calibrate`"
-        return None, [f"no calibration of this machine was consulted, {why}"]
+        return None, [found(Kind.NO_CALIBRATION)]
     for run in runs:
         reason = misfit(
             {"machine": calibration.machine, "versions": calibration.versions, "config": calibration.config}, run.meta
         )
         if reason:
-            return None, [f"the calibration is not consulted, since {reason}; make one for this with `ttft calibrate`"]
+            return None, [found(Kind.OTHER_CALIBRATION, reason=reason)]
     return calibration, []
 
 
@@ -153,14 +131,14 @@ def _arms(
     return shared[0], shared[0]
 
 
-def _across(sides: list[tuple[Measurement, str, pd.DataFrame, list[str]]]) -> list[str]:
+def _across(sides: list[tuple[Measurement, str, pd.DataFrame, list[Finding]]]) -> list[Finding]:
     """Checks that only the two runs together allow: the same prompts, hits and tokens."""
     both = []
-    for place, (_, arm, rows, _) in enumerate(sides):
-        some = _sound(rows[rows["arm"] == arm])
+    for place, (run, arm, _, _) in enumerate(sides):
+        some = run.counted[run.counted["arm"] == arm]
         both.append(some.assign(arm=f"{arm}, run {'AB'[place]}", run=some["run"] * 2 + place))
     if set(both[0]["prompt"]) != set(both[1]["prompt"]):
-        return ["the two runs replayed different prompts, so they did different work; replay the same workload"]
+        return [found(Kind.OTHER_PROMPTS)]
     merged = pd.concat(both)
     meta = {
         "arms": [

@@ -1,9 +1,11 @@
 """What a gate says, as values: overall, and metric by metric."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import Any
+
+from harness.core.findings import Finding, counted
 
 SCHEMA = "1.0"
 """Major, minor, of the JSON form; verdict.schema.json describes it."""
@@ -42,7 +44,7 @@ class MetricVerdict:
     n_pairs: int
     n_requests: int
     further_pairs: int | None
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
     log_ratios: tuple[float, ...]
 
     @property
@@ -77,8 +79,8 @@ class Verdict:
     alpha_used: float
     n_pairs: int
     metrics: tuple[MetricVerdict, ...]
-    refusals: tuple[str, ...]
-    warnings: tuple[str, ...]
+    refusals: tuple[Finding, ...]
+    warnings: tuple[Finding, ...]
 
     @property
     def exit_code(self) -> int:
@@ -92,13 +94,13 @@ class Verdict:
         return max((pairs for pairs in wanted if pairs is not None), default=None) if None not in wanted else None
 
     @property
-    def all_warnings(self) -> tuple[str, ...]:
+    def all_warnings(self) -> tuple[Finding, ...]:
         """The warnings, and after them those of single metrics with the metric's name in front."""
         own = [
-            text if text.startswith(metric.metric) else f"{metric.metric}: {text}"
+            finding.limited(metric.metric)
             for metric in self.metrics
-            for text in metric.warnings
-            if text not in self.warnings
+            for finding in metric.warnings
+            if finding not in self.warnings
         ]
         return (*self.warnings, *own)
 
@@ -107,18 +109,21 @@ class Verdict:
         """The verdict in one line."""
         arms = f"{self.candidate} against {self.base}"
         if self.outcome is Outcome.REFUSED:
-            rest = f" (and {len(self.refusals) - 1} more reasons)" if len(self.refusals) > 1 else ""
+            rest = f" (and {counted(len(self.refusals) - 1, 'more reason')})" if len(self.refusals) > 1 else ""
             return f"REFUSED: {arms}: {self.refusals[0]}{rest}"
         decisive = [metric for metric in self.metrics if metric.outcome is self.outcome]
         return f"{self.outcome}: {arms}: {'; '.join(metric.sentence for metric in decisive)}"
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain values, valid against verdict.schema.json; unknown bounds are null."""
-        metrics = [{**asdict(metric), "sentence": metric.sentence} for metric in self.metrics]
-        own = {key: value for key, value in asdict(self).items() if key != "metrics"}
+        metrics = [{**_fields(metric), "sentence": metric.sentence} for metric in self.metrics]
         derived = {"exit_code": self.exit_code, "further_pairs": self.further_pairs, "sentence": self.sentence}
-        plain: dict[str, Any] = _plain({"schema": SCHEMA, **own, **derived, "metrics": metrics})
+        plain: dict[str, Any] = _plain({"schema": SCHEMA, **_fields(self), **derived, "metrics": metrics})
         return plain
+
+
+def _fields(value: Verdict | MetricVerdict) -> dict[str, Any]:
+    return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
 def _plain(value: Any) -> Any:
@@ -126,7 +131,7 @@ def _plain(value: Any) -> Any:
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, Outcome):
+    if isinstance(value, Outcome | Finding):
         return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from harness.core.chunks import KVGeometry
 from harness.core.errors import ResultsError
-from harness.reporting.grids import Cell, Grid
+from harness.core.table import Cell, Table
 from harness.reporting.summary import Summary
 from harness.reporting.wording import bounds, ratio, seconds
 from harness.results.evidence import Arm
@@ -14,7 +14,7 @@ from harness.stats.location import interval
 from harness.stats.runs import run_table
 
 
-def loads(summary: Summary) -> Grid | None:
+def loads(summary: Summary) -> Table | None:
     """Each loading arm's load, its ratio to each peer's, and the bytes that it keeps; None without peers or a floor."""
     evidence = summary.evidence
     told: Mapping[str, Any] = evidence.run.meta.get("peers") or {}
@@ -30,7 +30,7 @@ def loads(summary: Summary) -> Grid | None:
             continue
         against = [Cell("1") if arm == peer else _against(summary, arm, peer, floor) for peer in peers]
         rows.append([Cell(arm.name), _load(summary, arm, floor), *against, _stored(summary, told.get(arm.name))])
-    return Grid("Loading alone: ours beside the peers", head, rows)
+    return Table("Loading alone: ours beside the peers", head, rows)
 
 
 def _load(summary: Summary, arm: Arm, floor: Arm) -> Cell:

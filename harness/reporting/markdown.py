@@ -1,16 +1,17 @@
-"""The report as Markdown: verdict, numbers, warnings, pictures, how to reproduce it."""
+"""The report as Markdown: verdict, numbers, warnings, pictures, how to reproduce it; of one measurement or of several."""
 
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from harness.core.findings import Finding, Severity
+from harness.core.table import Cell, Table
 from harness.core.text import markdown
 from harness.reporting import grids, hits, loads, serving
-from harness.reporting.grids import Cell
-from harness.reporting.reproduce import command, facts
+from harness.reporting.reproduce import command, facts, title
+from harness.reporting.several import UNPOOLED, Several
 from harness.reporting.summary import Summary
-from harness.reporting.table import SHOWN, footnotes
-from harness.reporting.verdict import headline
+from harness.reporting.verdict import Headline
 from harness.results.evidence import Evidence
 
 CAPTIONS = {
@@ -31,22 +32,20 @@ CAPTIONS = {
 }
 
 
-def report(summary: Summary, pictures: Sequence[Path]) -> str:
+def report(summary: Summary, said: Headline, pictures: Sequence[Path]) -> str:
     """The whole text; ``pictures`` are files in a folder beside the report, of which the PNGs are shown."""
     evidence = summary.evidence
+    more = (grids.ratios(summary), grids.means(summary), *beside_ttft(summary))
     sections = [
-        "# Time to first token",
-        f"**{markdown(headline(summary))}**",
-        *_warnings(summary),
+        f"# {markdown(title(evidence))}",
+        *verdict(said),
+        *warnings(summary.findings),
         "## The arms",
-        arms(summary),
-        *[markdown(note) + "  " for note in footnotes(summary)],
+        grids.arms(summary).to_markdown(),
+        *[markdown(note) + "  " for note in grids.footnotes(summary)],
         grids.ESTIMATES,
-        "## Ratio to the first arm, metric by metric",
-        _ratios(summary),
-        "## Means a request",
-        _means(summary),
-        *_beside_ttft(summary),
+        *(text for table in more if table.rows for text in (f"## {markdown(table.caption)}", table.to_markdown())),
+        grids.COMPUTE,
         *pictures_of(pictures),
         "## To reproduce it",
         *reproduce(evidence),
@@ -54,45 +53,34 @@ def report(summary: Summary, pictures: Sequence[Path]) -> str:
     return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _grid(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table: first column to the left, the others to the right."""
-    lines = [head, ["---", *("---:" for _ in head[1:])], *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+def report_several(several: Several, pictures: Sequence[Path]) -> str:
+    """The same of several measurements side by side."""
+    sections = ["# Time to first token: several runs", f"**{markdown(several.headline)}.**"]
+    sections += warnings(several.differences)
+    sections += [UNPOOLED, *pictures_of(pictures)]
+    for label, said, summary in zip(several.labels, several.headlines, several.summaries, strict=True):
+        sections += [f"## {markdown(label)}", *verdict(said), *warnings(summary.findings)[1:]]
+        sections += [grids.arms(summary).to_markdown(), *[markdown(note) + "  " for note in grids.footnotes(summary)]]
+        sections += ["### To reproduce it", *reproduce(summary.evidence)]
+    return "\n\n".join(section for section in sections if section) + "\n"
 
 
-def _cells(row: Sequence[Cell], whole: int) -> list[str]:
-    """A row's cells; of the first ``whole`` only the number, of the others the interval behind it as well."""
-    texts = [cell.text + (f" ({cell.below})" if cell.below and place >= whole else "") for place, cell in enumerate(row)]
-    return [markdown(text) for text in texts]
+def beside_ttft(summary: Summary) -> list[Table]:
+    """Hits and misses, peers, the service as a whole and the neighbours, if the measurement has them."""
+    found = (hits.hits(summary), loads.loads(summary), serving.service(summary), serving.neighbours(summary))
+    return [table for table in found if table is not None]
 
 
-def _beside_ttft(summary: Summary) -> list[str]:
-    """Hits and misses, peers, the service as a whole and the neighbours, where the run has them."""
-    grids_ = (hits.hits(summary), loads.loads(summary), serving.service(summary), serving.neighbours(summary))
-    found = [grid for grid in grids_ if grid is not None]
-    return [text for grid in found for text in (f"## {grid.caption}", _grid(grid.head, [_cells(row, 1) for row in grid.rows]))]
+def verdict(said: Headline) -> list[str]:
+    """The headline in bold, and below it what else to know."""
+    return [f"**{markdown(said.text)}**", " ".join(map(markdown, said.more)), markdown(said.place)]
 
 
-def arms(summary: Summary) -> str:
-    """The table of arms."""
-    grid = grids.arms(summary)
-    return _grid(grid.head, [_cells(row, 3 + len(SHOWN)) for row in grid.rows])
-
-
-def _ratios(summary: Summary) -> str:
-    grid = grids.ratios(summary)
-    return _grid(grid.head, [_cells(row, 1) for row in grid.rows]) if grid.rows else "There is nothing to compare."
-
-
-def _means(summary: Summary) -> str:
-    grid = grids.means(summary)
-    return _grid(grid.head, [_cells(row, 1) for row in grid.rows]) + f"\n\n{grids.COMPUTE}"
-
-
-def _warnings(summary: Summary) -> list[str]:
-    if not summary.warnings:
-        return []
-    return ["## Warnings", "\n".join(f"- {markdown(text)}" for text in summary.warnings)]
+def warnings(findings: Iterable[Finding]) -> list[str]:
+    """A section of findings, those that take numbers away in bold."""
+    bold = {one: "**" if one.severity is Severity.VOID else "" for one in findings}
+    lines = [f"- {mark}{markdown(one)}{mark}" for one, mark in bold.items()]
+    return ["## Warnings", "\n".join(lines)] if lines else []
 
 
 def pictures_of(pictures: Sequence[Path]) -> list[str]:
@@ -100,15 +88,12 @@ def pictures_of(pictures: Sequence[Path]) -> list[str]:
     shown = [file for file in pictures if file.suffix == ".png"]
     if not shown:
         return ["## Pictures", "No request counts, so there is nothing to draw."]
-    lines = []
-    for file in shown:
-        lines.append(f"![{CAPTIONS.get(file.stem, file.stem)}]({file.parent.name}/{file.name})")
-    return ["## Pictures", *lines]
+    return ["## Pictures", *(f"![{CAPTIONS.get(file.stem, file.stem)}]({file.parent.name}/{file.name})" for file in shown)]
 
 
 def reproduce(evidence: Evidence) -> list[str]:
     """The command, and a table of what was where."""
     text = command(evidence)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    rows = [[name, markdown(value)] for name, value in facts(evidence)]
-    return [f"{fence}\n{text}\n{fence}", _grid(["what", "value"], rows).replace("---:", "---")]
+    rows = [[Cell(name), Cell(value)] for name, value in facts(evidence)]
+    return [f"{fence}\n{text}\n{fence}", Table("", ["what", "value"], rows, left=2, bare=2).to_markdown()]

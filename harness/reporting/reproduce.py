@@ -1,4 +1,4 @@
-"""Everything needed to make a run again, as text: the command, and what was where."""
+"""Everything needed to make a measurement again, as text: its name, the command, and what was where."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,25 +7,32 @@ from harness.core.text import printable, without_secrets
 from harness.results.evidence import Evidence
 
 
+def title(evidence: Evidence) -> str:
+    """The heading of a report: the measurement's name, and the day on which it was made."""
+    meta = evidence.run.meta
+    day = str(meta.get("started") or "").partition("T")[0]
+    return printable(f"Time to first token: {meta.get('id') or evidence.run.path.name}" + (f", {day}" if day else ""))
+
+
 def command(evidence: Evidence) -> str:
     """The command line, without secrets."""
     return printable(without_secrets(evidence.run.meta.get("command") or "unknown"))
 
 
 def facts(evidence: Evidence) -> list[tuple[str, str]]:
-    """What and value of all that run.json tells, without secrets; what it doesn't tell is left out."""
+    """Name and value of all that run.json tells, a setting per row, without secrets; what it doesn't tell is skipped."""
     meta = evidence.run.meta
+    config = {key: evidence.setting(key, "") if key == "store" else value for key, value in (meta.get("config") or {}).items()}
     known: list[tuple[str, Any]] = [
-        ("run", meta.get("id")),
-        ("status", meta.get("status")),
-        ("started", meta.get("started")),
-        ("ended", meta.get("ended")),
-        ("store", evidence.setting("store")),
-        ("config", {k: v for k, v in (meta.get("config") or {}).items() if k != "store"}),
+        *(
+            (name, meta.get(key))
+            for name, key in (("run", "id"), ("status", "status"), ("started", "started"), ("ended", "ended"))
+        ),
+        *((name.replace("_", " "), value) for name, value in config.items()),
         *((name, meta.get(name)) for name in ("geometry", "versions", "machine", "binding", "server", "correctness")),
-        ("data", {k: v for k, v in (meta.get("data") or {}).items() if k != "notes"}),
+        ("data", {key: value for key, value in (meta.get("data") or {}).items() if key != "notes"}),
     ]
-    return [(name, _fact(value)) for name, value in known if value not in (None, "", {})]
+    return [(name, _fact(value)) for name, value in known if value not in (None, "", {}, [])]
 
 
 def _fact(value: object) -> str:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from typing import Any
 
-from harness.reporting.grids import Cell, Grid
+from harness.core.table import Cell, Table
 from harness.reporting.summary import Summary
 from harness.reporting.wording import seconds
 from harness.results.evidence import Arm
@@ -15,7 +15,7 @@ from harness.stats.serving import parse_slo, serving
 KINDS = {"decode": "gap between tokens", "probe": "TTFT of short prompts"}
 
 
-def service(summary: Summary) -> Grid | None:
+def service(summary: Summary) -> Table | None:
     """Rates and times of each arm beside its TTFT; None where one request after the other was sent and nothing was asked."""
     evidence = summary.evidence
     busy = (evidence.setting("concurrency", "1"), evidence.setting("arrivals", "closed")) != ("1", "closed")
@@ -28,7 +28,7 @@ def service(summary: Summary) -> Grid | None:
     head += ["lag p95", *(("good/s", "good") if objectives else ())]
     rows = [_service(arm, table.loc[arm.name].to_dict(), bool(objectives)) for arm in _known(summary, table.index)]
     caption = "The service as a whole: medians over the runs" + (f"; good means {slo}" if slo else "")
-    return Grid(caption, head, rows)
+    return Table(caption, head, rows)
 
 
 def _service(arm: Arm, row: Mapping[Hashable, Any], with_goodput: bool) -> list[Cell]:
@@ -40,7 +40,7 @@ def _service(arm: Arm, row: Mapping[Hashable, Any], with_goodput: bool) -> list[
     return cells
 
 
-def neighbours(summary: Summary) -> Grid | None:
+def neighbours(summary: Summary) -> Table | None:
     """Gain and harm side by side; None where nobody else was served."""
     heard = load_neighbours(summary.evidence.run.path)
     heard = heard[heard["run"].isin(summary.evidence.rows["run"].unique())]
@@ -63,7 +63,7 @@ def neighbours(summary: Summary) -> Grid | None:
                 else "-"
             )
             rows.append([_name(arm), Cell(KINDS[str(row["kind"])]), Cell(f"{int(row['count']):,}"), *times, ratio, gain])
-    return Grid("Gain and harm: what each arm's neighbours went through, medians over the runs", head, rows)
+    return Table("Gain and harm: what each arm's neighbours went through, medians over the runs", head, rows)
 
 
 def harm_base(arms: Sequence[Arm], heard: Sequence[str]) -> str:

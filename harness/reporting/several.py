@@ -1,13 +1,16 @@
-"""Several runs side by side. Nothing is pooled: every interval comes from the rounds of one run."""
+"""Several measurements side by side. Nothing is pooled: every interval comes from the rounds of one of them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from harness.core.errors import UsageError
-from harness.reporting.summary import Summary
-from harness.reporting.verdict import headline
-from harness.results.evidence import Arm, Evidence
+from harness.core.findings import Finding, Kind, found
+from harness.reporting.summary import Summary, summarise
+from harness.reporting.verdict import Headline, headline
+from harness.results import load
+from harness.results.conditions import Difference, differences, unknown_parts
+from harness.results.evidence import Arm, Evidence, gather
 
 UNPOOLED = (
     "Every interval comes from the rounds of one run; nothing is pooled over the runs. Ratios within a run cancel the "
@@ -17,11 +20,16 @@ UNPOOLED = (
 
 @dataclass(frozen=True, slots=True)
 class Several:
-    """Runs in the order in which they were named. ``differences`` are sentences: what their environments do not share."""
+    """Measurements in the order in which they were named; ``differences``: what their environments do not share.
+
+    ``concurrencies``: theirs if that, and nothing else, sets them apart; else empty.
+    """
 
     labels: tuple[str, ...]
     summaries: tuple[Summary, ...]
-    differences: tuple[str, ...]
+    headlines: tuple[Headline, ...]
+    differences: tuple[Finding, ...]
+    concurrencies: tuple[int, ...]
 
     @property
     def headline(self) -> str:
@@ -29,29 +37,36 @@ class Several:
         text = f"{len(self.labels)} runs side by side, each with a verdict of its own"
         return f"{text}: their environments differ, so only ratios within a run may be read" if self.differences else text
 
-    @property
-    def verdicts(self) -> list[tuple[str, str]]:
-        """Label and verdict of each run."""
-        return [(label, headline(summary)) for label, summary in zip(self.labels, self.summaries, strict=True)]
 
-    @property
-    def concurrencies(self) -> list[int]:
-        """The runs' concurrency where that, and nothing else, sets them apart; else empty."""
-        found = [(summary.evidence.run.meta.get("config") or {}).get("concurrency") for summary in self.summaries]
-        others = [text for text in self.differences if "setting 'concurrency'" not in text]
-        numbers = [number for number in found if isinstance(number, int)]
-        return numbers if not others and len(numbers) == len(found) and len(set(numbers)) == len(numbers) else []
+def gather_several(paths: Sequence[Path]) -> Several:
+    """The numbers of each measurement, and how the environments of the others differ from the first's.
 
-
-def labels_of(paths: Sequence[Path]) -> tuple[str, ...]:
-    """A short name for each run: its folder's, or the whole path where two folders have one name.
-
-    Raises UsageError where a run is named twice.
+    Raises UsageError if one is named twice, ResultsError if a folder is none of ours.
     """
+    labels = _labels(paths)
+    first, *others = measurements = [load(path) for path in paths]
+    apart: list[Difference] = []
+    findings: list[Finding] = []
+    for label, other in zip(labels[1:], others, strict=True):
+        for one in (found_apart := differences(first.meta, other.meta)):
+            values = {"ours": one.ours, "one": labels[0], "theirs": one.theirs, "other": label}
+            findings.append(found(Kind.CONDITIONS_DIFFER, one.what, **values))
+        apart += found_apart
+        findings += unknown_parts(first.meta, other.meta)
+    alone = all((one.part, one.name) == ("setting", "concurrency") for one in apart) and len(apart) == len(findings)
+    numbers = [(one.meta.get("config") or {}).get("concurrency") for one in measurements]
+    told = tuple(number for number in numbers if isinstance(number, int))
+    concurrencies = told if alone and len(told) == len(numbers) == len(set(told)) else ()
+    summaries = tuple(summarise(gather(one)) for one in measurements)
+    return Several(labels, summaries, tuple(map(headline, summaries)), tuple(dict.fromkeys(findings)), concurrencies)
+
+
+def _labels(paths: Sequence[Path]) -> tuple[str, ...]:
+    """A short name for each: its folder's, or the whole path if two folders have one name."""
     places = [path.resolve() for path in paths]
     twice = next((path for path in places if places.count(path) > 1), None)
     if twice is not None:
-        raise UsageError(f"{twice} is named twice; name each run once")
+        raise UsageError(f"{twice} is listed twice; name each run once")
     names = [path.name for path in places]
     return tuple(str(place) if names.count(place.name) > 1 else place.name for place in places)
 

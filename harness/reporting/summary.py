@@ -1,6 +1,6 @@
 """The numbers of each arm, with what qualifies them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,9 +8,9 @@ import numpy as np
 import pandas as pd
 
 from harness.core.errors import ResultsError
+from harness.core.findings import Finding, Kind, found
 from harness.results.evidence import Arm, Evidence
 from harness.stats import METRICS, Comparison, Interval, Share, compare, requests_needed, share_hidden, summary
-from harness.stats.compare import few_requests
 from harness.stats.quantiles import requests_least
 
 WORDS = {"p50": "median TTFT", "mean": "mean TTFT"}
@@ -27,15 +27,15 @@ MEANS = {
     "operations": "operations_mean",
     "keys": "keys_mean",
 }
-"""Columns of requests.csv whose mean a request is told, over the requests to which the thing applies, and its name."""
+"""Columns of requests.csv, and the names of their means per request, over the requests to which the thing applies."""
 
 
 @dataclass(frozen=True, slots=True)
 class ArmSummary:
-    """One arm. Times are seconds; what could not be told is absent from the mappings or None.
+    """One arm. Times are seconds; what cannot be shown is absent from the mappings or None.
 
     ``ttft`` holds for each metric the centre of the runs and its interval; ``ratios`` the comparison
-    with the first arm; ``thin`` names the metrics that rest on too few requests a run to be trusted.
+    with the first arm; ``thin`` names the metrics that rest on too few requests per run to be trusted.
     """
 
     arm: Arm
@@ -46,17 +46,17 @@ class ArmSummary:
     share: Share | None
     means: Mapping[str, float]
     thin: frozenset[str]
-    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """All arms of a run. ``chunkwise`` is the blocking arm, against which the share of load hidden is told."""
+    """All arms of a measurement. ``chunkwise`` is the blocking arm, to which the share of load hidden refers."""
 
     evidence: Evidence
     arms: tuple[ArmSummary, ...]
     chunkwise: Arm | None
-    warnings: tuple[str, ...]
+    findings: tuple[Finding, ...]
 
     @property
     def metric(self) -> str:
@@ -76,12 +76,12 @@ class Summary:
 
 
 def summarise(evidence: Evidence) -> Summary:
-    """Compute everything that a report tells. Raises ResultsError where a TTFT is no time at all."""
+    """Compute the numbers of a report. Raises ResultsError if a TTFT is no time at all."""
     rows = evidence.rows
     table = summary(rows).set_index("arm") if len(rows) else pd.DataFrame()
     chunkwise = blocking_arm([arm for arm in evidence.arms if arm.name in table.index])
     arms = tuple(_arm(evidence, arm, table, chunkwise) for arm in evidence.arms)
-    return Summary(evidence, arms, chunkwise, tuple(_warnings(evidence, arms)))
+    return Summary(evidence, arms, chunkwise, _findings(evidence, arms))
 
 
 def _metric(evidence: Evidence) -> str:
@@ -105,30 +105,28 @@ def _arm(evidence: Evidence, arm: Arm, table: pd.DataFrame, chunkwise: Arm | Non
     ratios, doubts = _ratios(evidence, arm, told)
     share = _share(evidence, arm, chunkwise)
     means = {name: float(rows[name].mean()) for name in MEANS if rows[name].notna().any()}
+    findings = dict.fromkeys([*row["warnings"], *doubts, *(share.warnings if share else ())])
     # That a metric needs more requests is said once for all arms, beside the table.
-    few = {few_requests(metric, number) for metric in METRICS for number in {smallest, *_smallest(evidence)}}
-    warnings = [*str(row["warnings"]).split("; "), *doubts, *(share.warnings if share else ())]
-    warnings = [text for text in dict.fromkeys(warnings) if text and text not in few]
+    kept = tuple(one for one in findings if one.kind not in (Kind.FEW_REQUESTS, Kind.EXTREME))
     thin = frozenset(metric for metric in told if smallest < requests_needed(metric))
-    return ArmSummary(arm, int(row["runs"]), len(rows), ttft, ratios, share, means, thin, tuple(warnings))
+    return ArmSummary(arm, int(row["runs"]), len(rows), ttft, ratios, share, means, thin, kept)
 
 
 def _smallest(evidence: Evidence) -> set[int]:
     return {int(size) for size in evidence.rows.groupby("run").size()}
 
 
-def _ratios(evidence: Evidence, arm: Arm, metrics: Sequence[str]) -> tuple[dict[str, Comparison], list[str]]:
+def _ratios(evidence: Evidence, arm: Arm, metrics: Sequence[str]) -> tuple[dict[str, Comparison], list[Finding]]:
     first = evidence.first
     if first is None or arm == first or evidence.of(first).empty:
         return {}, []
     try:
-        found = compare(evidence.rows, first.name, arm.name, metrics)
+        ratios = {one.metric: one for one in compare(evidence.rows, first.name, arm.name, metrics)}
     except ResultsError as error:  # no round has a run of both
-        return {}, [str(error)]
-    if arm.bound:  # no candidate: whether it paired well is nobody's question
-        return {one.metric: one for one in found}, []
-    doubts = next((list(one.warnings) for one in found if one.metric == _metric(evidence)), [])
-    return {one.metric: one for one in found}, doubts
+        return {}, [found(Kind.NOT_COMPARED, arm.name, reason=str(error))]
+    if arm.bound or _metric(evidence) not in ratios:  # no candidate: whether it paired well is nobody's question
+        return ratios, []
+    return ratios, list(ratios[_metric(evidence)].warnings)
 
 
 def _share(evidence: Evidence, arm: Arm, chunkwise: Arm | None) -> Share | None:
@@ -141,33 +139,24 @@ def _share(evidence: Evidence, arm: Arm, chunkwise: Arm | None) -> Share | None:
         return None
 
 
-def _warnings(evidence: Evidence, arms: Sequence[ArmSummary]) -> list[str]:
-    warnings = list(evidence.caveats)
-    sizes = _smallest(evidence)
-    if sizes:
-        smallest = min(sizes)
-        untold = [metric for metric in METRICS if smallest < requests_least(metric)]
-        thin = [metric for metric in METRICS if metric not in untold and smallest < requests_needed(metric)]
-        if untold:
-            warnings.append(f"not told: {_needs(untold, requests_least)}; the shortest run has {smallest}")
-        if thin:
-            warnings.append(f"* unsure: {_needs(thin, requests_needed)}; the shortest run has {smallest}")
-    warnings += [f"{arm.arm.name} has no request that counts" for arm in arms if not arm.requests]
-    by_text: dict[str, list[str]] = {}
+def _findings(evidence: Evidence, arms: Sequence[ArmSummary]) -> tuple[Finding, ...]:
+    """What was found, the gravest first; what holds for some arms only says for which."""
+    findings = list(evidence.findings)
+    smallest = min(_smallest(evidence), default=None)
+    if smallest is not None:
+        hidden = [metric for metric in METRICS if smallest < requests_least(metric)]
+        thin = [metric for metric in METRICS if metric not in hidden and smallest < requests_needed(metric)]
+        for kind, metrics, needed in ((Kind.NOT_SHOWN, hidden, requests_least), (Kind.UNSURE, thin, requests_needed)):
+            if metrics:
+                findings.append(found(kind, metrics=tuple((one, needed(one)) for one in metrics), smallest=smallest))
+    findings += [found(Kind.NO_REQUEST, arm.arm.name) for arm in arms if not arm.requests]
+    arms_of: dict[Finding, list[str]] = {}
     for arm in arms:
-        for text in arm.warnings:
-            by_text.setdefault(text, []).append(arm.arm.name)
+        for one in arm.findings:
+            arms_of.setdefault(one, []).append(arm.arm.name)
     everywhere = [{arm.arm.name for arm in arms if arm.requests}, {arm.arm.name for arm in arms if arm.ratios}]
-    for text, names in by_text.items():
-        said = set(names) in everywhere or (len(names) == 1 and f"'{names[0]}'" in text)
-        warnings.append(text if said else f"{', '.join(names)}: {text}")
-    return list(dict.fromkeys(warnings))
-
-
-def _needs(metrics: Sequence[str], requests: Callable[[str], int]) -> str:
-    first, *rest = metrics
-    others = "".join(f", {metric} ({requests(metric)})" for metric in rest)
-    return f"{first} (needs {requests(first)} requests a run){others}"
+    findings += [one if set(names) in everywhere else one.limited(*names) for one, names in arms_of.items()]
+    return tuple(dict.fromkeys(findings))
 
 
 def finite(value: float | None) -> float | None:

@@ -1,7 +1,10 @@
-"""Whether two stored runs were made under the same conditions."""
+"""Whether two stored measurements were made under the same conditions."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
+
+from harness.core.findings import Finding, Kind, found
 
 SETTINGS = (
     "workload", "store", "model", "dtype", "max_model_len", "chunk_tokens", "kv_cache_gib", "layout", "cache_state", "page_cache",
@@ -13,25 +16,38 @@ ADDED = {"layout": "chunk", "neighbours": 0, "probe_every_s": 0.0, "target": ""}
 """What it meant before there was such a setting, for older files."""
 
 
-def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], same_machine: bool = True) -> list[str]:
-    """Sentences, one a difference between two run.json; empty where the runs may be set against each other.
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One condition that two measurements do not share. ``part``: data, setting, machine, versions or binding."""
 
-    Our own version may differ: it is what a gate is for. ``same_machine`` False leaves the machine, its
-    binding and the versions out, for ratios that each run measured against a control of its own.
+    part: str
+    name: str
+    ours: str
+    theirs: str
+
+    @property
+    def what(self) -> str:
+        """The condition in words: ``setting 'concurrency'``."""
+        return f"data {self.name}" if self.part == "data" else f"{self.part} '{self.name}'"
+
+    def __str__(self) -> str:
+        """Without saying which measurement is which."""
+        return f"{self.what} is {self.ours} in one run and {self.theirs} in the other"
+
+
+def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], same_machine: bool = True) -> list[Difference]:
+    """What two run.json do not share; empty if the measurements may be set against each other.
+
+    Our own version may differ: it is what a gate is for. ``same_machine`` False skips the machine, its
+    binding and the versions, for ratios that each run measured against a control of its own.
     """
-    pairs = [("data fingerprint", _part(ours, "data").get("fingerprint"), _part(theirs, "data").get("fingerprint"))]
-    pairs += [(f"setting '{name}'", _setting(ours, name), _setting(theirs, name)) for name in SETTINGS]
-    if same_machine:
-        for part in ("machine", "versions", "binding"):
-            left, right = _part(ours, part), _part(theirs, part)
-            names = sorted({*left, *right} - ({"ttft"} if part == "versions" else set()))
-            pairs += [(f"{part} '{name}'", left.get(name), right.get(name)) for name in names]
-    return [
-        f"the environments differ: {what} is {_shown(left)} in one run and {_shown(right)} in the other; "
-        "measure both arms in one run"
-        for what, left, right in pairs
-        if left != right
-    ]
+    pairs = [("data", "fingerprint", _part(ours, "data").get("fingerprint"), _part(theirs, "data").get("fingerprint"))]
+    pairs += [("setting", name, _setting(ours, name), _setting(theirs, name)) for name in SETTINGS]
+    for part in ("machine", "versions", "binding") if same_machine else ():
+        left, right = _part(ours, part), _part(theirs, part)
+        names = sorted({*left, *right} - ({"ttft"} if part == "versions" else set()))
+        pairs += [(part, name, left.get(name), right.get(name)) for name in names]
+    return [Difference(part, name, _shown(left), _shown(right)) for part, name, left, right in pairs if left != right]
 
 
 def misfit(theirs: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
@@ -48,10 +64,10 @@ def misfit(theirs: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
     return None
 
 
-def unknown_parts(*metas: Mapping[str, Any]) -> list[str]:
+def unknown_parts(*metas: Mapping[str, Any]) -> list[Finding]:
     """What no run.json says, so that equality could not be checked."""
     return [
-        f"run.json does not tell the {part}, so it could not be compared"
+        found(Kind.CONDITION_UNKNOWN, part)
         for part in ("machine", "versions", "data")
         if not all(_part(meta, part) for meta in metas)
     ]

@@ -1,7 +1,4 @@
-"""What of a run counts, and what has to be said about the rest.
-
-Reports, pictures and gates start here, so that all of them leave out the same rows for the same reasons.
-"""
+"""What of a measurement counts, by arm, and what has to be said about the rest: reports and pictures start here."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
+from harness.core.findings import Finding, Kind, found
 from harness.core.text import redact, without_secrets
-from harness.results.measurement import Measurement
+from harness.results.measurement import LeftOut, Measurement
 
 BOUNDS = {"floor": "hit granted, nothing loaded: its KV is not real", "recompute": "no hit: everything is computed"}
 """The engines that bound the others from below and above, and what they do."""
@@ -32,26 +30,16 @@ class Arm:
 
 
 @dataclass(frozen=True, slots=True)
-class LeftOut:
-    """A run that does not count. ``kind``: ``void`` (a proof failed), ``failed`` (a request failed) or ``interrupted``."""
-
-    run: int
-    arm: str
-    kind: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
 class Evidence:
     """A run without the rows that do not count.
 
-    ``rows`` has REQUEST_COLUMNS; ``caveats`` are sentences, the gravest first; ``left_out`` is in the order of the runs.
+    ``rows`` has REQUEST_COLUMNS; ``findings`` has the gravest first; ``left_out`` is in the order of the runs.
     """
 
     run: Measurement
     arms: tuple[Arm, ...]
     rows: pd.DataFrame
-    caveats: tuple[str, ...]
+    findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...]
 
     @property
@@ -85,130 +73,91 @@ class Evidence:
 
 
 def gather(run: Measurement) -> Evidence:
-    """Sort a run's rows into those that count and reasons for the others. Changes nothing on disk."""
-    left_out = _left_out(run)
-    rows = run.counted
-    rows = rows[~rows["run"].isin([lost.run for lost in left_out]) & rows["ttft_s"].notna()]
-    caveats = [
-        *_void_caveats(left_out, run),
-        *_status_caveats(run, left_out),
-        *_failed_caveats(left_out, run),
-        *(f"FAILED: {one['arm']} did not make it to the end: {one['reason']}" for one in run.meta.get("failed_arms") or ()),
-        *(f"run {lost.run} ({lost.arm}) is left out: {lost.reason}" for lost in left_out if lost.kind == "interrupted"),
-        *_hit_caveats(rows),
-        *(str(text) for text in run.meta.get("warnings") or ()),
-        *(str(text) for text in (run.meta.get("data") or {}).get("notes") or ()),
+    """Which runs count, and what has to be said about the measurement. Changes nothing on disk."""
+    meta, left_out, rows = run.meta, run.left_out, run.counted
+    findings = [
+        *_void(run, left_out),
+        *_proof(meta),
+        *_partial(run, left_out),
+        *_failed(run, left_out),
+        *(found(Kind.ARM_FAILED, str(one["arm"]), reason=one["reason"]) for one in meta.get("failed_arms") or ()),
+        *(found(Kind.RUN_CUT_OFF, lost.arm, run=lost.run, reason=lost.reason) for lost in left_out if lost.kind == "interrupted"),
+        *_hits(rows),
+        *(found(Kind.RECORDED, text=str(text)) for text in meta.get("warnings") or ()),
+        *(found(Kind.DATA_NOTE, text=str(text)) for text in (meta.get("data") or {}).get("notes") or ()),
     ]
-    return Evidence(run, _arms(run), rows, tuple(dict.fromkeys(map(without_secrets, caveats))), left_out)
+    return Evidence(run, _arms(run), rows, tuple(dict.fromkeys(findings)), left_out)
 
 
 def _arms(run: Measurement) -> tuple[Arm, ...]:
     """The arms of run.json, and those that only the rows know (an old or damaged run.json); bounds last."""
     known = [
-        (str(arm["name"]), str(arm.get("engine") or _engine(arm["name"])), arm.get("options") or {})
+        (str(arm["name"]), str(arm.get("engine") or engine_of(arm["name"])), arm.get("options") or {})
         for arm in run.meta.get("arms") or ()
         if isinstance(arm, Mapping) and arm.get("name")
     ]
     names = {name for name, _, _ in known}
-    known += [(name, _engine(name), {}) for name in run.requests["arm"].dropna().unique() if name not in names]
+    known += [(name, engine_of(name), {}) for name in run.requests["arm"].dropna().unique() if name not in names]
     known.sort(key=lambda arm: arm[1] in BOUNDS)
     return tuple(Arm(*arm, order) for order, arm in enumerate(known))
 
 
-def _engine(name: object) -> str:
-    return str(name).partition(":")[0]
+def engine_of(arm: object) -> str:
+    """The engine that an arm's name begins with."""
+    return str(arm).partition(":")[0].partition("@")[0]
 
 
-def _left_out(run: Measurement) -> tuple[LeftOut, ...]:
-    rows = run.requests
-    failed = set(rows.loc[rows["error"].notna() | (rows["ttft_s"].isna() & rows["void"].isna()), "run"].dropna())
-    arms = {**{entry["run"]: entry.get("arm", "") for entry in run.meta.get("runs") or ()}, **_arm_of_run(rows)}
-    found = {}
-    for number, reason in run.void_runs.items():
-        kind = "interrupted" if reason == "interrupted" else "failed" if number in failed else "void"
-        found[number] = LeftOut(number, arms.get(number, ""), kind, reason)
-    for number, reason in _short(rows[~rows["run"].isin(list(found))]).items():
-        found[number] = LeftOut(number, arms.get(number, ""), "interrupted", reason)
-    return tuple(found[number] for number in sorted(found))
-
-
-def _arm_of_run(rows: pd.DataFrame) -> dict[int, str]:
-    named = rows.dropna(subset=["run", "arm"]).drop_duplicates("run")
-    return {int(number): str(arm) for number, arm in zip(named["run"], named["arm"], strict=True)}
-
-
-def _short(rows: pd.DataFrame) -> dict[int, str]:
-    """Runs that stopped before their last prompt (a crash leaves no note): not comparable with those that did not."""
-    sizes = rows.groupby("run").size()
-    full = int(sizes.max()) if len(sizes) else 0
-    return {
-        int(number): f"it stopped after {size} of {full} requests"
-        for number, size in zip(sizes.index, sizes, strict=True)
-        if size < full
-    }
-
-
-def _void_caveats(left_out: Iterable[LeftOut], run: Measurement) -> list[str]:
+def _void(run: Measurement, left_out: Iterable[LeftOut]) -> list[Finding]:
     by_reason: dict[str, list[int]] = {}
     for lost in left_out:
         if lost.kind == "void":
             by_reason.setdefault(lost.reason, []).append(lost.run)
-    total = run.requests["run"].nunique()
+    total = int(run.requests["run"].nunique())
     return [
-        f"VOID: {len(numbers)} of {total} runs ({_listed(numbers)}) do not count and are left out: {reason}"
+        found(Kind.VOID_RUNS, count=len(numbers), total=total, runs=tuple(numbers), reason=reason)
         for reason, numbers in by_reason.items()
     ]
 
 
-def _status_caveats(run: Measurement, left_out: Iterable[LeftOut]) -> list[str]:
-    meta, caveats = run.meta, []
+def _proof(meta: Mapping[str, Any]) -> list[Finding]:
     proof = meta.get("correctness") or {}
     if proof.get("status") == "failed":
-        caveats.append(f"CORRECTNESS FAILED: {proof.get('detail') or 'the arms do not give the same tokens'}")
-    elif proof.get("status") == "skipped":
-        caveats.append("the correctness pass was skipped, so nothing shows that the arms load the right KV")
+        return [found(Kind.CORRECTNESS_FAILED, detail=str(proof.get("detail") or "the arms do not give the same tokens"))]
+    return [found(Kind.CORRECTNESS_SKIPPED)] if proof.get("status") == "skipped" else []
+
+
+def _partial(run: Measurement, left_out: Iterable[LeftOut]) -> list[Finding]:
+    meta, findings = run.meta, []
     if meta.get("status") == "partial":
-        planned = (meta.get("config") or {}).get("pairs")
-        wanted = f" of {planned}" if planned else ""
-        why = f" ({meta['ended_by']})" if meta.get("ended_by") else ""
-        caveats.append(f"PARTIAL: the measurement was cut off{why}; {_whole_rounds(run, left_out)}{wanted} rounds are complete")
+        planned, rounds = (meta.get("config") or {}).get("pairs"), _whole_rounds(run, left_out)
+        findings.append(found(Kind.PARTIAL, why=meta.get("ended_by"), rounds=rounds, planned=planned))
     stopped = meta.get("stopped") or {}
     if stopped:
-        caveats.append(
-            f"a gate ended this after {stopped.get('rounds')} rounds: {stopped.get('reason')}; the intervals here do not "
-            "correct for looking early, the gate's verdict does"
-        )
-    return caveats
+        findings.append(found(Kind.STOPPED, rounds=stopped.get("rounds") or 0, reason=stopped.get("reason")))
+    return findings
 
 
 def _whole_rounds(run: Measurement, left_out: Iterable[LeftOut]) -> int:
     """Rounds with a run that counts of every arm; bounds may be measured in some rounds only."""
-    rows = run.requests[~run.requests["arm"].map(_engine).isin(list(BOUNDS))]
+    rows = run.requests[~run.requests["arm"].map(engine_of).isin(list(BOUNDS))]
     counting = rows[~rows["run"].isin([lost.run for lost in left_out])]
     return int((counting.groupby("round")["arm"].nunique() == rows["arm"].nunique()).sum())
 
 
-def _failed_caveats(left_out: Iterable[LeftOut], run: Measurement) -> list[str]:
+def _failed(run: Measurement, left_out: Iterable[LeftOut]) -> list[Finding]:
     failed: dict[str, list[LeftOut]] = {}
     for lost in left_out:
         if lost.kind == "failed":
             failed.setdefault(lost.arm, []).append(lost)
-    rows, caveats = run.requests, []
+    rows, findings = run.requests, []
     for arm, lost_runs in failed.items():
-        numbers = [lost.run for lost in lost_runs]
+        numbers = tuple(lost.run for lost in lost_runs)
         requests = int((rows["run"].isin(numbers) & (rows["error"].notna() | rows["ttft_s"].isna())).sum())
-        caveats.append(
-            f"{requests} request{'s' if requests > 1 else ''} of {arm} failed, so {len(numbers)} of its runs "
-            f"({_listed(numbers)}) {'are' if len(numbers) > 1 else 'is'} left out; the first failed with: {lost_runs[0].reason}"
-        )
-    return caveats
+        facts = {"requests": requests, "count": len(numbers), "runs": numbers, "reason": lost_runs[0].reason}
+        findings.append(found(Kind.REQUESTS_FAILED, arm, **facts))
+    return findings
 
 
-def _hit_caveats(rows: pd.DataFrame) -> list[str]:
+def _hits(rows: pd.DataFrame) -> list[Finding]:
     wrong = rows[(rows["hit_tokens"] != rows["expected_hit_tokens"]).fillna(False)]
-    return [f"{len(some)} requests of {arm} did not hit what the workload implies" for arm, some in wrong.groupby("arm")]
-
-
-def _listed(numbers: Iterable[int], most: int = 8) -> str:
-    numbers = list(numbers)
-    return ", ".join(map(str, numbers[:most])) + (", …" if len(numbers) > most else "")
+    return [found(Kind.WRONG_HITS, str(arm), count=len(some)) for arm, some in wrong.groupby("arm")]

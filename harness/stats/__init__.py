@@ -10,23 +10,20 @@ seconds asked for (``ttft_s`` unless ``column`` says otherwise).
     shift_function(frame, base, candidate) -> Shift   the ratio decile by decile, with simultaneous intervals
     ratio_of_ratios(new, old) -> [Comparison]         two comparisons from different runs, against each other
     compare_unpaired(base_frame, base, candidate_frame, candidate) -> [Comparison]   two runs with no rounds in common
-    outlier_runs, drift, steady_rounds                what to be wary of; they flag, they never drop
-    harrell_davis, interval, sign_flip, hierarchical_bootstrap, holm, Plan   the parts
+    outlier_runs, drift                               what to be wary of; they flag, they never drop
+    harrell_davis, interval, Plan                     the parts
 
 How intervals are made, and why so: docs/decisions/0003-interval.md.
 """
 
-from harness.stats.bootstrap import hierarchical_bootstrap, hierarchical_interval
 from harness.stats.compare import Comparison, compare, few_requests
-from harness.stats.holm import holm
 from harness.stats.location import Interval, interval, lower_bound, pseudomedian, upper_bound
-from harness.stats.quality import Drift, Steady, drift, outlier_runs, outliers, steady_rounds
+from harness.stats.quality import Drift, drift, outlier_runs, outliers
 from harness.stats.quantiles import METRICS, harrell_davis, metric_of, parse_metric, requests_least, requests_needed
 from harness.stats.runs import run_table
 from harness.stats.sequential import Plan
 from harness.stats.share import Share, share_hidden
 from harness.stats.shift import Shift, shift_function
-from harness.stats.signflip import SignFlip, sign_flip
 from harness.stats.summary import summary
 from harness.stats.unpaired import compare_unpaired, ratio_of_ratios
 
@@ -38,16 +35,11 @@ __all__ = [
     "Plan",
     "Share",
     "Shift",
-    "SignFlip",
-    "Steady",
     "compare",
     "compare_unpaired",
     "drift",
     "few_requests",
     "harrell_davis",
-    "hierarchical_bootstrap",
-    "hierarchical_interval",
-    "holm",
     "interval",
     "lower_bound",
     "metric_of",
@@ -61,8 +53,6 @@ __all__ = [
     "run_table",
     "share_hidden",
     "shift_function",
-    "sign_flip",
-    "steady_rounds",
     "summary",
     "upper_bound",
 ]

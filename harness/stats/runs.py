@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from harness.core.errors import ResultsError, UsageError, known
+from harness.core.findings import Finding, Kind, found
 from harness.stats.quantiles import Floats, metric_of, parse_metric
 
 
@@ -70,7 +71,7 @@ class Pairs:
     base_first: tuple[bool, ...]
     requests: int
     smallest: int
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
 
     def log_ratios(self, metric: str) -> Floats:
         """log(candidate / base) of each round."""
@@ -90,8 +91,7 @@ def paired(frame: pd.DataFrame, base: str, candidate: str, metrics: Sequence[str
     _refuse_zero(table, metrics, column)
     whole, lost = _whole_rounds(table, base, candidate)
     if lost:
-        named = ", ".join(str(number) for number in lost[:8]) + (", ..." if len(lost) > 8 else "")
-        warnings.append(f"{len(lost)} of {len(lost) + len(whole)} rounds lack a run of one arm and are left out: {named}")
+        warnings.append(found(Kind.ROUNDS_LOST, lost=len(lost), total=len(lost) + len(whole), rounds=tuple(lost)))
     if not whole:
         raise ResultsError(f"no round has a run of both '{base}' and '{candidate}', so they cannot be compared in pairs")
     table = table[table["round"].isin(whole)]
@@ -106,21 +106,6 @@ def paired(frame: pd.DataFrame, base: str, candidate: str, metrics: Sequence[str
         smallest=int(table["requests"].min()),
         warnings=tuple(warnings),
     )
-
-
-def matched_runs(frame: pd.DataFrame, base: str, candidate: str, column: str = "ttft_s") -> list[tuple[Floats, Floats]]:
-    """For each whole round the seconds of both arms, request by request in the order of the prompts."""
-    require_arms(frame, base, candidate)
-    frame = _shared_prompts(frame[frame["arm"].isin([base, candidate])])[0].sort_values(["round", "prompt"], kind="stable")
-    _refuse_nonsense(frame, frame[column].to_numpy(dtype=np.float64, na_value=np.nan), column)
-    rounds: list[tuple[Floats, Floats]] = []
-    for _, rows in frame.groupby("round", sort=True):
-        sides = [rows.loc[rows["arm"] == arm, column].to_numpy(dtype=np.float64) for arm in (base, candidate)]
-        if len(sides[0]) and len(sides[1]):
-            rounds.append((sides[0], sides[1]))
-    if not rounds:
-        raise ResultsError(f"no round has a run of both '{base}' and '{candidate}', so they cannot be compared in pairs")
-    return rounds
 
 
 def require_arms(frame: pd.DataFrame, *arms: str) -> None:
@@ -154,7 +139,7 @@ def _refuse_zero(table: pd.DataFrame, metrics: Sequence[str], column: str) -> No
             )
 
 
-def _shared_prompts(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def _shared_prompts(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
     """Only the prompts that every run of a round has: a lost slow request must not make its arm look fast."""
     prompt = pd.Series(pd.factorize(frame["prompt"])[0], index=frame.index)
     # Runs with equal counts and equal sums of scrambled ids have the same prompts: the usual case, found fast.
@@ -173,4 +158,4 @@ def _shared_prompts(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     lost = int((~keep).sum())
     if lost == 0:
         return frame, []
-    return frame[keep], [f"{lost} requests are left out, since the other run of their round has none for the same prompt"]
+    return frame[keep], [found(Kind.REQUESTS_LOST, count=lost)]

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy.optimize import bisect
 
 from harness.core.errors import ResultsError
+from harness.core.findings import Finding, Kind, found
 from harness.stats.compare import check_alpha
 from harness.stats.location import Interval, interval
 from harness.stats.quantiles import Floats
@@ -30,7 +31,7 @@ class Share:
     low: float | None
     high: float | None
     n_rounds: int
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
 
 
 def share_hidden(
@@ -60,7 +61,7 @@ def share_hidden(
     hidden = (wide[chunkwise] - wide[arm]).to_numpy(dtype=np.float64)
     load = (wide[chunkwise] - wide[floor]).to_numpy(dtype=np.float64)
     if not interval(load, alpha).low > 0:
-        reason = f"{chunkwise} is not slower than {floor} beyond chance, so there is no load to hide in {len(wide)} rounds"
+        reason = found(Kind.NO_LOAD, chunkwise, floor=floor, rounds=len(wide))
         return Share(arm, None, None, None, len(wide), (reason,))
     low, value, high = _quotient(hidden, load, alpha)
     return Share(arm, value, low, high, len(wide), ())

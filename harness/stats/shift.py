@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from harness.core.errors import UsageError
+from harness.core.findings import Finding, Kind, found
 from harness.stats.compare import check_alpha, few_requests
 from harness.stats.quantiles import Floats
 from harness.stats.runs import paired
@@ -29,7 +30,7 @@ class Shift:
     highs: tuple[float, ...]
     n_pairs: int
     alpha: float
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
 
 
 def shift_function(
@@ -56,9 +57,9 @@ def shift_function(
     centre = logs.mean(axis=0)
     error = logs.std(axis=0, ddof=1) / np.sqrt(n)
     half = _critical(logs - centre, alpha, seed) * error
-    warnings = [*pairs.warnings, *(few for metric in quantiles if (few := few_requests(metric, pairs.smallest)))]
+    warnings = [*pairs.warnings, *(few for metric in quantiles for few in few_requests(metric, pairs.smallest))]
     if n < 8:
-        warnings.append(f"{n} pairs are few for intervals that hold for {len(quantiles)} quantiles at once; 8 are better")
+        warnings.append(found(Kind.FEW_PAIRS_FOR_ALL, pairs=n, quantiles=len(quantiles)))
     return Shift(
         base,
         candidate,

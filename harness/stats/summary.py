@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from harness.core.findings import Finding, Kind, found
 from harness.stats.compare import check_alpha, few_requests
 from harness.stats.location import interval
 from harness.stats.quality import drift, outlier_runs
@@ -17,7 +18,7 @@ def summary(frame: pd.DataFrame, metrics: Sequence[str] = METRICS, alpha: float 
 
     Columns: arm, runs, requests, for each metric ``p50_s``, ``p50_low_s``, ``p50_high_s`` (the
     Hodges-Lehmann centre of the runs' values and its interval of level 1 - alpha; infinite bounds where
-    one run says nothing), and warnings (sentences, joined by "; ", else empty). The intervals hold for
+    one run says nothing), and warnings (a list of findings). The intervals hold for
     one arm by itself; differences between arms are ``compare``'s, whose pairs cancel the machine's drift.
     """
     check_alpha(alpha)
@@ -30,21 +31,21 @@ def summary(frame: pd.DataFrame, metrics: Sequence[str] = METRICS, alpha: float 
         for metric in metrics:
             estimate = interval(side[metric].to_numpy(dtype=np.float64), alpha)
             row |= {f"{metric}_s": estimate.value, f"{metric}_low_s": max(estimate.low, 0.0), f"{metric}_high_s": estimate.high}
-        row["warnings"] = "; ".join(_doubts(side, metrics, odd))
+        row["warnings"] = _doubts(side, metrics, odd)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _doubts(side: pd.DataFrame, metrics: Sequence[str], odd: dict[int, str]) -> list[str]:
+def _doubts(side: pd.DataFrame, metrics: Sequence[str], odd: dict[int, Finding]) -> list[Finding]:
     smallest = int(side["requests"].min())
-    found = [sentence for metric in metrics if (sentence := few_requests(metric, smallest))]
+    doubts = [few for metric in metrics for few in few_requests(metric, smallest)]
     if len(side) == 1:
-        found.append("1 run says nothing about chance")
-    found += [odd[run] for run in side["run"] if run in odd]
+        doubts.append(found(Kind.ONE_RUN))
+    doubts += [odd[run] for run in side["run"] if run in odd]
     values = side[metrics[0]].to_numpy(dtype=np.float64)
     if (values > 0).all():
         trend = drift(np.log(values))
         if trend.significant:
             change = 100 * float(np.expm1(trend.total))
-            found.append(f"the arm's {metrics[0]} drifted by about {change:+.0f}% over its runs (p {trend.p_value:.3f})")
-    return found
+            doubts.append(found(Kind.ARM_DRIFTS, metric=metrics[0], percent=change, p=trend.p_value))
+    return doubts

@@ -8,15 +8,11 @@ import pandas as pd
 from scipy.stats import mannwhitneyu
 
 from harness.core.errors import UsageError
+from harness.core.findings import Finding, Kind, found
 from harness.stats.compare import Comparison, check_alpha, few_requests
 from harness.stats.quantiles import METRICS, Floats
 from harness.stats.runs import require_arms, run_table
 from harness.stats.twosample import shift_interval
-
-APART = (
-    "the runs share no rounds, so what changed on the machine between them counts as a difference; "
-    "compare arms of one run, or each run's arm to a control arm of its own"
-)
 
 
 def compare_unpaired(
@@ -40,16 +36,15 @@ def compare_unpaired(
     theirs = run_table(candidate_frame[candidate_frame["arm"] == candidate], metrics, column)
     sizes = pd.concat([ours["requests"], theirs["requests"]])
     requests, smallest = int(sizes.sum()), int(sizes.min())
-    found: list[Comparison] = []
+    compared: list[Comparison] = []
     for metric in metrics:
-        few = few_requests(metric, smallest)
         sides = [side[metric].to_numpy(dtype=np.float64) for side in (ours, theirs)]
         if min(float(side.min()) for side in sides) <= 0:
             raise UsageError(f"the {metric} of {column} is 0 in a run, so it has no ratio; compare another column")
         logs = np.log(sides[0]), np.log(sides[1])
-        warnings = (APART, *([few] if few else []))
-        found.append(_comparison(_Sides(metric, base, candidate, *logs, requests, smallest, warnings), alpha))
-    return found
+        warnings = (found(Kind.APART), *few_requests(metric, smallest))
+        compared.append(_comparison(_Sides(metric, base, candidate, *logs, requests, smallest, warnings), alpha))
+    return compared
 
 
 def ratio_of_ratios(new: Sequence[Comparison], old: Sequence[Comparison]) -> list[Comparison]:
@@ -60,18 +55,18 @@ def ratio_of_ratios(new: Sequence[Comparison], old: Sequence[Comparison]) -> lis
     metrics do not meet.
     """
     stored = {comparison.metric: comparison for comparison in old}
-    found: list[Comparison] = []
+    compared: list[Comparison] = []
     for now in new:
         then = stored.get(now.metric)
         if then is None:
             raise UsageError(f"the stored ratio has no metric '{now.metric}'; it has {', '.join(stored) or 'none'}")
         names = [f"{item.candidate} / {item.base}" for item in (then, now)]
-        warnings = (*(f"stored: {text}" for text in then.warnings), *now.warnings)
+        warnings = (*(found(Kind.OF_STORED, about=one) for one in then.warnings), *now.warnings)
         logs = np.asarray(then.log_ratios), np.asarray(now.log_ratios)
         requests, smallest = then.n_requests + now.n_requests, min(then.smallest_run, now.smallest_run)
         sides = _Sides(now.metric, f"stored {names[0]}", names[1], *logs, requests, smallest, warnings)
-        found.append(_comparison(sides, now.alpha))
-    return found
+        compared.append(_comparison(sides, now.alpha))
+    return compared
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +80,11 @@ class _Sides:
     theirs: Floats
     requests: int
     smallest: int
-    warnings: tuple[str, ...]
+    warnings: tuple[Finding, ...]
 
 
 def _comparison(sides: _Sides, alpha: float) -> Comparison:
     estimate = shift_interval(sides.ours, sides.theirs, alpha)
-    greater = float(mannwhitneyu(sides.theirs, sides.ours, alternative="greater").pvalue)
-    less = float(mannwhitneyu(sides.theirs, sides.ours, alternative="less").pvalue)
     return Comparison(
         metric=sides.metric,
         base=sides.base,
@@ -102,9 +95,7 @@ def _comparison(sides: _Sides, alpha: float) -> Comparison:
         low=float(np.exp(estimate.low)),
         high=float(np.exp(estimate.high)),
         alpha=alpha,
-        p_value=min(1.0, 2 * min(greater, less)),
-        p_greater=greater,
-        p_less=less,
+        p_value=float(mannwhitneyu(sides.theirs, sides.ours).pvalue),
         log_ratios=tuple(float(value) for value in sides.theirs),
         base_logs=tuple(float(value) for value in sides.ours),
         warnings=sides.warnings,

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import UsageError
+from harness.core.findings import Kind, found
 from harness.gate import Outcome, judge, parse_margins
 from harness.gate.calibration import Calibration, NoiseFloor
 from harness.gate.judge import further_pairs
@@ -15,7 +16,7 @@ from harness.testing.frames import make_frame
 
 def of(logs: list[float], metric: str = "p50", smallest: int = 200) -> Comparison:
     return Comparison(
-        metric, "a", "b", len(logs), 100, float(np.exp(np.median(logs))), 0, 9, 0.05, 1, 1, 1, tuple(logs), (), (), smallest
+        metric, "a", "b", len(logs), 100, float(np.exp(np.median(logs))), 0, 9, 0.05, 1, tuple(logs), (), (), smallest
     )
 
 
@@ -128,13 +129,13 @@ def test_one_pair_is_inconclusive() -> None:
     verdict = judge(compare(make_frame({"a": 1, "b": 3}, pairs=1), "a", "b", ["p50"]), {"p50": 0.05})
     assert verdict.outcome is Outcome.INCONCLUSIVE and verdict.further_pairs == 4
     assert "at least 4 further pairs" in verdict.sentence
-    assert any("1 pair of runs says nothing" in text for text in verdict.warnings)
+    assert any("1 pair of runs says nothing" in text for text in map(str, verdict.warnings))
 
 
 def test_a_quantile_beyond_the_run_is_refused() -> None:
     verdict = judge(compare(make_frame({"a": 1, "b": 1}), "a", "b", ["p99"]), {"p99": 0.05})
     assert verdict.outcome is Outcome.REFUSED and verdict.exit_code == 2
-    assert "p99 cannot be gated on: it needs at least 100 requests a run, the shortest has 12" in verdict.sentence
+    assert "p99 cannot be gated on: it needs at least 100 requests per run, the shortest has 12" in verdict.sentence
 
 
 @pytest.mark.parametrize("alpha", [0.0, -0.1, 0.25, float("nan")])
@@ -152,10 +153,10 @@ def test_margins_below_the_noise_floor() -> None:
     floors = Calibration((NoiseFloor("p50", 0.02, 0, -0.01, 0.01, {8: 0.03, 30: 0.01}),), 30, 0.05)
     below = judge([of(spread(0))], {"p50": 0.02}, calibration=floors)
     assert below.outcome is Outcome.REFUSED
-    assert "the margin of p50, 2.0%, is below what 8 pairs can hold on this machine, 3.0%" in below.refusals[0]
+    assert "the margin of p50, 2.0%, is below what 8 pairs can hold on this machine, 3.0%" in str(below.refusals[0])
     forced = judge([of(spread(0))], {"p50": 0.02}, calibration=floors, force=True)
     assert forced.outcome is not Outcome.REFUSED
-    assert any("as forced" in text for text in forced.warnings)
+    assert any("as forced" in text for text in map(str, forced.warnings))
     assert judge([of(spread(0))], {"p50": 0.04}, calibration=floors).outcome is Outcome.PASS
 
 
@@ -168,6 +169,6 @@ def test_a_plan_takes_its_share() -> None:
 
 
 def test_reasons_against_win_over_everything() -> None:
-    verdict = judge([of(spread(0.5))], {"p50": 0.05}, refusals=["the hits differ"])
+    verdict = judge([of(spread(0.5))], {"p50": 0.05}, refusals=[found(Kind.RECORDED, text="the hits differ")])
     assert verdict.outcome is Outcome.REFUSED and verdict.sentence == "REFUSED: b against a: the hits differ"
     assert verdict.metrics[0].outcome is Outcome.REFUSED and "is not judged" in verdict.metrics[0].sentence

@@ -6,12 +6,16 @@ import xml.etree.ElementTree as ET
 import jsonschema
 import pytest
 
-from harness.core.errors import ResultsError, SchemaMismatch
-from harness.gate import Outcome, Verdict, annotations, judge, junit, load_ratios, markdown, ratios_json, refused, schema
+from harness.core.findings import Finding, Kind, found
+from harness.gate import Outcome, Verdict, annotations, judge, junit, markdown, refused, schema
 from harness.stats import compare
 from harness.testing.frames import make_frame
 
 NASTY = "a|<b>&\x1b[31m%:,`"
+
+
+def said(text: str) -> Finding:
+    return found(Kind.RECORDED, text=text)
 
 
 def verdict_of(change: float, pairs: int = 8, name: str = "b") -> Verdict:
@@ -23,7 +27,7 @@ VERDICTS = {
     Outcome.PASS: verdict_of(1.0),
     Outcome.FAIL: verdict_of(1.3),
     Outcome.INCONCLUSIVE: verdict_of(1.05, pairs=1),
-    Outcome.REFUSED: refused("a", NASTY, ["the hits differ", "100% of it: failed\nbadly"], warnings=["beware"]),
+    Outcome.REFUSED: refused("a", NASTY, [said("the hits differ"), said("100% of it: failed\nbadly")], warnings=[said("beware")]),
 }
 
 
@@ -77,13 +81,13 @@ def test_markdown(outcome: Outcome) -> None:
     assert len(rows) == (0 if outcome is Outcome.REFUSED else 4)
     assert len({line.count("|") for line in rows}) <= 1
     for warning in VERDICTS[outcome].warnings:
-        assert warning in text
+        assert str(warning) in text
 
 
 def test_warnings_of_one_metric_are_not_lost() -> None:
     frame = make_frame({"a": 1, "b": 1}, prompts=24)
     verdict = judge(compare(frame, "a", "b", ["p50", "p90"]), {"p50": 0.05, "p90": 0.05})
-    sentence = "p90 needs at least 50 requests a run, the shortest has 24"
+    sentence = "p90 needs at least 50 requests per run; the shortest has 24"
     assert sentence in markdown(verdict) and any(line.endswith(sentence) for line in annotations(verdict))
 
 
@@ -100,19 +104,3 @@ def test_annotations_are_one_line_each() -> None:
     assert all("\n" not in line for line in lines)
     levels = [annotations(VERDICTS[outcome])[0].split(" ")[0] for outcome in (Outcome.PASS, Outcome.FAIL, Outcome.INCONCLUSIVE)]
     assert levels == ["::notice", "::error", "::warning"]
-
-
-def test_stored_ratios_come_back() -> None:
-    found = compare(make_frame({"a": 1, "b": 1.2}), "a", "b", ["p50", "p90"])
-    back = load_ratios(json.loads(json.dumps(ratios_json(found))))
-    assert [item.log_ratios for item in back] == [item.log_ratios for item in found]
-    assert [(item.metric, item.ratio, item.smallest_run) for item in back] == [(i.metric, i.ratio, i.smallest_run) for i in found]
-
-
-def test_stored_ratios_that_are_none() -> None:
-    with pytest.raises(SchemaMismatch, match=r"schema '9\.0', this is 1\.0"):
-        load_ratios({"schema": "9.0"})
-    with pytest.raises(ResultsError, match="lack a part"):
-        load_ratios({"schema": "1.0", "ratios": [{}]})
-    with pytest.raises(ResultsError, match="not a list"):
-        load_ratios([])

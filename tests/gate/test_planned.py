@@ -47,7 +47,9 @@ def test_a_clear_case_is_decided_at_the_first_look(tmp_path: Path) -> None:
     verdict = judged(made_up(tmp_path, slow=1.5, rounds=18))
     assert (verdict.outcome, verdict.n_pairs) == (Outcome.FAIL, 8)
     assert verdict.alpha == 0.05 and verdict.alpha_used == PLAN.levels()[0] < 0.05
-    assert verdict.warnings[0].startswith("the look at 8 pairs of the declared plan (8, 12, 18; pocock; error rate 5% in all)")
+    assert str(verdict.warnings[0]).startswith(
+        "the look at 8 pairs of the declared plan (8, 12, 18; pocock; error rate 5% in all)"
+    )
 
 
 def test_rounds_beyond_the_last_look_do_not_count(tmp_path: Path) -> None:
@@ -73,13 +75,13 @@ def test_before_the_first_look_nothing_is_decided(tmp_path: Path, rounds: int) -
     verdict = judged(made_up(tmp_path, slow=3.0, rounds=rounds))
     assert verdict.outcome is Outcome.INCONCLUSIVE
     assert verdict.further_pairs == 8 - rounds
-    assert f"{rounds} pairs are complete, and the first look of the declared plan is at 8" in verdict.warnings[0]
+    assert f"{rounds} pairs are complete, and the first look of the declared plan is at 8" in str(verdict.warnings[0])
 
 
 def test_a_round_that_was_cut_off_is_no_pair(tmp_path: Path) -> None:
     verdict = judged(made_up(tmp_path, slow=3.0, rounds=8, stop_after=8 * 24 - 5))
     assert verdict.outcome is Outcome.INCONCLUSIVE
-    assert "7 pairs are complete" in verdict.warnings[0]
+    assert "7 pairs are complete" in str(verdict.warnings[0])
 
 
 def test_a_void_run_is_refused_at_the_look_that_sees_it(tmp_path: Path) -> None:

@@ -8,9 +8,8 @@ import pandas as pd
 import pytest
 
 from harness.core.errors import UsageError
-from harness.gate import Outcome, judge_against_ratio, judge_run, judge_runs, load_ratios, ratios_json
+from harness.gate import Outcome, judge_run, judge_runs
 from harness.results import Measurement, load
-from harness.stats import compare
 from harness.testing.frames import make_frame
 from harness.testing.runs import write_synthetic_run
 
@@ -32,7 +31,8 @@ def test_an_arm_that_was_given_up_is_refused_however_fast_it_was() -> None:
     given_up = {**META, "failed_arms": [{"arm": "b", "reason": "it ended with exit code 1"}]}
     verdict = judge_run(run_of(make_frame({"a": 1, "b": 1}), given_up), "b", "a", MARGINS)
     assert verdict.outcome is Outcome.REFUSED
-    assert verdict.refusals == ("'b' did not make it to the end: it ended with exit code 1; an arm that fails is not faster",)
+    (reason,) = verdict.refusals
+    assert str(reason) == "'b' did not make it to the end: it ended with exit code 1; an arm that fails is not faster"
     other = {**META, "failed_arms": [{"arm": "c", "reason": "it ended with exit code 1"}]}
     assert judge_run(run_of(make_frame({"a": 1, "b": 1}), other), "b", "a", MARGINS).outcome is Outcome.PASS
 
@@ -43,7 +43,7 @@ def test_a_stored_run_is_judged(tmp_path: Path) -> None:
     )
     verdict = judge_run(load(path), "layerwise", "chunkwise:pool=8", MARGINS)
     assert verdict.outcome is Outcome.PASS and verdict.refusals == ()
-    assert any("no calibration" in text for text in verdict.warnings)
+    assert any("no calibration" in text for text in map(str, verdict.warnings))
     assert judge_run(load(path), "layerwise", "floor", MARGINS).refusals == ()
 
 
@@ -68,18 +68,18 @@ def arm_b(frame: pd.DataFrame) -> "pd.Series[bool]":
 
 REFUSED = [
     ("error", "store gone", one, "1 of 96 requests of 'b' failed, the first in run 6 (prompt p3): store gone"),
-    ("void", "KV differs", one, "1 of 16 runs are void, the first, run 6, since: KV differs"),
-    ("ttft_s", float("nan"), one, "1 requests have no TTFT above 0, the first in run 6 of 'b' (prompt p3: nan s)"),
+    ("void", "KV differs", one, "1 of 16 runs must not be judged, the first, run 6, since: KV differs"),
+    ("ttft_s", float("nan"), one, "1 request without a TTFT above 0, the first in run 6 of 'b' (prompt p3: nan s)"),
     ("ttft_s", -0.2, one, "(prompt p3: -0.2 s)"),
     ("ttft_s", 0.0, one, "(prompt p3: 0 s)"),
     (
         "hit_tokens",
         512,
         one,
-        "1 requests did not hit what the workload implies, the first in run 6 of 'b' (prompt p3: 512 tokens, not 768)",
+        "1 request did not hit what the workload implies, the first in run 6 of 'b' (prompt p3: 512 tokens, not 768)",
     ),
-    ("prompt_tokens", 999, one, "1 prompts had different lengths"),
-    ("output_digest", "other", one, "1 prompts gave different tokens ('a' and 'b', the first is prompt p3)"),
+    ("prompt_tokens", 999, one, "1 prompt had different lengths"),
+    ("output_digest", "other", one, "1 prompt gave different tokens ('a' and 'b', the first is prompt p3)"),
     ("kv_digest", "other", arm_b, "12 prompts had different KV in the paged cache"),
     ("sent_s", 60.0, arm_b, "the schedule lagged: a twentieth of the requests left over"),
 ]
@@ -89,14 +89,14 @@ REFUSED = [
 def test_rows_that_must_not_be_judged(column: str, value: object, where: Any, text: str) -> None:
     verdict = judge_run(run_of(spoil(column, value, where)), "b", "a", MARGINS)
     assert verdict.outcome is Outcome.REFUSED and verdict.exit_code == 2
-    assert any(text in reason for reason in verdict.refusals), verdict.refusals
+    assert any(text in reason for reason in map(str, verdict.refusals)), verdict.refusals
 
 
 def test_hits_without_an_expectation_must_agree() -> None:
     frame = spoil("hit_tokens", 512, arm_b)
     frame["expected_hit_tokens"] = pd.NA
     (reason,) = judge_run(run_of(frame), "b", "a", MARGINS).refusals
-    assert "12 prompts hit different numbers of tokens" in reason
+    assert "12 prompts hit different numbers of tokens" in str(reason)
 
 
 def test_an_arm_that_is_meant_to_hit_nothing_may_be_judged() -> None:
@@ -115,7 +115,7 @@ def test_run_json_says_which_arms_load() -> None:
 def test_a_short_run_is_refused() -> None:
     frame = make_frame({"a": 1, "b": 1})
     verdict = judge_run(run_of(frame[~one(frame)]), "b", "a", MARGINS)
-    assert "1 of 16 runs differ in size, the first, run 6 of 'b', has 11 requests where others have 12" in verdict.refusals[0]
+    assert "1 of 16 runs differ in size, the first, run 6 of 'b': it stopped after 11 of 12 requests" in str(verdict.refusals[0])
 
 
 def test_a_run_that_was_cut_off_and_measured_again_is_left_out() -> None:
@@ -124,7 +124,7 @@ def test_a_run_that_was_cut_off_and_measured_again_is_left_out() -> None:
     meta = {**META, "void_runs": [{"run": 6, "reason": "interrupted"}]}
     verdict = judge_run(run_of(frame, meta), "b", "a", MARGINS)
     assert verdict.outcome is Outcome.PASS and verdict.n_pairs == 7
-    assert "runs that were cut off are left out: 6" in verdict.warnings
+    assert "runs that were cut off are left out: 6" in map(str, verdict.warnings)
 
 
 def test_void_runs_of_run_json_and_a_failed_proof() -> None:
@@ -134,8 +134,8 @@ def test_void_runs_of_run_json_and_a_failed_proof() -> None:
         "correctness": {"status": "failed", "detail": "tokens differ"},
     }
     reasons = judge_run(run_of(make_frame({"a": 1, "b": 1}), meta), "b", "a", MARGINS).refusals
-    assert any("the correctness pass failed (tokens differ)" in text for text in reasons)
-    assert any("run 2, since: bytes differ" in text for text in reasons)
+    assert any("the correctness pass failed (tokens differ)" in text for text in map(str, reasons))
+    assert any("run 2, since: bytes differ" in text for text in map(str, reasons))
 
 
 def test_void_runs_of_other_arms_do_not_matter() -> None:
@@ -147,7 +147,7 @@ def test_void_runs_of_other_arms_do_not_matter() -> None:
 def test_no_round_in_common() -> None:
     frame = make_frame({"a": 1, "b": 1})
     verdict = judge_run(run_of(frame[(frame["arm"] == "a") == (frame["round"] < 4)]), "b", "a", MARGINS)
-    assert verdict.outcome is Outcome.REFUSED and "no round has a run of both" in verdict.refusals[0]
+    assert verdict.outcome is Outcome.REFUSED and "no round has a run of both" in str(verdict.refusals[0])
 
 
 def test_arms_that_are_not_there() -> None:
@@ -164,7 +164,7 @@ def test_two_stored_runs() -> None:
     old, new = run_of(make_frame({"a": 1.0}, seed=1)), run_of(make_frame({"a": 1.2}, seed=2), name="new")
     verdict = judge_runs(old, new, MARGINS)
     assert verdict.outcome is Outcome.FAIL and verdict.base == verdict.candidate == "a"
-    assert any("share no rounds" in text for text in verdict.warnings)
+    assert any("share no rounds" in text for text in map(str, verdict.warnings))
 
 
 @pytest.mark.parametrize(
@@ -174,7 +174,7 @@ def test_two_environments_are_refused(part: str, name: str) -> None:
     other = {**META, part: {**META[part], name: "other"}}
     verdict = judge_runs(run_of(make_frame({"a": 1})), run_of(make_frame({"a": 1}), other), MARGINS)
     assert verdict.outcome is Outcome.REFUSED
-    assert "the environments differ" in verdict.refusals[0] and "'other'" in verdict.refusals[0]
+    assert "the environments differ" in str(verdict.refusals[0]) and "'other'" in str(verdict.refusals[0])
 
 
 def test_a_setting_that_older_runs_lack_had_its_default() -> None:
@@ -190,14 +190,15 @@ def test_our_own_version_may_differ_and_unknown_parts_are_named() -> None:
     other = {**META, "versions": {**META["versions"], "ttft": "0.2.0"}}
     assert judge_runs(run_of(make_frame({"a": 1})), run_of(make_frame({"a": 1}), other), MARGINS).refusals == ()
     bare = judge_runs(run_of(make_frame({"a": 1}), {}), run_of(make_frame({"a": 1}), {}), MARGINS)
-    assert any("does not tell the machine" in text for text in bare.warnings)
+    assert any("does not tell the machine" in text for text in map(str, bare.warnings))
 
 
 def test_two_runs_with_other_prompts_or_tokens() -> None:
     frame = make_frame({"a": 1})
-    assert "different prompts" in judge_runs(run_of(frame), run_of(make_frame({"a": 1}, prompts=9)), MARGINS).refusals[0]
+    other = run_of(make_frame({"a": 1}, prompts=9))
+    assert "different prompts" in str(judge_runs(run_of(frame), other, MARGINS).refusals[0])
     changed = frame.assign(output_digest="other")
-    assert any("gave different tokens" in text for text in judge_runs(run_of(frame), run_of(changed), MARGINS).refusals)
+    assert any("gave different tokens" in text for text in map(str, judge_runs(run_of(frame), run_of(changed), MARGINS).refusals))
 
 
 def test_relative_to_a_control_the_machine_cancels() -> None:
@@ -209,12 +210,6 @@ def test_relative_to_a_control_the_machine_cancels() -> None:
     assert verdict.outcome is Outcome.PASS
     worse = run_of(make_frame({"floor": 1.0, "a": 1.9}, seed=3, base_s=0.5), slow)
     assert judge_runs(old, worse, {"p50": 0.10}, relative_to="floor").outcome is Outcome.FAIL
-
-
-def test_a_stored_ratio() -> None:
-    stored = load_ratios(ratios_json(compare(make_frame({"floor": 1.0, "a": 1.5}, seed=1), "floor", "a", ["p50"])))
-    run = run_of(make_frame({"floor": 1.0, "a": 1.9}, seed=3))
-    assert judge_against_ratio(run, "a", "floor", stored, {"p50": 0.10}).outcome is Outcome.FAIL
 
 
 def test_which_arm_is_meant() -> None:
@@ -229,5 +224,5 @@ def test_floor_is_no_candidate_but_may_be_the_base(tmp_path: Path) -> None:
     run = load(write_synthetic_run(tmp_path / "run", ["layerwise:depth=4", "floor"], rounds=8, spans=False))
     verdict = judge_run(run, "floor", "layerwise:depth=4", MARGINS)
     assert verdict.outcome is Outcome.REFUSED
-    assert "'floor' loads nothing, so its KV is not real" in verdict.refusals[0]
+    assert "'floor' loads nothing, so its KV is not real" in str(verdict.refusals[0])
     assert judge_run(run, "layerwise:depth=4", "floor", MARGINS).outcome is not Outcome.REFUSED

@@ -10,6 +10,7 @@ from harness.reporting.hits import hits
 from harness.reporting.markdown import report
 from harness.reporting.page.story import page
 from harness.reporting.summary import Summary, summarise
+from harness.reporting.verdict import headline
 from harness.results import load
 from harness.results.evidence import gather
 from harness.testing.runs import write_synthetic_run
@@ -32,7 +33,7 @@ def test_the_numbers_are_those_of_the_rows(tmp_path: Path) -> None:
     summary = summary_of(tmp_path, 10)
     grid = hits(summary)
     assert grid is not None
-    assert grid.head[1::2] == ["hits, 14 requests a run: p50 (ms)", "misses, 10 requests a run: p50 (ms)"]
+    assert grid.head[1::2] == ["hits, 14 requests per run: p50 (ms)", "misses, 10 requests per run: p50 (ms)"]
     rows = summary.evidence.rows
     expected = rows["prompt"].isin([f"p{position:03d}" for position in range(14)])
     for held, column in ((expected, 1), (~expected, 3)):
@@ -60,7 +61,7 @@ def test_hits_gain_and_misses_do_not(tmp_path: Path) -> None:
 def test_few_requests_of_a_kind_are_told_by_their_mean(tmp_path: Path) -> None:
     grid = hits(summary_of(tmp_path, 1))
     assert grid is not None
-    assert grid.head[3] == "misses, 1 request a run: mean (ms)"
+    assert grid.head[3] == "misses, 1 request per run: mean (ms)"
 
 
 def test_an_arm_without_a_run_that_counts_has_dashes(tmp_path: Path) -> None:
@@ -74,10 +75,10 @@ def test_a_hit_is_one_also_where_the_round_has_none_but_recompute(tmp_path: Path
     """Of rounds 0 and 1 (runs 0 to 2, 3 to 5) the other arms are void."""
     grid = hits(summary_of(tmp_path, 10, void=dict.fromkeys((0, 1, 4, 5), "a proof failed")))
     assert grid is not None
-    assert grid.head[1::2] == ["hits, 14 requests a run: p50 (ms)", "misses, 10 requests a run: p50 (ms)"]
+    assert grid.head[1::2] == ["hits, 14 requests per run: p50 (ms)", "misses, 10 requests per run: p50 (ms)"]
 
 
 def test_the_report_and_the_page_show_it(tmp_path: Path) -> None:
     summary = summary_of(tmp_path, 10)
-    assert "## Requests that hit, and requests that miss" in report(summary, [])
-    assert "Requests that hit, and requests that miss" in page(summary, [])
+    assert "## Requests that hit, and requests that miss" in report(summary, headline(summary), [])
+    assert "Requests that hit, and requests that miss" in page(summary, headline(summary), [])

@@ -9,6 +9,7 @@ import pytest
 from harness.reporting.loads import loads
 from harness.reporting.markdown import report
 from harness.reporting.summary import Summary, summarise
+from harness.reporting.verdict import headline
 from harness.results import load
 from harness.results.evidence import gather
 from harness.testing.runs import write_synthetic_run
@@ -60,4 +61,5 @@ def test_the_peer_is_its_own_measure_and_tells_its_bytes(tmp_path: Path) -> None
 
 
 def test_the_report_shows_it(tmp_path: Path) -> None:
-    assert "## Loading alone: ours beside the peers" in report(summary_of(tmp_path), [])
+    summary = summary_of(tmp_path)
+    assert "## Loading alone: ours beside the peers" in report(summary, headline(summary), [])

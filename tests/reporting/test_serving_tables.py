@@ -74,7 +74,7 @@ def test_gain_and_harm_stand_side_by_side(tmp_path: Path) -> None:
 def test_the_report_shows_both_tables_and_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("harness.reporting.figures.PICTURES", {})
     summary_of(tmp_path, dict.fromkeys(ARMS, 0.02), neighbours=1)
-    written = report.render(tmp_path / "run")
+    written = report.of(load(tmp_path / "run")).write()
     assert {file.name for file in written} >= {"neighbours.png", "neighbours.svg"}
     for name in ("report.md", "report.html"):
         text = (tmp_path / "run" / name).read_text(encoding="utf-8")

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from harness.core.errors import ResultsError, UsageError
-from harness.stats import compare, run_table, sign_flip, summary
+from harness.stats import compare, run_table, summary
 from harness.testing.frames import make_frame
 
 
@@ -16,7 +16,7 @@ def test_a_known_ratio_is_found_metric_by_metric() -> None:
         assert found.low < found.ratio < found.high
         assert found.significant and found.mark == ""
         assert found.n_pairs == 10 and found.n_requests == 240
-        assert found.p_value == sign_flip(found.log_ratios).two_sided
+        assert found.p_value == 2 / 2**10
 
 
 def test_no_change_is_marked() -> None:
@@ -28,7 +28,7 @@ def test_swapping_the_arms_inverts_the_ratio() -> None:
     frame = make_frame({"a": 1.0, "b": 1.3})
     (there,), (back,) = compare(frame, "a", "b", ["p90"]), compare(frame, "b", "a", ["p90"])
     assert (back.ratio, back.low, back.high) == pytest.approx((1 / there.ratio, 1 / there.high, 1 / there.low))
-    assert (back.p_greater, back.p_less) == (there.p_less, there.p_greater)
+    assert back.p_value == there.p_value
 
 
 def test_coverage_over_whole_frames() -> None:
@@ -40,8 +40,8 @@ def test_coverage_over_whole_frames() -> None:
 
 
 def test_quantiles_of_a_short_run_carry_a_warning() -> None:
-    found = {item.metric: " ".join(item.warnings) for item in compare(make_frame({"a": 1, "b": 1}), "a", "b")}
-    assert "p99 needs at least 500 requests a run, the shortest has 12" in found["p99"]
+    found = {item.metric: " ".join(map(str, item.warnings)) for item in compare(make_frame({"a": 1, "b": 1}), "a", "b")}
+    assert "p99 needs at least 500 requests per run; the shortest has 12" in found["p99"]
     assert "extreme of the run" in found["p99"]
     assert "extreme" not in found["p90"] and "at least 50" in found["p90"]
     assert found["mean"] == found["p50"] == ""
@@ -51,7 +51,7 @@ def test_a_lost_run_takes_its_round_along_and_says_so() -> None:
     frame = make_frame({"a": 1, "b": 1})
     (found,) = compare(frame[frame["run"] != 5], "a", "b", ["p50"])
     assert found.n_pairs == 7
-    assert any("1 of 8 rounds lack a run of one arm and are left out: 2" in text for text in found.warnings)
+    assert any("1 of 8 rounds lack a run of one arm and are left out: 2" in text for text in map(str, found.warnings))
 
 
 def test_a_lost_slow_request_does_not_make_its_arm_fast() -> None:
@@ -60,7 +60,7 @@ def test_a_lost_slow_request_does_not_make_its_arm_fast() -> None:
     cut = frame[~((frame["arm"] == "b") & (frame["prompt"] == slowest))]
     (found,) = compare(cut, "a", "b", ["mean"])
     assert found.ratio == pytest.approx(1)
-    assert any("8 requests are left out" in text for text in found.warnings)
+    assert any("8 requests left out" in text for text in map(str, found.warnings))
 
 
 def test_an_outlying_pair_is_named_and_kept() -> None:
@@ -68,39 +68,30 @@ def test_an_outlying_pair_is_named_and_kept() -> None:
     frame.loc[frame["run"] == 9, "ttft_s"] *= 1.5
     (found,) = compare(frame, "a", "b", ["p50"])
     assert found.n_pairs == 12
-    assert any("pair 4 stands out" in text and "kept" in text for text in found.warnings)
+    assert any("pair 4 stands out" in text and "kept" in text for text in map(str, found.warnings))
 
 
 def test_a_ratio_that_drifts_is_named() -> None:
     frame = make_frame({"a": 1, "b": 1}, pairs=12)
     frame.loc[frame["arm"] == "b", "ttft_s"] *= 1 + 0.03 * frame.loc[frame["arm"] == "b", "round"].astype(float)
     (found,) = compare(frame, "a", "b", ["p50"])
-    assert any("drifts over the pairs by about +" in text for text in found.warnings)
+    assert any("drifts over the pairs by about +" in text for text in map(str, found.warnings))
 
 
 def test_a_fixed_order_is_named() -> None:
     frame = make_frame({"a": 1, "b": 1})
     frame["run"] = frame["run"].astype(int) + np.where(frame["arm"] == "b", 1000, 0)
     (found,) = compare(frame, "a", "b", ["p50"])
-    assert any("the base ran first in every pair" in text for text in found.warnings)
+    assert any("a ran first in every pair" in text for text in map(str, found.warnings))
 
 
-@pytest.mark.parametrize(("pairs", "text"), [(1, "1 pair of runs says nothing"), (4, "at least 6 pairs it needs not")])
+@pytest.mark.parametrize(("pairs", "text"), [(1, "1 pair of runs says nothing"), (4, "from 6 pairs on it does not")])
 def test_few_pairs_are_named(pairs: int, text: str) -> None:
     (found,) = compare(make_frame({"a": 1, "b": 1}, pairs=pairs), "a", "b", ["p50"])
-    assert any(text in warning for warning in found.warnings)
+    assert any(text in warning for warning in map(str, found.warnings))
     assert not found.significant
     if pairs == 1:
         assert (found.low, found.high) == (0, np.inf)
-
-
-def test_the_hierarchical_bootstrap_is_seeded_and_close() -> None:
-    frame = make_frame({"a": 1.0, "b": 1.1}, pairs=12)
-    once, again = (compare(frame, "a", "b", ["p50"], method="hierarchical", seed=3)[0] for _ in range(2))
-    assert once == again
-    (ranks,) = compare(frame, "a", "b", ["p50"])
-    assert once.ratio == pytest.approx(ranks.ratio, rel=0.02)
-    assert once.low < 1.1 < once.high
 
 
 def test_unknown_names_are_refused() -> None:
@@ -173,6 +164,6 @@ def test_summary_names_what_is_odd() -> None:
     frame = make_frame({"a": 1, "b": 1}, pairs=12, drift=0.5)
     frame.loc[frame["run"] == 9, "ttft_s"] *= 9
     table = summary(frame, ["p50"])
-    assert "drifted by about +" in table["warnings"][0]
-    assert "run 9 of 'b' stands out" in table["warnings"][1]
-    assert "1 run says nothing" in summary(make_frame({"a": 1}, pairs=1), ["p50"])["warnings"][0]
+    assert "drifted by about +" in " ".join(map(str, table["warnings"][0]))
+    assert "run 9 of 'b' stands out" in " ".join(map(str, table["warnings"][1]))
+    assert "1 run says nothing" in str(summary(make_frame({"a": 1}, pairs=1), ["p50"])["warnings"][0][0])

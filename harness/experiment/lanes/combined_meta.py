@@ -19,9 +19,7 @@ def combine_metas(metas: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     ours, theirs = metas.values()
     found = differences(ours, theirs)
     if found:
-        raise RunError(
-            f"the two versions do not measure the same: {found[0].partition(': ')[2].rpartition(';')[0]}; say it by --set"
-        )
+        raise RunError(f"the two versions do not measure the same: {found[0]}; say it by --set")
     names = {side: [str(arm["name"]) for arm in meta["arms"]] for side, meta in metas.items()}
     if len({tuple(some) for some in names.values()}) > 1:
         raise RunError(f"the two versions measure other arms: {'; '.join(f'{side}: {some}' for side, some in names.items())}")

@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 
-from rich.markup import escape
-from rich.table import Column, Table
-
+from harness.core.table import Cell, Table
 from harness.core.text import printable
 from harness.reporting.forecast.basis import Basis
 from harness.reporting.forecast.check import TRUST, Check, miss, told
@@ -15,7 +13,7 @@ LIMITS = (
     "one request at a time; every call has the same latency, every stream the same rate; all layers compute equally long",
     "nobody waits for a core, for Python's lock or for the GPU's copy engine; a lookup takes no time",
 )
-"""What the model leaves out, whatever the numbers are."""
+"""What the recurrence does not model, whatever the numbers are."""
 
 
 def started_from(basis: Basis) -> str:
@@ -30,41 +28,33 @@ def started_from(basis: Basis) -> str:
 
 
 def table(advices: Sequence[Advice]) -> Table:
-    """A row a prefix length."""
+    """A row per prefix length."""
     with_recompute = any(advice.recompute_s is not None for advice in advices)
-    found = Table(
-        Column("prefix", justify="right"),
-        Column("recommended", overflow="fold"),
-        Column("TTFT", justify="right"),
-        Column("/ pool=0", justify="right"),
-        Column("given up", justify="right"),
-        Column("the other engine's best", overflow="fold"),
-        Column("TTFT", justify="right"),
-        Column("floor", justify="right"),
-        *([Column("recompute", justify="right")] if with_recompute else []),
-    )
+    head = ["prefix", "recommended", "TTFT", "/ pool=0", "given up", "the other engine's best", "TTFT", "floor"]
+    rows = []
     for advice in advices:
-        other = (advice.other.arm.name, _time(advice.other.ttft_s)) if advice.other else ("-", "-")
-        recompute = [] if not with_recompute else ["-" if advice.recompute_s is None else _time(advice.recompute_s)]
-        best = advice.recommended
+        best, other = advice.recommended, advice.other
         ratio = f"{best.ttft_s / advice.base.ttft_s:.2f}" if advice.base.ttft_s else "-"
-        cells = (best.arm.name, _time(best.ttft_s), ratio, f"{advice.given_up:.1%}", *other, _time(advice.floor_s), *recompute)
-        found.add_row(f"{advice.prefix:,}", *(escape(cell) for cell in cells))
-    return found
+        texts = [f"{advice.prefix:,}", best.arm.name, _time(best.ttft_s), ratio, f"{advice.given_up:.1%}"]
+        texts += [other.arm.name, _time(other.ttft_s)] if other else ["-", "-"]
+        texts += [_time(advice.floor_s)]
+        texts += ["-" if advice.recompute_s is None else _time(advice.recompute_s)] if with_recompute else []
+        rows.append([Cell(text) for text in texts])
+    return Table("The recommendation", [*head, *(["recompute"] if with_recompute else [])], rows, left=2, bare=2)
 
 
 def sentences(basis: Basis, advices: Sequence[Advice], margin: float, checks: Sequence[Check]) -> list[str]:
-    """What the table means, what it was checked against, and what the model leaves out."""
+    """What the table means, what it was checked against, and what the recurrence does not model."""
     least, missed = _percent(told(margin, checks)), miss(checks)
     found = [
-        f"Recommended is the simplest arm within {least} of the soonest: fewest threads, then chunkwise before "
+        f"Recommended is the simplest arm within {least} of the fastest: fewest threads, then chunkwise before "
         "layerwise, then the engine's defaults; 'given up' is what that costs by the model. '/ pool=0' is TTFT over that of "
         "chunkwise:pool=0, floor the TTFT if loading took no time."
     ]
     if missed > TRUST:
         found.append(
             f"WARNING: in the run the model misjudged one arm against another by {_percent(missed)}, so something that it "
-            "leaves out decides there; measure, and don't go by this table."
+            "does not model decides there; measure, and don't go by this table."
         )
     elif missed > margin:
         found.append(
@@ -96,8 +86,8 @@ def _recompute(basis: Basis, advices: Sequence[Advice]) -> list[str]:
         return []
     late = [f"{advice.prefix:,}" for advice in known if not advice.pays]
     if not late:
-        return ["Fetching is sooner than recomputing at each of these lengths."]
-    found = [f"Recomputing is as soon as fetching, or sooner, at a prefix of {', '.join(late)} tokens."]
+        return ["Fetching is faster than recomputing at each of these lengths."]
+    found = [f"Recomputing is as fast as fetching, or faster, at a prefix of {', '.join(late)} tokens."]
     if (start := pays_from(basis, advices)) is not None:
         found.append(f"Fetching pays from about {start:,} tokens on.")
     return found

@@ -19,6 +19,7 @@ from bokeh.resources import Resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
+from harness.core.findings import Finding
 from harness.core.text import printable
 from harness.reporting.page.canvas import DARK
 from harness.reporting.page.timeline import KIND_LOOKS
@@ -75,6 +76,8 @@ def breakable(text: str) -> Markup:
 
 
 def _finalise(value: object) -> object:
+    if isinstance(value, Finding):
+        return printable(value)
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return printable(value)

@@ -10,7 +10,6 @@ from harness.reporting.page.document import figure_block, picture, render
 from harness.reporting.page.story import View, legend, place
 from harness.reporting.reproduce import command, facts
 from harness.reporting.several import UNPOOLED, Several, alike
-from harness.reporting.table import footnotes
 from harness.results.evidence import Evidence
 
 
@@ -24,8 +23,8 @@ def page(several: Several, pictures: Sequence[Path]) -> str:
             {
                 "label": label,
                 "table_": grids.arms(summary),
-                "notes": footnotes(summary),
-                "warnings": [text for name in ("verdict", "arms", "drift", "data") for text in placed[name]],
+                "notes": grids.footnotes(summary),
+                "warnings": [text for name in ("void", "verdict", "arms", "drift", "data") for text in placed[name]],
                 "view": _ecdf(evidences[number], number),
                 "command": command(summary.evidence),
                 "facts": facts(summary.evidence),
@@ -35,7 +34,7 @@ def page(several: Several, pictures: Sequence[Path]) -> str:
         "title": "Time to first token: several runs",
         "headline": several.headline,
         "state": "open" if several.differences else "good",
-        "verdicts": several.verdicts,
+        "verdicts": [(label, said.text) for label, said in zip(several.labels, several.headlines, strict=True)],
         "differences": several.differences,
         "unpooled": UNPOOLED,
         "runs": runs,

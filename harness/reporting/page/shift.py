@@ -46,7 +46,7 @@ def draw(evidence: Evidence) -> Interactive | None:
 
 def _warnings(found: list[Shift]) -> list[str]:
     """What the shift functions warn of, with one sentence in place of one a decile that has few requests."""
-    texts = dict.fromkeys(text for shift in found for text in shift.warnings)
+    texts = dict.fromkeys(text for shift in found for text in map(str, shift.warnings))
     thin = {name for shift in found for name in shift.quantiles for text in texts if text.startswith(f"{name} needs")}
     others = [text for text in texts if not any(text.startswith(f"{name} needs") for name in thin)]
     names = sorted(thin, key=position)

@@ -7,24 +7,23 @@ from typing import Any
 
 from markupsafe import Markup
 
-from harness.core.text import without_secrets
+from harness.core.findings import Finding, Kind, Severity
 from harness.reporting import grids, hits, loads, serving
 from harness.reporting.figures.style import looks
 from harness.reporting.page.canvas import DARK, Key
 from harness.reporting.page.document import figure_block, json_block, picture, render
 from harness.reporting.page.sections import SECTIONS
 from harness.reporting.page.swatch import swatch
-from harness.reporting.reproduce import command, facts
+from harness.reporting.reproduce import command, facts, title
 from harness.reporting.summary import Summary
-from harness.reporting.table import footnotes
-from harness.reporting.verdict import headline
+from harness.reporting.verdict import Headline
 from harness.results.evidence import Arm, Evidence
 
 BESIDE = {"arrivals": "closed", "neighbours": "0", "probe_every_s": "0.0"}
 """What is told only where it is not this, as in most runs."""
 
-DRIFTING = ("drift", "stands out", "neighbouring", "ran first in every pair")
-"""Words of warnings that belong beside the runs in the order of time."""
+IN_TIME = (Kind.ARM_DRIFTS, Kind.RATIO_DRIFTS, Kind.ODD_RUN, Kind.ODD_PAIR, Kind.PAIRS_ALIKE, Kind.ONE_ORDER)
+"""Findings that belong beside the runs in the order of time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +43,7 @@ class View:
     title: str
     lead: str
     absent: str
-    warnings: Sequence[str] = ()
+    warnings: Sequence[Finding] = ()
     notes: Sequence[str] = ()
     picture: Markup | None = None
     block: Markup | None = None
@@ -54,7 +53,7 @@ class View:
     keys: Sequence[Key] = ()
 
 
-def page(summary: Summary, pictures: Sequence[Path]) -> str:
+def page(summary: Summary, said: Headline, pictures: Sequence[Path]) -> str:
     """The whole HTML; ``pictures`` are the files that harness.reporting.figures drew."""
     evidence = summary.evidence
     placed = place(summary)
@@ -66,14 +65,16 @@ def page(summary: Summary, pictures: Sequence[Path]) -> str:
         serving.neighbours(summary),
     )
     values = {
-        "title": "Time to first token",
-        "verdict": headline(summary),
-        "state": state(headline(summary)),
+        "title": title(evidence),
+        "verdict": said.text,
+        "state": said.state,
+        "below": [*said.more, said.place],
+        "grave": placed["void"],
         "measured": measured(evidence),
         "warnings": placed["verdict"],
         "table_": grids.arms(summary),
         "apart": hits.hits(summary),
-        "table_notes": [*footnotes(summary), grids.ESTIMATES],
+        "table_notes": [*grids.footnotes(summary), grids.ESTIMATES],
         "table_warnings": placed["arms"],
         "more_tables": [grid for grid in more if grid is not None and grid.rows],
         "more_note": grids.COMPUTE,
@@ -85,7 +86,7 @@ def page(summary: Summary, pictures: Sequence[Path]) -> str:
     return render("story.html.j2", values)
 
 
-def views(evidence: Evidence, pictures: Sequence[Path], placed: Mapping[str, Sequence[str]]) -> list[View]:
+def views(evidence: Evidence, pictures: Sequence[Path], placed: Mapping[str, Sequence[Finding]]) -> list[View]:
     """Every figure of the story, or why it is missing."""
     arms = {arm.name: arm for arm in evidence.arms}
     found = []
@@ -120,29 +121,19 @@ def legend(evidence: Evidence, arms: Sequence[Arm]) -> list[Legend]:
     return [Legend(arm.order, arm.name, swatch(look[arm.name], DARK)) for arm in arms]
 
 
-def place(summary: Summary) -> dict[str, list[str]]:
-    """Each warning once, at the place it matters: ``verdict``, ``arms`` (the table), ``drift``, ``data``."""
-    notes = [without_secrets(text) for text in (summary.evidence.run.meta.get("data") or {}).get("notes") or ()]
-    found: dict[str, list[str]] = {"verdict": [], "arms": [], "drift": [], "data": []}
-    for text in summary.warnings:
-        if text in notes:
-            found["data"].append(text)
-        elif text in summary.evidence.caveats:
-            found["verdict"].append(text)
-        elif any(word in text for word in DRIFTING):
-            found["drift"].append(text)
+def place(summary: Summary) -> dict[str, list[Finding]]:
+    """Each finding once, where it matters: ``void`` (above all), ``verdict``, ``arms`` (the table), ``drift``, ``data``."""
+    found: dict[str, list[Finding]] = {"void": [], "verdict": [], "arms": [], "drift": [], "data": []}
+    for one in summary.findings:
+        if one.severity is Severity.VOID:
+            found["void"].append(one)
+        elif one.kind is Kind.DATA_NOTE:
+            found["data"].append(one)
+        elif one in summary.evidence.findings:
+            found["verdict"].append(one)
         else:
-            found["arms"].append(text)
+            found["drift" if one.kind in IN_TIME else "arms"].append(one)
     return found
-
-
-def state(verdict: str) -> str:
-    """How a verdict is shown: ``bad`` (do not use the numbers), ``open`` (not decided, or not whole), ``good``."""
-    if verdict.startswith(("VOID: ", "NO VERDICT")):
-        return "bad"
-    text = verdict.casefold()
-    undecided = ("no difference could be shown between", "no verdict", "was measured, so there is nothing to compare")
-    return "open" if "LEFT OUT (" in verdict or "PARTIAL, " in verdict or any(part in text for part in undecided) else "good"
 
 
 def measured(evidence: Evidence) -> list[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""``sweep.md``: the verdict, a table of the points, where the lead changes, warnings, and how to make it again."""
+"""``sweep.md`` and the terminal's table: the verdict, the points, where the lead changes, warnings, how to make it again."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -6,7 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from harness.core.findings import Finding, Severity
+from harness.core.table import Cell, Table
 from harness.core.text import markdown, without_secrets
+from harness.experiment.sweep.grid import Point
 from harness.experiment.sweep.planning import listed
 from harness.experiment.sweep.state import State
 from harness.reporting.sweep.crossings import Found, told
@@ -21,20 +24,22 @@ SINGLY = (
 
 
 def report(state: State, table: pd.DataFrame, headline: str, metric: str, found: Sequence[Found], pictures: Sequence[Path],
-           warnings: Mapping[str, Sequence[int]]) -> str:  # fmt: skip
+           warnings: Mapping[Finding, Sequence[int]]) -> str:  # fmt: skip
     """The whole text."""
     sections = [f"# Sweep over {markdown(' and '.join(axis.key for axis in state.grid.axes))}", f"**{markdown(headline)}**"]
     shown = [file for file in pictures if file.suffix == ".png"]
     sections += [f"![{CAPTIONS.get(file.stem.partition('-')[0], file.stem)}](pictures/{file.name})" for file in shown]
-    sections += ["## The points", grid_table(state, table, metric), *_notes(table)]
+    sections += ["## The points", grid_table(state, table, metric).to_markdown(), *_notes(table)]
     beside = beside_table(state, table)
-    if beside:
-        sections += ["## The neighbours", beside]
+    if beside is not None:
+        base = str(table.loc[table["metric"].isin(["gap_p95", "probe_p95"]), "base"].iloc[0])
+        sections += ["## The neighbours", beside.to_markdown(), f"Behind each time: its ratio to that beside {markdown(base)}."]
     if found:
         sections += ["## Where the lead changes", "\n".join(f"- {markdown(one)}." for one in told(found)), HOW]
     if warnings:
         measured = state.count("complete", "void")
-        lines = [f"- {_where(numbers, measured)}{markdown(text)}" for text, numbers in warnings.items()]
+        bold = {one: "**" if one.severity is Severity.VOID else "" for one in warnings}
+        lines = [f"- {bold[one]}{_where(numbers, measured)}{markdown(one)}{bold[one]}" for one, numbers in warnings.items()]
         sections += ["## Warnings", "\n".join(lines)]
     sections += ["## To make it again", f"```\n{without_secrets(state.command)}\n```", _runs(state)]
     return "\n\n".join(sections) + "\n"
@@ -46,41 +51,72 @@ HOW = (
 )
 
 
-def grid_table(state: State, table: pd.DataFrame, metric: str) -> str:
-    """A row a point; of each arm its ``metric`` of TTFT, and its ratio to the first arm with the interval."""
+def grid_table(state: State, table: pd.DataFrame, metric: str) -> Table:
+    """A row per point; of each arm its ``metric`` of TTFT, and its ratio to the first arm with the interval."""
     rows = table[(table["metric"] == metric) | table["metric"].isna()]
-    arms = _arms(rows)
-    head = [*_keys(state), *_named(arms)]
-    lines = []
+    arms, lines = _arms(rows), []
     for place in state.grid.points:
         mine = rows[rows["point"] == place.number]
-        cells = {str(row["arm"]): cell_of(row) for _, row in mine.iterrows() if not pd.isna(row["arm"])}
-        if not cells:
-            first = mine.iloc[0]
-            text = f"{first['status']}" + ("" if pd.isna(first["reason"]) else f": {first['reason']}")
-            lines.append([*place.values.values(), text, *[""] * (len(arms) - 1)])
-            continue
-        lines.append([*place.values.values(), *(cells.get(arm, "-") for arm in arms)])
-    return _grid(head, lines, len(state.grid.point_axes))
+        cells = _cells(mine)
+        others = [cells.get(arm, Cell("-")) for arm in arms] if cells else [Cell(_why(mine)), *[Cell("")] * (len(arms) - 1)]
+        lines.append([*_values(place), *others])
+    keys = [axis.key for axis in state.grid.point_axes]
+    return Table("The points", [*keys, *_named(arms)], lines, left=len(keys), bare=len(keys))
 
 
-def beside_table(state: State, table: pd.DataFrame) -> str:
-    """A row a point; of each arm the p95 of the gaps between its neighbours' tokens, beside the base's. Empty without any."""
+def beside_table(state: State, table: pd.DataFrame) -> Table | None:
+    """A row per point; of each arm the p95 of the gaps between its neighbours' tokens, beside the base's. None without any."""
     rows = table[table["metric"].isin(["gap_p95", "probe_p95"])]
     if rows.empty:
-        return ""
-    arms = _arms(rows)
-    base = str(rows["base"].iloc[0])
+        return None
+    arms, lines = _arms(rows), []
     names = {"gap_p95": "p95 gap between tokens", "probe_p95": "p95 TTFT of short prompts"}
-    lines = []
     for place in state.grid.points:
         mine = rows[rows["point"] == place.number]
         for metric in names:
-            cells = {str(row["arm"]): cell_of(row) for _, row in mine[mine["metric"] == metric].iterrows()}
+            cells = _cells(mine[mine["metric"] == metric])
             if cells:
-                lines.append([*place.values.values(), names[metric], *(cells.get(arm, "-") for arm in arms)])
-    head = [*_keys(state), "heard", *_named(arms)]
-    return f"{_grid(head, lines, len(state.grid.point_axes) + 1)}\n\nBehind each time: its ratio to that beside {markdown(base)}."
+                lines.append([*_values(place), Cell(names[metric]), *(cells.get(arm, Cell("-")) for arm in arms)])
+    keys = [*(axis.key for axis in state.grid.point_axes), "heard"]
+    return Table("The neighbours", [*keys, *_named(arms)], lines, left=len(keys), bare=len(keys))
+
+
+def terminal_table(state: State, table: pd.DataFrame, metric: str) -> Table:
+    """A row per point and arm: TTFT and ratio; of a point that was not measured, why."""
+    keys = [axis.key for axis in state.grid.point_axes]
+    gaps = bool((table["metric"] == "gap_p95").any())
+    lines = []
+    for place in state.grid.points:
+        mine = table[table["point"] == place.number]
+        values, rows = _values(place), mine[mine["metric"] == metric]
+        if rows.empty:
+            lines.append([*values, Cell("-"), Cell(_why(mine)), *([Cell("")] if gaps else [])])
+        heard = _cells(mine[mine["metric"] == "gap_p95"])
+        for number, (arm, cell) in enumerate(_cells(rows).items()):
+            beside = [heard.get(arm, Cell("-"))] if gaps else []
+            name = _named({arm: bool(rows.loc[rows["arm"] == arm, "engine"].isin(list(BOUNDS)).any())})[0]
+            lines.append([*(values if number == 0 else [Cell("")] * len(keys)), Cell(name), cell, *beside])
+    head = [
+        *keys,
+        "arm",
+        f"{metric}, and its ratio to the first arm's (95%)",
+        *(["neighbours' p95 gap"] if gaps else []),
+    ]
+    return Table("The points", head, lines, left=len(keys) + 1, bare=len(keys) + 1)
+
+
+def _values(place: Point) -> list[Cell]:
+    return [Cell(value) for value in place.values.values()]
+
+
+def _cells(rows: pd.DataFrame) -> dict[str, Cell]:
+    return {str(row["arm"]): cell_of(row) for _, row in rows.iterrows() if not pd.isna(row["arm"])}
+
+
+def _why(rows: pd.DataFrame) -> str:
+    """Why a point has no numbers."""
+    first = rows.iloc[0]
+    return f"{first['status']}" + ("" if pd.isna(first["reason"]) else f": {first['reason']}")
 
 
 def _arms(rows: pd.DataFrame) -> dict[str, bool]:
@@ -88,33 +124,23 @@ def _arms(rows: pd.DataFrame) -> dict[str, bool]:
     return {str(row["arm"]): row["engine"] in BOUNDS for _, row in there.iterrows()}
 
 
-def _keys(state: State) -> list[str]:
-    return [axis.key for axis in state.grid.point_axes]
-
-
 def _named(arms: Mapping[str, bool]) -> list[str]:
     return [f"{arm} †" if bound else arm for arm, bound in arms.items()]
 
 
-def cell_of(row: "pd.Series[Any]") -> str:
-    """``206 ms, ~0.98 (0.95 to 1.01)``."""
+def cell_of(row: "pd.Series[Any]") -> Cell:
+    """``206 ms, ~0.98`` with ``0.95 to 1.01``."""
     text = "-" if pd.isna(row["seconds"]) else seconds(float(row["seconds"]))
     if pd.isna(row["ratio"]) or row["arm"] == row["base"]:
-        return text
+        return Cell(text)
     low = 0.0 if pd.isna(row["ratio_low"]) else float(row["ratio_low"])
     high = float("inf") if pd.isna(row["ratio_high"]) else float(row["ratio_high"])
     mark = "~" if low <= 1 <= high else ""
-    return f"{text}, {mark}{ratio(float(row['ratio']))} ({bounds(low, high)})"
-
-
-def _grid(head: Sequence[str], rows: Sequence[Sequence[str]], keys: int) -> str:
-    lines = [[markdown(text) for text in head], ["---"] * keys + ["---:"] * (len(head) - keys)]
-    lines += [[markdown(text) for text in row] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return Cell(f"{text}, {mark}{ratio(float(row['ratio']))}", bounds(low, high))
 
 
 def _notes(table: pd.DataFrame) -> list[str]:
-    notes = ["~ no difference shown: the interval holds 1."]
+    notes = ["~ the 95% interval includes 1: this difference may be chance."]
     notes += [f"† {engine} is a bound, {text}." for engine, text in BOUNDS.items() if (table["engine"] == engine).any()]
     return ["  \n".join(notes), SINGLY]
 

@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from rich.table import Table
 
 from harness.core.errors import ResultsError
+from harness.core.findings import Finding
+from harness.core.table import Table
 from harness.core.text import printable
 from harness.experiment.sweep.state import State
 from harness.reporting.sweep.crossings import Found, crossings, told
-from harness.reporting.sweep.markdown import report
+from harness.reporting.sweep.markdown import report, terminal_table
 from harness.reporting.sweep.pictures import draw_sweep
 from harness.reporting.sweep.table import Measured, arms_in, long_table, measured_points
-from harness.reporting.sweep.terminal import terminal_table
 from harness.reporting.sweep.verdict import headline, metric_of
 
 CROSSING_COLUMNS: Mapping[str, str] = {
@@ -55,12 +55,12 @@ def write_outputs(state: State) -> Outputs:
     return Outputs([*files, *pictures], terminal_table(state, table, metric), lines)
 
 
-def _warnings(points: Sequence[Measured]) -> dict[str, list[int]]:
+def _warnings(points: Sequence[Measured]) -> dict[Finding, list[int]]:
     """Each warning once, with the numbers of the points that have it."""
-    found: dict[str, list[int]] = {}
+    found: dict[Finding, list[int]] = {}
     for point in points:
-        for text in point.summary.warnings:
-            found.setdefault(text, []).append(point.number)
+        for one in point.summary.findings:
+            found.setdefault(one, []).append(point.number)
     return found
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from harness.core.errors import ResultsError
+from harness.core.findings import Kind, Severity
 from harness.core.text import printable, without_secrets
 from harness.experiment.sweep.axes import Axis
 from harness.experiment.sweep.grid import arm_values
@@ -16,8 +17,8 @@ from harness.reporting.summary import ArmSummary, Summary, finite, summarise
 from harness.results import load
 from harness.results.evidence import Arm, Evidence, gather
 from harness.results.side_tables import load_neighbours
+from harness.stats.compare import few_requests
 from harness.stats.harm import harm
-from harness.stats.quantiles import requests_needed
 
 BESIDE: Mapping[str, str] = {"decode": "gap_p95", "probe": "probe_p95"}
 """What neighbours heard, and the metric's name: the p95 of the gaps between their tokens, of the TTFT of short prompts."""
@@ -142,11 +143,12 @@ def _ttft(arm: ArmSummary, metric: str, is_first: bool, summary: Summary) -> dic
 
 def _doubts(arm: ArmSummary, metric: str, summary: Summary) -> str:
     found = arm.ratios.get(metric)
-    own = list(found.warnings) if found is not None else list(arm.warnings)
+    own = list(found.warnings) if found is not None else list(arm.findings)
     if found is None and metric in arm.thin:
-        own.append(f"{metric} needs at least {requests_needed(metric)} requests a run")
-    states = [text for text in summary.evidence.caveats if text.isupper() or text.partition(":")[0].isupper()]
-    return "; ".join(dict.fromkeys([*states, *own]))
+        smallest = int(summary.evidence.of(arm.arm).groupby("run").size().min())
+        own += few_requests(metric, smallest)
+    grave = [one for one in summary.evidence.findings if one.severity is Severity.VOID or one.kind is Kind.PARTIAL]
+    return "; ".join(map(str, dict.fromkeys([*grave, *own])))
 
 
 def _beside(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:

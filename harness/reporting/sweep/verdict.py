@@ -5,10 +5,11 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from harness.core.findings import counted
 from harness.experiment.sweep.state import State
 from harness.reporting.figures.style import three_digits
 from harness.reporting.sweep.crossings import Found
-from harness.reporting.wording import counted, ratio
+from harness.reporting.wording import ratio
 
 
 def metric_of(table: pd.DataFrame) -> str:

@@ -12,6 +12,7 @@ import pytest
 from lining_up import FIRST, OURS, SECOND, Lineup, lineup, workers
 
 from harness.core.errors import RunError, TtftError, VoidRuns
+from harness.core.findings import Kind
 from harness.experiment.hooks import NoWatch
 from harness.experiment.lanes.peer_lanes import parties
 from harness.experiment.lanes.process import Worker
@@ -120,7 +121,7 @@ def test_a_peer_that_fails_is_noted_and_the_others_go_on(lineup: Lineup, script:
     notes = [stage for stage in lineup.told.stages if stage.startswith("note: ")]
     assert len(notes) == 1 and notes[0].endswith("the others go on without it")
     assert run.meta["warnings"] == []
-    assert any(caveat.startswith(f"FAILED: {FIRST} did not make it to the end: ") for caveat in gather(run).caveats)
+    assert (Kind.ARM_FAILED, FIRST) in [(one.kind, one.subject) for one in gather(run).findings]
 
 
 @pytest.mark.parametrize("how", ["hang", "hang hard"])

@@ -13,6 +13,7 @@ from servers import require
 from harness import report
 from harness.reporting import figures as plots
 from harness.reporting.figures import ecdf
+from harness.results import load
 from harness.testing.runs import write_synthetic_run
 
 EVIL = (
@@ -35,7 +36,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_synthetic_run(tmp_path_factory.mktemp("run"), EVIL, rounds=4, prompts=12)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(plots, "PICTURES", {"ecdf": ecdf.draw})
-        report.render(folder)
+        report.of(load(folder)).write()
     return folder / "report.html"
 
 

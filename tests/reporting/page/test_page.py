@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 from scipy.stats.mstats import hdquantiles
 
+from harness.core.findings import Kind
 from harness.reporting import figures as plots
 from harness.reporting.figures import ecdf
 from harness.reporting.figures.save import save
@@ -23,6 +24,7 @@ from harness.reporting.page import story
 from harness.reporting.page.document import json_block
 from harness.reporting.page.sections import SECTIONS
 from harness.reporting.summary import Summary, summarise
+from harness.reporting.verdict import headline
 from harness.results import load
 from harness.results.evidence import gather
 from harness.testing.runs import write_synthetic_run
@@ -102,7 +104,7 @@ def html(run: Path) -> str:
     with paper():
         _, drawn = save(ecdf.draw(summary.evidence), run / "drawn")
     pictures = [Path(shutil.copy(drawn, run / f"{name}.svg")) for name in plots.PICTURES]
-    return story.page(summary, pictures)
+    return story.page(summary, headline(summary), pictures)
 
 
 def test_the_story_is_told_in_its_order(html: str) -> None:
@@ -114,7 +116,7 @@ def test_the_story_is_told_in_its_order(html: str) -> None:
     assert len(every) == len(set(every))
     linked = {attributes["href"] for attributes in page.of("a")}
     assert {f"#{name}" for name in ids} <= linked | {"#arms"}
-    assert page.text("p").split("sooner")[0].strip().startswith("layerwise:depth=4 gives the first token")
+    assert page.text("p").strip().startswith("layerwise:depth=4: ") and "% lower TTFT" in page.text("p")
     assert "95% interval" in html
 
 
@@ -177,7 +179,7 @@ def test_the_numbers_of_the_table_can_be_recomputed_from_requests_csv(run: Path,
 def test_odd_names_are_text_and_nothing_of_them_is_markup(tmp_path: Path) -> None:
     meta = {"command": "ttft </pre><script>alert(3)</script>", "warnings": ["<b>redis://u:hunter2@h:1/0</b>"]}
     summary = summary_of(tmp_path, EVIL, rounds=4, prompts=8, meta=meta)
-    html = story.page(summary, [])
+    html = story.page(summary, headline(summary), [])
     page = Page(html)
     assert page.open == []
     assert {attributes.get("type", "own") for attributes in page.of("script")} == {"application/json", "own"}
@@ -206,7 +208,7 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, Any], str, str]] = {
     "one request": (TWO[:1], {"rounds": 1, "prompts": 1}, "open", "over 1 request in 1 run"),
     "no spans": (TWO, {"rounds": 3, "prompts": 4, "spans": False}, "good", "so there is no timeline"),
     "void": (TWO, {"rounds": 1, "prompts": 2, "void": {0: "other KV", 1: "other KV"}}, "bad", "do not count (other KV)"),
-    "empty": (TWO, {"rounds": 0}, "open", "No verdict, since no request"),
+    "empty": (TWO, {"rounds": 0}, "open", "No verdict: no request"),
     "bounds only": (("floor", "recompute"), {"rounds": 3, "prompts": 4}, "open", "No verdict"),
 }
 
@@ -214,7 +216,8 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, Any], str, str]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_bad_and_small_runs_get_an_honest_page(tmp_path: Path, case: str) -> None:
     arms, more, state, sentence = CASES[case]
-    page = Page(story.page(summary_of(tmp_path, arms, **more), []))
+    summary = summary_of(tmp_path, arms, **more)
+    page = Page(story.page(summary, headline(summary), []))
     assert page.open == []
     assert sentence in page.text()
     verdict = next(attributes["class"] for attributes in page.of("p") if "verdict" in attributes.get("class", ""))
@@ -225,14 +228,15 @@ def test_bad_and_small_runs_get_an_honest_page(tmp_path: Path, case: str) -> Non
 def test_warnings_stand_where_they_matter_and_each_but_once(tmp_path: Path) -> None:
     summary = summary_of(tmp_path, TWO, rounds=8, prompts=6, void={3: "other KV"}, meta={"data": {"notes": ["few prompts hit"]}})
     placed = story.place(summary)
-    assert sorted(text for texts in placed.values() for text in texts) == sorted(summary.warnings)
-    assert placed["data"] == ["few prompts hit"]
-    assert any(text.startswith("VOID") for text in placed["verdict"])
-    assert all("VOID" not in text for name in ("arms", "drift", "data") for text in placed[name])
+    assert sorted(map(str, (one for found in placed.values() for one in found))) == sorted(map(str, summary.findings))
+    assert [str(one) for one in placed["data"]] == ["few prompts hit"]
+    assert [one.kind for one in placed["void"]] == [Kind.VOID_RUNS]
+    text = Page(story.page(summary, headline(summary), [])).text()
+    assert text.index("VOID RUNS LEFT OUT") < text.index("VOID: 1 of 16 runs left out (run 3): other KV") < text.index("The arms")
 
 
 def test_thousands_of_requests_stay_small_and_what_is_thinned_is_said(tmp_path: Path) -> None:
     summary = summary_of(tmp_path, TWO, rounds=6, prompts=600, spans=False)
-    html = story.page(summary, [])
+    html = story.page(summary, headline(summary), [])
     assert len(html.encode()) < 3_000_000  # without the static pictures
     assert "of 7,200 requests are drawn; every number is computed from all of them" in Page(html).text()
