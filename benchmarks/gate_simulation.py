@@ -14,10 +14,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from interval_methods import METHODS
+from interval_methods import METHODS, hierarchical_interval
 
 from harness.gate.calibration import rate
-from harness.stats import Plan, hierarchical_interval, lower_bound, metric_of, upper_bound
+from harness.stats import Plan, lower_bound, metric_of, upper_bound
 
 Floats = npt.NDArray[np.float64]
 MARGIN = np.log(1.05)
@@ -156,7 +156,7 @@ def methods(trials: int) -> None:
 
 
 def hierarchical(trials: int) -> None:
-    """The project's own, requests and all; slow, so fewer trials and 12 prompts."""
+    """Requests and all; slow, so fewer trials and 12 prompts."""
     print(f"\nHierarchical bootstrap (rounds, then requests), 12 prompts, {trials} trials: coverage of 95% intervals in %\n")
     print("| noise between requests | 6 pairs | 8 pairs | 12 pairs |\n|---|---:|---:|---:|")
     for noise in (0.01, 0.09):

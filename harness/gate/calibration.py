@@ -144,8 +144,8 @@ def _doubts(comparisons: Sequence[Comparison], floors: Sequence[NoiseFloor]) -> 
     said = [finding.limited(one.metric) for one in comparisons for finding in one.warnings]
     for floor in floors:
         if not floor.bias_low <= 0 <= floor.bias_high:
-            bounds = {"bias": floor.bias, "low": floor.bias_low, "high": floor.bias_high}
-            said.append(found(Kind.ARMS_UNLIKE, **bounds).limited(floor.metric))
+            unlike = found(Kind.ARMS_UNLIKE, bias=floor.bias, low=floor.bias_low, high=floor.bias_high)
+            said.append(unlike.limited(floor.metric))
     return tuple(map(str, said))
 
 

@@ -33,7 +33,8 @@ class Arm:
 class Evidence:
     """A run without the rows that do not count.
 
-    ``rows`` has REQUEST_COLUMNS; ``findings`` has the gravest first; ``left_out`` is in the order of the runs.
+    ``rows`` has REQUEST_COLUMNS; ``findings`` has the gravest first; ``left_out`` is in the order of the runs;
+    ``whole``: every round that was planned is complete.
     """
 
     run: Measurement
@@ -41,6 +42,7 @@ class Evidence:
     rows: pd.DataFrame
     findings: tuple[Finding, ...]
     left_out: tuple[LeftOut, ...]
+    whole: bool = False
 
     @property
     def worthless(self) -> bool:
@@ -50,8 +52,8 @@ class Evidence:
 
     @property
     def partial(self) -> bool:
-        """Whether the measurement was cut off."""
-        return str(self.run.meta.get("status", "partial")) == "partial"
+        """Whether the measurement was cut off before its last round."""
+        return str(self.run.meta.get("status", "partial")) == "partial" and not self.whole
 
     @property
     def first(self) -> Arm | None:
@@ -86,7 +88,8 @@ def gather(run: Measurement) -> Evidence:
         *(found(Kind.RECORDED, text=str(text)) for text in meta.get("warnings") or ()),
         *(found(Kind.DATA_NOTE, text=str(text)) for text in (meta.get("data") or {}).get("notes") or ()),
     ]
-    return Evidence(run, _arms(run), rows, tuple(dict.fromkeys(findings)), left_out)
+    whole = _whole_rounds(run, left_out) == (meta.get("config") or {}).get("pairs")
+    return Evidence(run, _arms(run), rows, tuple(dict.fromkeys(findings)), left_out, whole)
 
 
 def _arms(run: Measurement) -> tuple[Arm, ...]:
@@ -128,8 +131,8 @@ def _proof(meta: Mapping[str, Any]) -> list[Finding]:
 
 def _partial(run: Measurement, left_out: Iterable[LeftOut]) -> list[Finding]:
     meta, findings = run.meta, []
-    if meta.get("status") == "partial":
-        planned, rounds = (meta.get("config") or {}).get("pairs"), _whole_rounds(run, left_out)
+    planned, rounds = (meta.get("config") or {}).get("pairs"), _whole_rounds(run, left_out)
+    if meta.get("status") == "partial" and rounds != planned:
         findings.append(found(Kind.PARTIAL, why=meta.get("ended_by"), rounds=rounds, planned=planned))
     stopped = meta.get("stopped") or {}
     if stopped:

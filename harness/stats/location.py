@@ -82,13 +82,9 @@ def distribution_free(n: int, level: float) -> bool:
     return level >= 2.0**-n
 
 
+@lru_cache(maxsize=512)
 def signed_rank_cdf(n: int) -> Floats:
     """P(W <= w) for w = 0 .. n(n+1)/2, W the sum of those ranks 1..n whose fair coin shows heads."""
-    return _signed_rank_cdf(n)
-
-
-@lru_cache(maxsize=512)
-def _signed_rank_cdf(n: int) -> Floats:
     mass: Floats = np.zeros(n * (n + 1) // 2 + 1)
     mass[0] = 1.0
     for rank in range(1, n + 1):
@@ -104,14 +100,20 @@ def _rank_of(n: int, level: float) -> tuple[int, float]:
     if n > ALL_AVERAGES:
         mean, spread = n * (n + 1) / 4, np.sqrt(n * (n + 1) * (2 * n + 1) / 24)
         return max(1, int(mean + norm.ppf(level) * spread)), 0.0
-    cdf = _signed_rank_cdf(n)
+    cdf = signed_rank_cdf(n)
     k = int(np.searchsorted(cdf, level * (1 + 1e-12), side="right"))
     return k, float((level - cdf[k - 1]) / (cdf[k] - cdf[k - 1])) if k < len(cdf) - 1 else 0.0
 
 
 def _averages(sample: Floats) -> Floats:
-    first, second = np.triu_indices(sample.shape[-1])
+    first, second = _pairs(sample.shape[-1])
     return np.asarray((sample[..., first] + sample[..., second]) / 2)
+
+
+@lru_cache(maxsize=64)
+def _pairs(n: int) -> Any:
+    """All i <= j below n."""
+    return np.triu_indices(n)
 
 
 def _kth_average(sample: Floats, k: int) -> float:

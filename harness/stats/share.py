@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,7 @@ from scipy.optimize import bisect
 from harness.core.errors import ResultsError
 from harness.core.findings import Finding, Kind, found
 from harness.stats.compare import check_alpha
-from harness.stats.location import Interval, interval
+from harness.stats.location import interval, lower_bound, pseudomedian, upper_bound
 from harness.stats.quantiles import Floats
 from harness.stats.runs import require_arms, run_table
 
@@ -70,13 +71,13 @@ def share_hidden(
 def _quotient(top: Floats, bottom: Floats, alpha: float) -> tuple[float, float, float]:
     """Low, estimate and high of s such that ``top - s * bottom`` is centred on 0; the hull where there are gaps.
 
-    ``interval(top - s * bottom)`` moves down as s grows while the bottom is positive, so each of its three
+    The interval of ``top - s * bottom`` moves down as s grows while the bottom is positive, so each of its three
     numbers crosses zero once; they are found by bisection.
     """
 
-    def zero_of(bound: Callable[[Interval], float]) -> float:
+    def zero_of(bound: Callable[[Floats], float]) -> float:
         def at(s: float) -> float:
-            return bound(interval(top - s * bottom, alpha))
+            return float(bound(top - s * bottom))
 
         left, right = -1.0, 2.0
         while at(left) < 0 and left > -FARTHEST:
@@ -87,4 +88,5 @@ def _quotient(top: Floats, bottom: Floats, alpha: float) -> tuple[float, float, 
             return -np.inf if left <= -FARTHEST else np.inf
         return float(bisect(at, left, right, xtol=1e-9)) if at(left) * at(right) < 0 else (left if at(left) == 0 else right)
 
-    return zero_of(lambda it: it.low), zero_of(lambda it: it.value), zero_of(lambda it: it.high)
+    low, high = (zero_of(partial(bound, level=alpha / 2)) for bound in (lower_bound, upper_bound))
+    return low, zero_of(pseudomedian), high

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from harness.core.findings import Kind, found
 from harness.gate import judge, judge_run, refused
 from harness.gate.history import COLUMNS, machine_digest, rows_of
 from harness.results import Measurement, load
@@ -41,7 +42,7 @@ def test_one_row_a_metric(run: Measurement) -> None:
 
 
 def test_a_refusal_is_a_row_without_numbers(run: Measurement) -> None:
-    rows = rows_of(refused("a", "b", ["hits differ"]), {"p50": 0.05, "p95": 0.1}, run)
+    rows = rows_of(refused("a", "b", [found(Kind.RECORDED, text="hits differ")]), {"p50": 0.05, "p95": 0.1}, run)
     assert [(row["metric"], row["outcome"], row["ratio"], row["low"]) for row in rows] == [
         ("p50", "REFUSED", None, None),
         ("p95", "REFUSED", None, None),
@@ -56,7 +57,7 @@ def test_a_bound_that_is_not_known_is_empty(run: Measurement) -> None:
 
 def test_the_commit_is_the_label_or_what_the_ci_says(run: Measurement, monkeypatch: pytest.MonkeyPatch) -> None:
     def commit(label: str | None = None) -> object:
-        return rows_of(refused("a", "b", ["why"]), {"p50": 0.05}, run, label)[0]["commit"]
+        return rows_of(refused("a", "b", [found(Kind.RECORDED, text="why")]), {"p50": 0.05}, run, label)[0]["commit"]
 
     assert commit() == ""
     monkeypatch.setenv("CI_COMMIT_SHA", "gitlab")

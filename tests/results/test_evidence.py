@@ -90,9 +90,9 @@ def test_a_round_that_was_measured_again_is_complete_once(tmp_path: Path) -> Non
         writer.append({str(name): value for name, value in row.items() if not pd.isna(value)})
     writer.close()
     interrupted = [{"run": number, "round": 1, "done": False} for number in (2, 3)]
-    evidence = gather(replace(load(tmp_path), meta=run.meta | {"runs": interrupted, "status": "partial"}))
+    evidence = gather(replace(load(tmp_path), meta=run.meta | {"runs": interrupted, "status": "partial", "config": {"pairs": 3}}))
     assert set(evidence.rows["run"]) == {0, 1, 4, 5}
-    assert any("2 of 2 rounds are complete" in text for text in told(evidence)), told(evidence)
+    assert any("2 of 3 rounds are complete" in text for text in told(evidence)), told(evidence)
 
 
 def test_an_arm_that_was_given_up_is_told_and_its_rounds_before_count(tmp_path: Path) -> None:
@@ -101,6 +101,13 @@ def test_an_arm_that_was_given_up_is_told_and_its_rounds_before_count(tmp_path: 
     assert told(evidence) == [f"FAILED: {ARMS[1]} did not make it to the end: it ended: redis://me:***@host is gone"]
     assert set(evidence.rows["arm"]) == set(ARMS)
     assert not evidence.partial and not evidence.worthless
+
+
+def test_a_measurement_that_ended_after_its_last_round_is_not_cut_off(tmp_path: Path) -> None:
+    evidence = evidence_of(tmp_path, meta={"status": "partial", "config": {"pairs": 3}})
+    assert not evidence.partial and evidence.findings == ()
+    more = evidence_of(tmp_path / "more", meta={"status": "partial", "config": {"pairs": 4}})
+    assert more.partial and "3 of 4 rounds are complete" in told(more)[0]
 
 
 def test_rounds_without_a_bound_are_complete(tmp_path: Path) -> None:
