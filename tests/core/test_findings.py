@@ -15,7 +15,7 @@ PARSED = {
     r"split\(\"; \"\)": "takes joined sentences apart; keep the list",
     r"partition\(\"(: |; |;)\"\)": "cuts words off a sentence; keep its parts as values",
     r"(starts|ends)with\(\(?f?\"(VOID|PARTIAL|NO VERDICT|FAILED|CORRECTNESS|not |no )": "asks for a sentence's first words",
-    r"\"[^\"]+\" (not )?in (text|sentence|verdict|warning|caveat|headline|reason)\b": "looks for words in a sentence",
+    r"\"[^\"]*[A-Za-z]{3}[^\"]*\" (not )?in (text|sentence|verdict|warning|caveat|headline|reason)\b": "looks for words in a sentence",
     r"\bany\(\w+ in (text|sentence|verdict|warning|caveat|reason) for": "looks for words in a sentence",
     r"str\((one|finding|warning)\)\.": "takes the words of a value apart",
     r"remove(prefix|suffix)\((ADVICE|\"the )": "cuts words off a sentence",
