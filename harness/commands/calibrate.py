@@ -64,7 +64,7 @@ def calibrate(
         wanted = {"store": store, "workload": workload, "pairs": pairs}
         from_run = _measure(experiment, arm, wanted, setting or [], budget, folder, dry_run)
     elif store or workload or setting or budget or folder or dry_run:
-        raise UsageError("--from takes a run as it is, so leave out what says how to measure one")
+        raise UsageError("--from takes a run as it is, so do not give what says how to measure one")
     run = load(from_run)
     base, again = like_arms(run, arm)
     found = calibrate_run(run, base, again, metric or [], alpha, gate_pairs)

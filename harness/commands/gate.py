@@ -66,7 +66,7 @@ def gate(
         folder = other or run
     else:
         if run is not None or relative_to is not None:
-            raise UsageError("--run measures anew, so leave out stored runs and --relative-to")
+            raise UsageError("--run measures anew, so do not give stored runs and --relative-to")
         wanted = {"store": store, "workload": workload, **given_settings(setting or [])}
         candidate, base = _arms(candidate, base)
         verdict, folder = measure_and_judge(

@@ -13,7 +13,7 @@ from harness.core.errors import TtftError, UsageError
 
 @dataclass(frozen=True, slots=True)
 class PlanFlags:
-    """The plan as given on the command line; None where it was left out."""
+    """The plan as given on the command line; None if it was left out."""
 
     pairs: int | None
     looks: str | None
@@ -123,7 +123,7 @@ def _plan(flags: PlanFlags, alpha: float) -> Any:
     if flags.looks is None:
         return Plan(default_looks(flags.pairs or DEFAULT_PAIRS), alpha, spending)
     if flags.pairs is not None:
-        raise UsageError("--looks says how many pairs there are at most, so leave out --pairs")
+        raise UsageError("--looks says how many pairs there are at most, so do not give --pairs")
     try:
         looks = tuple(int(look) for look in flags.looks.split(","))
     except ValueError:

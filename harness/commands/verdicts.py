@@ -13,7 +13,7 @@ from harness.core.errors import UsageError
 def publish(verdict: Any, out: Path | None, suffix: str = "") -> None:
     """Print ``verdict`` (a gate's Verdict) and write verdict.json, verdict.md and junit.xml into ``out``.
 
-    ``suffix`` goes before the dot, where one folder holds several. Raises UsageError where they cannot be written.
+    ``suffix`` goes before the dot, where one folder holds several. Raises UsageError if they cannot be written.
     """
     from harness import gate as gates
 

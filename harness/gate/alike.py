@@ -21,7 +21,7 @@ GATE_PAIRS = 6
 def like_arms(run: Measurement, arm: str | None = None) -> tuple[str, str]:
     """The first two arms of ``run`` with the same engine and options; of those like ``arm`` where it is given.
 
-    Raises UsageError where there are none.
+    Raises UsageError if there are none.
     """
     there = [str(name) for name in run.requests["arm"].dropna().unique()]
     if arm is not None and arm not in there:
@@ -52,7 +52,7 @@ def calibrate_run(
 ) -> Calibration:
     """Noise floors and false alarms from two like arms of a stored run.
 
-    ``metrics`` left out are those of METRICS for which the runs have requests enough. Raises VoidRuns where the
+    ``metrics`` left out are those of METRICS for which the runs have requests enough. Raises VoidRuns if the
     rows must not be compared, UsageError for too few pairs, an unknown metric, or one that the runs are too short for.
     """
     rows, notes = usable(run)

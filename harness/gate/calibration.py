@@ -150,7 +150,7 @@ def _doubts(comparisons: Sequence[Comparison], floors: Sequence[NoiseFloor]) -> 
 
 
 def check_pairs(pairs: int) -> None:
-    """Raise UsageError where so few pairs tell nothing of noise."""
+    """Raise UsageError if so few pairs tell nothing of noise."""
     if pairs < LEAST:
         raise UsageError(f"{pairs} pairs are too few to calibrate with; measure at least {LEAST}, better 20")
 
@@ -171,7 +171,7 @@ def false_alarms(frame: pd.DataFrame, base: str, again: str, metric: str, margin
     """How often a gate of ``pairs`` pairs would have said FAIL in this A/A run: over disjoint stretches of it, both ways round.
 
     Both ways round, since A against B and B against A are alike; the two are not independent, so the interval
-    counts each stretch once. Raises UsageError where the run is shorter than one gate.
+    counts each stretch once. Raises UsageError if the run is shorter than one gate.
     """
     logs = np.array(compare(frame, base, again, [metric])[0].log_ratios)
     if pairs < 2:
@@ -191,7 +191,7 @@ def rate(events: int, trials: int, alpha: float = 0.05) -> Rate:
 
 
 def save(calibration: Calibration, path: Path) -> None:
-    """Write as JSON, replacing what was there. Raises ResultsError where that cannot be."""
+    """Write as JSON, replacing what was there. Raises ResultsError if that cannot be."""
     text = json.dumps({"schema": SCHEMA, **asdict(calibration)}, indent=2)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

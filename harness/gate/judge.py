@@ -70,7 +70,7 @@ def judge(
 
 
 def check_rate(alpha: float) -> None:
-    """Raise UsageError where ``alpha`` is no one-sided error rate."""
+    """Raise UsageError if ``alpha`` is no one-sided error rate."""
     if not 0 < alpha < 0.25:
         raise UsageError(f"alpha is {alpha:g}; give an error rate above 0 and below 0.25, as 0.05")
 

@@ -1,4 +1,4 @@
-"""What is tolerated: a margin a metric, as ``p50:5%``."""
+"""What is tolerated: a margin per metric, as ``p50:5%``."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -27,9 +27,9 @@ def parse_margins(specs: Sequence[str]) -> dict[str, float]:
 
 
 def check_margins(margins: Mapping[str, float]) -> None:
-    """Raise UsageError where a margin (0.05 for 5%) cannot be meant."""
+    """Raise UsageError if a margin (0.05 for 5%) cannot be meant."""
     if not margins:
-        raise UsageError("no margin is given, so there is nothing to judge; give one a metric, as --max p50:5%")
+        raise UsageError("no margin is given, so there is nothing to judge; give one per metric, as --max p50:5%")
     for metric, margin in margins.items():
         parse_metric(metric)
         if not margin > 0:

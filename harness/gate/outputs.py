@@ -46,7 +46,7 @@ def _row(metric: MetricVerdict) -> list[Cell]:
 
 
 def junit(verdict: Verdict) -> str:
-    """JUnit XML: one test case a metric. FAIL is a failure, INCONCLUSIVE is skipped, REFUSED an error."""
+    """JUnit XML: one test case per metric. FAIL is a failure, INCONCLUSIVE is skipped, REFUSED an error."""
     name = printable(f"ttft gate: {verdict.candidate} against {verdict.base}")
     cases = [_case(name, metric) for metric in verdict.metrics] if verdict.outcome is not Outcome.REFUSED else []
     if verdict.outcome is Outcome.REFUSED:

@@ -39,7 +39,7 @@ def default_looks(pairs: int, first: int = 8) -> tuple[int, ...]:
 
 
 def plan_of(meta: Mapping[str, Any]) -> Plan | None:
-    """The plan that run.json declares; None where it declares none. Raises ResultsError for one that is damaged."""
+    """The plan that run.json declares; None if it declares none. Raises ResultsError for one that is damaged."""
     raw = meta.get("plan")
     if raw is None:
         return None

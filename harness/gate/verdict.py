@@ -89,7 +89,7 @@ class Verdict:
 
     @property
     def further_pairs(self) -> int | None:
-        """Pairs still needed at least, over all undecided metrics; None where none are or none would do."""
+        """Pairs still needed at least, over all undecided metrics; None if none are or none would do."""
         wanted = [metric.further_pairs for metric in self.metrics if metric.outcome is Outcome.INCONCLUSIVE]
         return max((pairs for pairs in wanted if pairs is not None), default=None) if None not in wanted else None
 

@@ -16,7 +16,7 @@ KINDS = {"decode": "gap between tokens", "probe": "TTFT of short prompts"}
 
 
 def service(summary: Summary) -> Table | None:
-    """Rates and times of each arm beside its TTFT; None where one request after the other was sent and nothing was asked."""
+    """Rates and times of each arm beside its TTFT; None if one request after the other was sent and nothing was asked."""
     evidence = summary.evidence
     busy = (evidence.setting("concurrency", "1"), evidence.setting("arrivals", "closed")) != ("1", "closed")
     slo = evidence.setting("slo", "")
@@ -41,7 +41,7 @@ def _service(arm: Arm, row: Mapping[Hashable, Any], with_goodput: bool) -> list[
 
 
 def neighbours(summary: Summary) -> Table | None:
-    """Gain and harm side by side; None where nobody else was served."""
+    """Gain and harm side by side; None if nobody else was served."""
     heard = load_neighbours(summary.evidence.run.path)
     heard = heard[heard["run"].isin(summary.evidence.rows["run"].unique())]
     if heard.empty:

@@ -70,7 +70,7 @@ class Summary:
 
     @property
     def first(self) -> ArmSummary | None:
-        """The arm that the others are compared with; None where none of its requests counts."""
+        """The arm that the others are compared with; None if none of its requests counts."""
         first = self.evidence.first
         return next((arm for arm in self.arms if arm.arm == first and arm.requests), None)
 

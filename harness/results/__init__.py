@@ -1,12 +1,12 @@
 """A run's folder on disk: written row by row while measuring, read back by reports and gates.
 
     run.json       what was run, where, with what; schema version; void runs and why
-    requests.csv   one row a request (REQUEST_COLUMNS), appended as soon as it exists
-    spans.jsonl    one object a span (SPAN_COLUMNS), appended at the end of each run
+    requests.csv   one row per request (REQUEST_COLUMNS), appended as soon as it exists
+    spans.jsonl    one object per span (SPAN_COLUMNS), appended at the end of each run
 
 ``load`` reads it as DataFrames, docs/results.md has their columns; ``write_parquet`` writes these as Parquet beside it.
 
-Seconds and bytes are plain numbers; a cell is empty where a thing does not apply.
+Seconds and bytes are plain numbers; a cell is empty if a thing does not apply.
 """
 
 from harness.results.export import write_parquet

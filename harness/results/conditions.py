@@ -52,7 +52,7 @@ def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], same_machine
 
 def misfit(theirs: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
     """Why a calibration made under ``theirs`` (run.json's machine, versions and config) says nothing about a run:
-    the first condition that both tell and that differs; None where it fits."""
+    the first condition that both tell and that differs; None if it fits."""
     for part in ("machine", "versions", "config"):
         told, here = _part(theirs, part), _part(meta, part)
         names = SETTINGS if part == "config" else sorted({*told, *here} - {"ttft"})

@@ -20,7 +20,7 @@ SIDES = {"lookup": "engine", "wait": "engine", "copy": "engine", "fetch": "store
 def write(evidence: Evidence, file: Path) -> int:
     """Write the trace of all runs, those that do not count included and marked; returns the number of spans.
 
-    Raises ResultsError where the run has no spans or the file cannot be written.
+    Raises ResultsError if the run has no spans or the file cannot be written.
     """
     found = events(evidence)
     first = next(found, None)
@@ -127,7 +127,7 @@ NAMES = ("requests", "runs", "spans")
 def write_parquet(run: Measurement, folder: Path) -> list[Path]:
     """Write requests, runs and spans, void ones included, as ``<name>.parquet`` into ``folder``; returns the files.
 
-    Each file takes the old one's place at once. Raises SetupError without pyarrow, ResultsError where it cannot write.
+    Each file takes the old one's place at once. Raises SetupError without pyarrow, ResultsError if it cannot write.
     """
     try:
         import pyarrow  # noqa: F401  pandas would say its absence at length

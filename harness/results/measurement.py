@@ -67,7 +67,7 @@ class Measurement:
 
     @property
     def runs(self) -> pd.DataFrame:
-        """One row a run, RUN_COLUMNS, in the order of run.json; a run that only ``requests`` knows stands at the end."""
+        """One row per run, RUN_COLUMNS, in the order of run.json; a run that only ``requests`` knows stands at the end."""
         void = self.void_runs
         rows: dict[int, Mapping[str, Any]] = {entry["run"]: entry for entry in self.meta.get("runs") or ()}
         known = self.requests.dropna(subset=["run"]).drop_duplicates("run")

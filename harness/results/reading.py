@@ -39,7 +39,7 @@ SPANS_AT_ONCE = 50_000
 def load(path: Path | str, *, spans: bool = True) -> Measurement:
     """Read a run's folder. A last line cut off by a crash is left out. Without ``spans``, which are most of it, there are none.
 
-    Raises ResultsError where it is not a run's folder, SchemaMismatch where a newer major version wrote it.
+    Raises ResultsError if it is not a run's folder, SchemaMismatch if a newer major version wrote it.
     """
     path = Path(path)
     meta = _read_meta(path)

@@ -47,7 +47,7 @@ RUN_COLUMNS: Mapping[str, str] = {
     "arm": "string",  # as in requests
     "started": "string",  # UTC, ISO 8601
     "done": "boolean",  # false: it was interrupted
-    "void": "string",  # why the run does not count; empty where it does
+    "void": "string",  # why the run does not count; empty if it does
 }
 
 SPAN_COLUMNS: Mapping[str, str] = {

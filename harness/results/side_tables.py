@@ -1,10 +1,10 @@
 """Tables beside a run's ``requests.csv``: CSV files that are only ever appended to, and read as typed frames.
 
-``metrics.csv``: what vLLM's server told of itself at ``/metrics``, one row a sample. Long form: a sample has the time
+``metrics.csv``: what vLLM's server told of itself at ``/metrics``, one row per sample. Long form: a sample has the time
 at which it was asked for, its name and labels as Prometheus writes them, and its value. Counters and sums count from
 the server's start: what a measurement did is the difference of two times.
 
-``neighbours.csv``: what the requests beside the measured ones went through. One row a gap between two tokens of a
+``neighbours.csv``: what the requests beside the measured ones went through. One row per gap between two tokens of a
 decoding request (``kind`` decode), or a short probe (``kind`` probe, its TTFT).
 """
 
@@ -27,7 +27,7 @@ class SideTable:
     columns: Mapping[str, str]
 
     def append(self, folder: Path, rows: Iterable[Mapping[str, object]]) -> None:
-        """Add rows. Raises ResultsError where they cannot be written."""
+        """Add rows. Raises ResultsError if they cannot be written."""
         path = folder / self.name
         try:
             new = not path.exists()
@@ -40,7 +40,7 @@ class SideTable:
             raise ResultsError(f"{path} cannot be written: {error.strerror}; free some space, or give another --out") from error
 
     def load(self, folder: Path) -> pd.DataFrame:
-        """All rows, with the columns and dtypes above; none where the run has no such file. Raises ResultsError."""
+        """All rows, with the columns and dtypes above; none if the run has no such file. Raises ResultsError."""
         path = folder / self.name
         if not path.exists():
             return pd.DataFrame(columns=list(self.columns)).astype(dict(self.columns))
@@ -61,12 +61,12 @@ METRICS = SideTable("metrics.csv", METRIC_COLUMNS)
 
 
 def append_metrics(folder: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Add samples. Raises ResultsError where they cannot be written."""
+    """Add samples. Raises ResultsError if they cannot be written."""
     METRICS.append(folder, rows)
 
 
 def load_metrics(folder: Path) -> pd.DataFrame:
-    """The samples, with the columns and dtypes above; none where no server was measured. Raises ResultsError."""
+    """The samples, with the columns and dtypes above; none if no server was measured. Raises ResultsError."""
     return METRICS.load(folder)
 
 
@@ -83,10 +83,10 @@ NEIGHBOURS = SideTable("neighbours.csv", NEIGHBOUR_COLUMNS)
 
 
 def append_neighbours(folder: Path, rows: Iterable[Mapping[str, object]]) -> None:
-    """Add the rows of one run. Raises ResultsError where they cannot be written."""
+    """Add the rows of one run. Raises ResultsError if they cannot be written."""
     NEIGHBOURS.append(folder, rows)
 
 
 def load_neighbours(folder: Path) -> pd.DataFrame:
-    """The rows, with the columns and dtypes above; none where the run had no neighbours. Raises ResultsError."""
+    """The rows, with the columns and dtypes above; none if the run had no neighbours. Raises ResultsError."""
     return NEIGHBOURS.load(folder)

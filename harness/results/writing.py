@@ -16,11 +16,11 @@ from harness.results.schema import REQUEST_COLUMNS, SCHEMA
 class RunWriter:
     """Appends to one run's folder; what was handed over is on disk when the call returns.
 
-    Every call raises ResultsError where it cannot write, for instance because the disk is full.
+    Every call raises ResultsError if it cannot write, for instance because the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or create the folder; a line that a crash cut off is removed. Raises ResultsError where it cannot be written."""
+        """Open or create the folder; a line that a crash cut off is removed. Raises ResultsError if it cannot be written."""
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)

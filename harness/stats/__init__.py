@@ -4,8 +4,8 @@ The unit is the run (one replay of the whole workload by one arm), never the req
 always ``results.Measurement.counted`` or rows like it: columns run, round, position, arm, prompt and the
 seconds asked for (``ttft_s`` unless ``column`` says otherwise).
 
-    summary(frame) -> DataFrame                       one row an arm: runs, requests, each metric with its interval
-    compare(frame, base, candidate) -> [Comparison]   candidate over base, one entry a metric
+    summary(frame) -> DataFrame                       one row per arm: runs, requests, each metric with its interval
+    compare(frame, base, candidate) -> [Comparison]   candidate over base, one entry per metric
     share_hidden(frame, arm, chunkwise, floor) -> Share   the part of chunkwise's load that an arm hides
     shift_function(frame, base, candidate) -> Shift   the ratio decile by decile, with simultaneous intervals
     ratio_of_ratios(new, old) -> [Comparison]         two comparisons from different runs, against each other

@@ -81,7 +81,7 @@ def compare(
     alpha: float = 0.05,
     column: str = "ttft_s",
 ) -> list[Comparison]:
-    """One Comparison a metric, in the given order.
+    """One Comparison per metric, in the given order.
 
     The intervals are one at a time, not for all metrics together; the gate corrects, a table does not.
     Raises UsageError for an unknown arm, metric or column, ResultsError for rows that cannot be compared.
@@ -92,7 +92,7 @@ def compare(
 
 
 def check_alpha(alpha: float) -> None:
-    """Raise UsageError where ``alpha`` is no error rate."""
+    """Raise UsageError if ``alpha`` is no error rate."""
     if not 0 < alpha < 0.5:
         raise UsageError(f"alpha is {alpha:g}; it is an error rate between 0 and 0.5, as 0.05")
 

@@ -10,7 +10,7 @@ QUANTILES = {"p50": 0.5, "p95": 0.95, "max": 1.0}
 
 
 def harm(heard: pd.DataFrame, base: str) -> pd.DataFrame:
-    """One row an arm and kind. ``heard`` has NEIGHBOUR_COLUMNS of neighbour_log.py.
+    """One row per arm and kind. ``heard`` has NEIGHBOUR_COLUMNS of neighbour_log.py.
 
     Columns: ``arm``, ``kind``, ``runs``, ``count`` (gaps or probes), ``p50_s``, ``p95_s`` and ``max_s`` (medians over
     the runs of each run's), and ``p95_ratio`` with ``p95_ratio_low``, ``p95_ratio_high``: of the runs' p95 to those of

@@ -1,4 +1,4 @@
-"""From request rows to one value a run and metric, and on to pairs of runs."""
+"""From request rows to one value per run and metric, and on to pairs of runs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,9 +12,9 @@ from harness.stats.quantiles import Floats, metric_of, parse_metric
 
 
 def run_table(frame: pd.DataFrame, metrics: Sequence[str], column: str = "ttft_s") -> pd.DataFrame:
-    """One row a run in time order: run, pair, arm, requests, and a column of seconds for each metric.
+    """One row per run in time order: run, pair, arm, requests, and a column of seconds for each metric.
 
-    Raises UsageError for an unknown column or metric, ResultsError where there are no rows or a value is
+    Raises UsageError for an unknown column or metric, ResultsError if there are no rows or a value is
     missing, negative or infinite.
     """
     for metric in metrics:
@@ -59,7 +59,7 @@ def _refuse_nonsense(frame: pd.DataFrame, values: Floats, column: str) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Pairs:
-    """Runs of two arms, round by round; all arrays have one entry a round, in the order of rounds.
+    """Runs of two arms, round by round; all arrays have one entry per round, in the order of rounds.
 
     ``base`` and ``candidate`` map a metric to seconds. ``base_first`` says which arm went first.
     ``requests`` counts the requests behind them, both arms; ``smallest`` is the shortest run's.
@@ -82,7 +82,7 @@ def paired(frame: pd.DataFrame, base: str, candidate: str, metrics: Sequence[str
     """The rounds that hold a run of both arms, over the prompts that both runs have.
 
     What has to be left out is said in ``warnings``. Several runs of an arm in a round count as their
-    geometric mean. Raises UsageError for an arm that isn't there, ResultsError where no round has both.
+    geometric mean. Raises UsageError for an arm that isn't there, ResultsError if no round has both.
     """
     require_arms(frame, base, candidate)
     frame = frame[frame["arm"].isin([base, candidate])]
@@ -109,7 +109,7 @@ def paired(frame: pd.DataFrame, base: str, candidate: str, metrics: Sequence[str
 
 
 def require_arms(frame: pd.DataFrame, *arms: str) -> None:
-    """Raise UsageError where an arm has no rows, or where two of them are the same."""
+    """Raise UsageError if an arm has no rows, or where two of them are the same."""
     there = [str(arm) for arm in frame["arm"].dropna().unique()]
     for arm in arms:
         if arm not in there:

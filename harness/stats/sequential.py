@@ -42,7 +42,7 @@ class Plan:
         return _levels(times, self.alpha, self.spending)
 
     def level_at(self, pairs: int) -> float | None:
-        """The level to use with ``pairs`` pairs; None where the plan has no look there."""
+        """The level to use with ``pairs`` pairs; None if the plan has no look there."""
         return dict(zip(self.looks, self.levels(), strict=True)).get(pairs)
 
     def next_look(self, pairs: int) -> int | None:

@@ -44,7 +44,7 @@ def duration_s(rows: pd.DataFrame) -> float:
 
 
 def serving(rows: pd.DataFrame, objectives: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """One row an arm: medians over its runs of what each run came to. ``rows`` are counted requests.
+    """One row per arm: medians over its runs of what each run came to. ``rows`` are counted requests.
 
     Columns: ``arm``, ``runs``, ``requests_per_s`` and ``output_tokens_per_s`` (of finished requests), then
     ``<what>_<p50|p95>_s`` of ``e2e``, ``queue``, ``tpot`` and ``itl_max``, ``lag_p95_s``, and with objectives

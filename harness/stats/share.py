@@ -23,7 +23,7 @@ FARTHEST = 1e6
 class Share:
     """(chunkwise - arm) / (chunkwise - floor): 1 hides all, 0 nothing, below 0 is slower than chunkwise.
 
-    ``value``, ``low`` and ``high`` are None where chunkwise and floor cannot be told apart; a single bound
+    ``value``, ``low`` and ``high`` are None if chunkwise and floor cannot be told apart; a single bound
     is infinite where the rounds leave it open.
     """
 

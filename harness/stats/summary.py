@@ -1,4 +1,4 @@
-"""One row an arm: what was measured, in seconds, with an interval for every number."""
+"""One row per arm: what was measured, in seconds, with an interval for every number."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from harness.stats.runs import run_table
 
 
 def summary(frame: pd.DataFrame, metrics: Sequence[str] = METRICS, alpha: float = 0.05, column: str = "ttft_s") -> pd.DataFrame:
-    """A table with one row an arm, in the order in which the arms first ran.
+    """A table with one row per arm, in the order in which the arms first ran.
 
     Columns: arm, runs, requests, for each metric ``p50_s``, ``p50_low_s``, ``p50_high_s`` (the
     Hodges-Lehmann centre of the runs' values and its interval of level 1 - alpha; infinite bounds where

@@ -48,10 +48,10 @@ def compare_unpaired(
 
 
 def ratio_of_ratios(new: Sequence[Comparison], old: Sequence[Comparison]) -> list[Comparison]:
-    """What a candidate-over-control ratio became since it was stored; one entry a metric that both have.
+    """What a candidate-over-control ratio became since it was stored; one entry per metric that both have.
 
     Both were measured against the control arm of their own run, so that a machine's own speed cancels out.
-    ``base`` and ``candidate`` of the results name the old and the new ratio. Raises UsageError where the
+    ``base`` and ``candidate`` of the results name the old and the new ratio. Raises UsageError if the
     metrics do not meet.
     """
     stored = {comparison.metric: comparison for comparison in old}

@@ -55,7 +55,7 @@ def test_an_arm_is_measured_against_itself_in_turns_and_the_floors_are_kept(lab:
     assert (kept.arm, kept.run, kept.n_pairs) == (LAYERWISE, "run", 8)
     assert kept.machine == lab.run().meta["machine"] and kept.config["chunk_tokens"] == 16
     assert [floor.metric for floor in kept.floors] == ["mean", "p50"], "four requests a run are too few for tails"
-    for words in ("noise of a pair", "20 pairs", "0 of 1", "1 gates say little", "too few requests a run (4) for: p90, p95"):
+    for words in ("noise of a pair", "20 pairs", "0 of 1", "1 gates say little", "too few requests per run (4) for: p90, p95"):
         assert words in out
     assert str(lab.home / "calibration.json") in out.replace("\n", "")
 
@@ -138,7 +138,7 @@ def test_a_stored_run_is_taken_as_it_is(ttft: Command, tmp_path: Path) -> None:
         (["--from", "FEW"], "7 pairs are too few to calibrate with"),
         (["--from", "AA", "--arm", "chunkwise"], "unknown arm of AA 'chunkwise'"),
         (["--from", "AA", "--metric", "q50"], "q50"),
-        (["--from", "AA", "--metric", "p99"], "p99 needs at least 100 requests a run, the shortest has 24"),
+        (["--from", "AA", "--metric", "p99"], "p99 needs at least 100 requests per run, the shortest has 24"),
         (["--from", "AA", "--gate-pairs", "13", "--metric", "p50"], "fewer than one gate of 13"),
         (["--from", "AA", "--gate-pairs", "0", "--metric", "p50"], "a gate of 0 pairs never says FAIL"),
         (["--from", "AA", "--alpha", "0.7"], "alpha is 0.7"),

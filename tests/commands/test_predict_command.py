@@ -44,7 +44,7 @@ def test_options_alone_give_a_table_its_limits_and_a_file(
     for arm in chosen["arm"]:
         assert f"--arm {arm}" in out
     assert "Measure it: ttft compare --store ... --arm chunkwise:pool=0 " in out
-    assert "Fetching is sooner than recomputing at each of these lengths." in out
+    assert "Fetching is faster than recomputing at each of these lengths." in out
 
 
 def test_the_default_grid_is_the_one_of_the_grid(
@@ -65,7 +65,7 @@ def test_where_recomputing_is_sooner_it_says_from_where_fetching_pays(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, out, _ = run(capsys, monkeypatch, *STORE, *MODEL, *COMPUTE, *QUICK, "--recompute-ms-per-token", "0.05")
-    assert "Recomputing is as soon as fetching, or sooner, at a prefix of 1,024 tokens." in out
+    assert "Recomputing is as fast as fetching, or faster, at a prefix of 1,024 tokens." in out
     assert "Fetching pays from about " in out
 
 
@@ -77,7 +77,7 @@ def test_a_run_gives_the_numbers_and_is_told_beside_them(
     assert (code, err) == (0, "")
     assert "Measured / predicted in the run: layerwise:depth=4 " in out and " over 4 prompts; of it waiting for loads " in out
     assert "Not within 0.1%: in the run the model misjudged one arm against another by" in out
-    assert "Fetching is sooner than recomputing" in out
+    assert "Fetching is faster than recomputing" in out
     folder = write_synthetic_run(tmp_path / "other", ARMS, rounds=3, prompts=4, mean_s={ARMS[1]: 0.9})
     _, out, _ = run(capsys, monkeypatch, "--from", str(folder), "--readers", "2,8", "--batches", "1")
     assert "Recommended is the simplest arm within 25%" in out and "WARNING: in the run the model misjudged" in out

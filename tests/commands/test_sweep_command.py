@@ -43,7 +43,7 @@ def test_points_share_one_start_and_each_is_a_run_of_its_own(lab: Lab, sweep: Sw
         assert len(run.spans[run.spans["kind"] == "fetch"]) == 24, "spans of other points do not mix in"
     longest = {json.loads((sweep.run_folder(n) / "run.json").read_text())["config"]["max_model_len"] for n in (1, 2, 3, 4)}
     assert len(longest) == 1
-    assert "layerwise:depth=2 gives the first token sooner than chunkwise:pool=0 at all 4 points (p50 ratio 0.67)" in out
+    assert "layerwise:depth=2 is faster than chunkwise:pool=0 at all 4 points (p50 ratio 0.67)" in out
 
 
 def test_every_number_of_the_table_is_that_of_the_requests(lab: Lab, sweep: Sweep) -> None:

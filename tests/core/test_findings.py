@@ -10,13 +10,14 @@ from harness.core.findings import Finding, Kind, Severity, found
 
 HARNESS = Path(__file__).resolve().parents[2] / "harness"
 
+SENTENCE = "(text|line|sentence|verdict|warning|caveat|headline|reason)"
 PARSED = {
     r"\.isupper\(\)": "asks how a sentence is written; ask a finding for its severity",
     r"split\(\"; \"\)": "takes joined sentences apart; keep the list",
     r"partition\(\"(: |; |;)\"\)": "cuts words off a sentence; keep its parts as values",
     r"(starts|ends)with\(\(?f?\"(VOID|PARTIAL|NO VERDICT|FAILED|CORRECTNESS|not |no )": "asks for a sentence's first words",
-    r"\"[^\"]*[A-Za-z]{3}[^\"]*\" (not )?in (text|sentence|verdict|warning|caveat|headline|reason)\b": "looks for words in a sentence",
-    r"\bany\(\w+ in (text|sentence|verdict|warning|caveat|reason) for": "looks for words in a sentence",
+    rf"\"[^\"]*[A-Za-z]{{3}}[^\"]*\" (not )?in {SENTENCE}\b": "looks for words in a sentence",
+    rf"\bany\(\w+ in {SENTENCE} for": "looks for words in a sentence",
     r"str\((one|finding|warning)\)\.": "takes the words of a value apart",
     r"remove(prefix|suffix)\((ADVICE|\"the )": "cuts words off a sentence",
 }

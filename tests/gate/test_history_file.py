@@ -134,7 +134,7 @@ def damaged(change: dict[str, str]) -> str:
 def test_a_cell_that_cannot_be_is_named(name: str, value: str, tmp_path: Path) -> None:
     path = tmp_path / "h.csv"
     path.write_text(damaged({name: value}))
-    message = re.escape(f"h.csv is damaged: row 2 has '{value}' as its {name}; mend or delete it")
+    message = re.escape(f"h.csv is damaged: row 2 has '{value}' as its {name}; fix or delete it")
     for use in (read, check, lambda path: append(path, [ROW])):
         with pytest.raises(ResultsError, match=message):
             use(path)

@@ -1,4 +1,4 @@
-"""Verdicts over time: one row a metric and verdict, appended to a CSV or Parquet file that ``ttft trend`` reads.
+"""Verdicts over time: one row per metric and verdict, appended to a CSV or Parquet file that ``ttft trend`` reads.
 
     check(path)                              say early what would keep it from being appended to
     rows_of(verdict, margins, run, label)    a verdict as rows

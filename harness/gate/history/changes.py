@@ -52,7 +52,7 @@ def changes(series: Series) -> list[Change]:
 
 
 def change_points(values: npt.ArrayLike, alpha: float = ALPHA, seed: int = 0) -> list[int]:
-    """Places in ``values``, shape (n,), at which a new level begins; none where n < LEAST.
+    """Places in ``values``, shape (n,), at which a new level begins; none if n < LEAST.
 
     Same values, same places: the shuffles are seeded. They assume that without a change any order of the values is as
     likely as any other; noise that resembles its neighbours makes more alarms. Raises SetupError without ruptures.

@@ -37,7 +37,7 @@ def append(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Add rows; the file is made where there is none. Jobs that append at once wait for one another.
 
     A file lock beside it (``.lock``) orders writers that see the same file system. Raises as ``check`` does,
-    and ResultsError where it cannot be written or another job holds it for PATIENCE_S seconds.
+    and ResultsError if it cannot be written or another job holds it for PATIENCE_S seconds.
     """
     parquet = _is_parquet(path)
     try:
@@ -107,7 +107,7 @@ def _csv_rows(path: Path) -> pd.DataFrame:
     for number, row in enumerate(rows, 1):
         if len(row) != len(header):
             raise ResultsError(
-                f"the history {path} is damaged: row {number} has {len(row)} cells, the header {len(header)}; mend or delete it"
+                f"the history {path} is damaged: row {number} has {len(row)} cells, the header {len(header)}; fix or delete it"
             )
     return pd.DataFrame(rows, columns=header, dtype="string")
 
@@ -165,7 +165,7 @@ def _refuse_wrong_cells(path: Path, text: pd.DataFrame, numbers: Mapping[str, "p
         if rows.any():
             number = int(rows.to_numpy().argmax())
             what = f"row {number + 1} has '{text[name].iloc[number]}' as its {name}"
-            raise ResultsError(f"the history {path} is damaged: {what}; mend or delete it")
+            raise ResultsError(f"the history {path} is damaged: {what}; fix or delete it")
 
 
 def _is_metric(text: str) -> bool:

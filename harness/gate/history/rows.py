@@ -19,12 +19,12 @@ COLUMNS: Mapping[str, str] = {
     "schema": "string",  # version of this row's columns
     "time": "string",  # when the measurement began, UTC, ISO 8601
     "run": "string",  # name of the run
-    "commit": "string",  # what was measured: --label, or the CI's commit; empty where unknown
+    "commit": "string",  # what was measured: --label, or the CI's commit; empty if unknown
     "arm": "string",  # the candidate
     "base": "string",  # what it was held against
     "metric": "string",  # p50, p95, mean, ...
-    "ratio": "float64",  # candidate over base; empty where the verdict was refused before anything was compared
-    "low": "float64",  # the bounds that decided; empty where nothing is known
+    "ratio": "float64",  # candidate over base; empty if the verdict was refused before anything was compared
+    "low": "float64",  # the bounds that decided; empty if nothing is known
     "high": "float64",
     "margin": "float64",  # 0.05 tolerates a ratio of 1.05
     "outcome": "string",  # PASS, FAIL, INCONCLUSIVE or REFUSED

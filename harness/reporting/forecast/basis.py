@@ -30,7 +30,7 @@ class Basis:
     notes: tuple[str, ...] = ()
 
     def step(self, prefix: int) -> Step:
-        """The forward behind a prefix of ``prefix`` tokens. Raises UsageError where it is not whole chunks."""
+        """The forward behind a prefix of ``prefix`` tokens. Raises UsageError if it is not whole chunks."""
         size = self.setup.chunk_tokens
         if not 0 < prefix <= LONGEST:
             raise UsageError(f"a prefix of {prefix:,} tokens will not do; give 1 to {LONGEST:,}")

@@ -39,7 +39,7 @@ class Point:
 
 
 def points(evidence: Evidence) -> list[Point]:
-    """Every layerwise arm beside every chunkwise one; empty where no prompt was loaded by both."""
+    """Every layerwise arm beside every chunkwise one; empty if no prompt was loaded by both."""
     tables = {arm: _by_prompt(evidence, arm) for arm in evidence.arms if arm.engine in ("chunkwise", "layerwise", "floor")}
     floor = next((table["compute_s"] for arm, table in tables.items() if arm.engine == "floor" and len(table)), None)
     found = []

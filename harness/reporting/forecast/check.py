@@ -30,7 +30,7 @@ class Check:
 def check(evidence: Evidence, link: Link | None = None) -> tuple[Check, ...]:
     """Every arm that the model knows, in the run's order; ``link`` stands in for the run's store.
 
-    Raises ResultsError where the run has no prediction.
+    Raises ResultsError if the run has no prediction.
     """
     found = predictions(evidence, link)
     found = found.assign(ratio=found["measured_s"] / found["predicted_s"])

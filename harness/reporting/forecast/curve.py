@@ -17,7 +17,7 @@ class Curve:
 
     @classmethod
     def of(cls, what: str, points: Mapping[int, float]) -> "Curve":
-        """In the order of the lengths. Raises UsageError where there is none."""
+        """In the order of the lengths. Raises UsageError if there is none."""
         if not points:
             raise UsageError(f"{what} is known for no prefix length; give one value at least")
         return cls(what, tuple(sorted(points.items())))

@@ -31,7 +31,7 @@ class Setup:
 
 
 def predictions(evidence: Evidence, link: Link | None = None) -> pd.DataFrame:
-    """One row an arm and prompt: ``arm``, ``prompt``, ``hit_tokens``, ``measured_s`` and ``predicted_s``; and of these
+    """One row per arm and prompt: ``arm``, ``prompt``, ``hit_tokens``, ``measured_s`` and ``predicted_s``; and of these
     ``measured_stall_s`` and ``predicted_stall_s``, the part that the forward waited for loads.
 
     ``measured_s`` is the median over the rounds; compute and what lies around it are the floor arm's medians for
@@ -86,7 +86,7 @@ def setup_of(evidence: Evidence, link: Link | None = None) -> Setup:
 
 
 def link_of(evidence: Evidence) -> Link:
-    """What the store's URL says. Raises ResultsError where it is no shaped store with a bandwidth."""
+    """What the store's URL says. Raises ResultsError if it is no shaped store with a bandwidth."""
     url = str((evidence.run.meta.get("config") or {}).get("store") or "")
     options = dict(parse_qsl(urlsplit(url).query))
     if not url.startswith("shaped+") or not _number(options, "stream_mbps"):
@@ -112,14 +112,14 @@ def predict(arm: Arm, setup: Setup, step: Step) -> float | None:
 
 
 def option(arm: Arm, name: str) -> int:
-    """An arm's option as run.json has it, or else its default. Raises ValueError where it is no whole number."""
+    """An arm's option as run.json has it, or else its default. Raises ValueError if it is no whole number."""
     return int(arm.options.get(name, DEFAULTS[name]))
 
 
 def floor_of(evidence: Evidence) -> pd.DataFrame:
     """The floor arm's medians by prompt: ``floor_ttft_s``, ``floor_compute_s`` and ``floor_hit_tokens``.
 
-    Raises ResultsError where there are none.
+    Raises ResultsError if there are none.
     """
     arm = next((arm for arm in evidence.arms if arm.engine == "floor"), None)
     rows = evidence.of(arm) if arm else evidence.rows.iloc[:0]

@@ -54,7 +54,7 @@ class Advice:
 
     @property
     def pays(self) -> bool | None:
-        """Whether fetching beats recomputing; None where that isn't known."""
+        """Whether fetching beats recomputing; None if that isn't known."""
         return None if self.recompute_s is None else self.recommended.ttft_s < self.recompute_s
 
 
@@ -100,7 +100,7 @@ def _simplest(found: Sequence[Forecast], margin: float) -> Forecast:
 def pays_from(basis: Basis, advices: Sequence[Advice]) -> int | None:
     """The shortest prefix from which fetching beats recomputing, found to the chunk between two of the lengths.
 
-    The arm is the one that was recommended at the longer of the two. None where recomputing isn't known, or where
+    The arm is the one that was recommended at the longer of the two. None if recomputing isn't known, or where
     fetching pays at all lengths or at the longest not.
     """
     ordered = sorted((advice for advice in advices if advice.pays is not None), key=lambda advice: advice.prefix)

@@ -17,12 +17,12 @@ COLUMNS: Mapping[str, str] = {
     "ratio": "float64",  # to chunkwise:pool=0
     "recommended": "bool",
     "floor_s": "float64",  # TTFT if loading took no time
-    "recompute_s": "float64",  # TTFT without any hit; empty where it isn't known
+    "recompute_s": "float64",  # TTFT without any hit; empty if it isn't known
 }
 
 
 def long_table(advices: Sequence[Advice]) -> pd.DataFrame:
-    """One row an arm and prefix length, COLUMNS, the soonest first at each length."""
+    """One row per arm and prefix length, COLUMNS, the soonest first at each length."""
     rows = [
         (
             advice.prefix,

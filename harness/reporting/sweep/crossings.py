@@ -21,7 +21,7 @@ FEW_ARMS = 8
 """With more arms each is held against the first one only."""
 
 Series = list[tuple[float, float, float, float]]
-"""Value of the axis, the lead of the candidate there and its bounds: below 0 it is sooner."""
+"""Value of the axis, the lead of the candidate there and its bounds: below 0 it is faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,8 @@ class Found:
     def finding(self) -> str:
         """The sentence without who and where."""
         c, grid = self.crossing, f"{self.axis} {plain(self.values[0])} to {plain(self.values[-1])}"
-        leads = ("sooner", "even", "later")
-        unsure = f", not told apart at {', '.join(map(plain, c.open))}" if c.open else ""
+        leads = ("faster", "even", "slower")
+        unsure = f", no difference shown at {', '.join(map(plain, c.open))}" if c.open else ""
         if c.kind in ("one", "several"):
             times = "" if c.kind == "one" else f" {len(c.between)} times:"
             where = ", ".join(f"between {plain(low or 0.0)} and {plain(high or 0.0)}{self._near(place)}"
@@ -71,7 +71,7 @@ class Found:
             return f"no crossing from {grid}: it is {leads[c.before + 1]} at every value, so one would lie outside the grid"
         return (
             f"no crossing was seen from {grid}, where it seems {leads[c.before + 1]} throughout, "
-            f"but the ratio's interval holds 1 at {', '.join(map(plain, c.open))}: one may lie near, or outside the grid"
+            f"but the ratio's interval includes 1 at {', '.join(map(plain, c.open))}: one may lie near, or outside the grid"
         )
 
     def _near(self, place: float) -> str:
@@ -103,8 +103,8 @@ def told(found: Sequence[Found]) -> list[str]:
     for one in found:
         outside = one.crossing.kind == "none" and not one.crossing.open
         groups.setdefault((one.axis, one.base, one.candidate, one.crossing.before if outside else id(one)), []).append(one)
-    lines = [_of_all(group, found) if len(group) > 1 else group[0].sentence for group in groups.values()]
-    return sorted(lines, key=lambda line: "no crossing" in line)  # those that cross first, else in their order
+    ordered = sorted(groups.values(), key=lambda group: group[0].crossing.kind == "none")  # those that cross come first
+    return [_of_all(group, found) if len(group) > 1 else group[0].sentence for group in ordered]
 
 
 def _of_all(group: Sequence[Found], found: Sequence[Found]) -> str:
@@ -160,7 +160,7 @@ def pairs_of(arms: Sequence[Arm]) -> list[tuple[Arm, Arm]]:
 
 
 def log_ratio(point: Measured, base: str, candidate: str, metric: str) -> tuple[float, float, float] | None:
-    """The log ratio of the two arms at a point with its 95% bounds; None where no round has both."""
+    """The log ratio of the two arms at a point with its 95% bounds; None if no round has both."""
     there = set(point.rows["arm"].unique())
     if base not in there or candidate not in there:
         return None
@@ -173,7 +173,7 @@ def log_ratio(point: Measured, base: str, candidate: str, metric: str) -> tuple[
 
 
 def difference(point: Measured, base: str, candidate: str, metric: str) -> tuple[float, float, float] | None:
-    """The candidate's time less the base's, with its 95% bounds; None where no round has both.
+    """The candidate's time less the base's, with its 95% bounds; None if no round has both.
 
     It is their ratio less 1, times the centre of the base's runs: it has the ratio's sign, and its bounds have theirs.
     """

@@ -19,7 +19,7 @@ from harness.reporting.sweep.crossings import Found
 from harness.reporting.wording import ratio
 
 COLOURS = "PuOr"
-"""Orange where the arm is later, violet where it is sooner, white where there is no difference: told apart by all eyes."""
+"""Orange if the arm is slower, violet if it is faster, white if there is no difference: told apart by all eyes."""
 COLUMNS = 2
 
 
@@ -54,7 +54,7 @@ def draw_heat(
     ticks = ratio_ticks(1 / limit, limit)
     bar.ax.set_yticks(ticks, [plain_number(tick) for tick in ticks])
     bar.ax.minorticks_off()
-    bar.set_label("below 1: sooner")
+    bar.set_label("below 1: faster")
     return picture
 
 

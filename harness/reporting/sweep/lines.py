@@ -29,9 +29,9 @@ STEPS = 16
 def draw_lines(
     table: pd.DataFrame, axis: Axis, arms: Sequence[Arm], metric: str, found: Sequence[Found], note: str
 ) -> Figure | None:
-    """A panel each for the ratio, the TTFT and, where there were neighbours, the p95 gap. None where nothing was measured.
+    """A panel each for the ratio, the TTFT and, where there were neighbours, the p95 gap. None if nothing was measured.
 
-    ``table`` has the rows of one line of points: each arm has at most one row a metric and value of ``axis``.
+    ``table`` has the rows of one line of points: each arm has at most one row per metric and value of ``axis``.
     """
     rows = table[table["metric"] == metric]
     if rows.empty:
@@ -99,7 +99,7 @@ def _ratios(
         if one.axis == axis.key and one.base == base and one.crossing.kind == "one" and one.candidate in look:
             _crossing(axes, one, axis, places, look[one.candidate])
     scale_ratios(axes.yaxis, values)
-    axes.set_ylabel(f"{metric} / {wrapped(drawable(base), 24, 2)}'s\n(below 1: sooner)")
+    axes.set_ylabel(f"{metric} / {wrapped(drawable(base), 24, 2)}'s\n(below 1: faster)")
     _grid(axes)
 
 

@@ -25,8 +25,8 @@ CROSSING_COLUMNS: Mapping[str, str] = {
     "base": "string",
     "candidate": "string",
     "kind": "string",  # one, several, seems (not shown on both sides) or none
-    "place": "float64",  # by a straight line, in units of the axis; empty where there is not one, or no line is known
-    "low": "float64",  # the values around it at which the lead is shown; empty where there is none on that side
+    "place": "float64",  # by a straight line, in units of the axis; empty if there is not one, or no line is known
+    "low": "float64",  # the values around it at which the lead is shown; empty if there is none on that side
     "high": "float64",
     "text": "string",
 }
@@ -42,7 +42,7 @@ class Outputs:
 
 
 def write_outputs(state: State) -> Outputs:
-    """Write all of it from what is on disk. Raises ResultsError where it cannot be written."""
+    """Write all of it from what is on disk. Raises ResultsError if it cannot be written."""
     points, unreadable = measured_points(state)
     table = long_table(state, points, unreadable)
     metric = metric_of(table)

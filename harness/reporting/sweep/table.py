@@ -1,4 +1,4 @@
-"""``sweep.csv``: one row a point, arm and metric; points that are not measured have one row with the reason."""
+"""``sweep.csv``: one row per point, arm and metric; points that are not measured have one row with the reason."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -34,7 +34,7 @@ COLUMNS: Mapping[str, str] = {
     "metric": "string",  # of TTFT: mean, p50, p90, p95, p99; of neighbours: gap_p95, probe_p95
     "base": "string",  # the arm that the ratio is to
     "ratio": "float64",  # 1 for the base itself
-    "ratio_low": "float64",  # bounds of the 95% interval; empty where the pairs leave them open
+    "ratio_low": "float64",  # bounds of the 95% interval; empty if the pairs leave them open
     "ratio_high": "float64",
     "seconds": "float64",  # centre of the runs
     "seconds_low": "float64",
@@ -152,7 +152,7 @@ def _doubts(arm: ArmSummary, metric: str, summary: Summary) -> str:
 
 
 def _beside(evidence: Evidence) -> dict[str, list[dict[str, Any]]]:
-    """Rows about the neighbours, by arm; empty where nobody else was served."""
+    """Rows about the neighbours, by arm; empty if nobody else was served."""
     heard = load_neighbours(evidence.run.path)
     heard = heard[heard["run"].isin(evidence.rows["run"].unique())]
     if heard.empty:

@@ -43,18 +43,18 @@ def _sentence(table: pd.DataFrame, found: Sequence[Found]) -> str:
     best = _best(rows)
     mine = rows[rows["arm"] == best]
     base, n = str(mine["base"].iloc[0]), len(mine)
-    sooner, later = int((mine["ratio_high"] < 1).sum()), int((mine["ratio_low"] > 1).sum())
+    faster, slower = int((mine["ratio_high"] < 1).sum()), int((mine["ratio_low"] > 1).sum())
     low, high = float(mine["ratio"].min()), float(mine["ratio"].max())
     span = f"{metric} ratio {ratio(low)}" + (f" to {ratio(high)}" if ratio(low) != ratio(high) else "")
-    if sooner == n:
-        return f"{best} gives the first token sooner than {base} at {_all(n)} ({span}){_change(found, base, best)}"
-    if sooner + later == 0:
-        return f"no difference could be shown between {best} and {base} at {_any(n)} ({span}){_change(found, base, best)}"
-    parts = [f"sooner at {sooner}"] * bool(sooner) + [f"later at {later}"] * bool(later)
-    open_ = n - sooner - later
-    parts += [f"not told apart at {open_}"] * bool(open_)
+    if faster == n:
+        return f"{best} is faster than {base} at {_all(n)} ({span}){_change(found, base, best)}"
+    if faster + slower == 0:
+        return f"no difference shown between {best} and {base} at {_any(n)} ({span}){_change(found, base, best)}"
+    parts = [f"faster at {faster}"] * bool(faster) + [f"slower at {slower}"] * bool(slower)
+    open_ = n - faster - slower
+    parts += [f"no difference shown at {open_}"] * bool(open_)
     told = f"{', '.join(parts)} of {counted(n, 'point')} ({span})"
-    return f"{best} gives the first token, against {base}, {told}{_change(found, base, best)}"
+    return f"{best} is, against {base}, {told}{_change(found, base, best)}"
 
 
 def candidates(table: pd.DataFrame, metric: str) -> pd.DataFrame:

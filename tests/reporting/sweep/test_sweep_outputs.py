@@ -48,9 +48,9 @@ def test_a_known_crossing_is_found_with_an_interval_around_it(tmp_path: Path) ->
     assert (row["kind"], row["base"], row["candidate"]) == ("one", *ARMS)
     assert float(row["place"]) == pytest.approx(3, rel=0.05)
     assert (float(row["low"]), float(row["high"])) == (2, 4)
-    assert "sooner at 2, later at 2 of 4 points" in found.lines[0]
+    assert "faster at 2, slower at 2 of 4 points" in found.lines[0]
     assert "the lead changes along concurrency between 2 and 4, near " in found.lines[0]
-    assert f"{ARMS[1]} is sooner at 1 and later at 8" in found.lines[0]
+    assert f"{ARMS[1]} is faster at 1 and slower at 8" in found.lines[0]
     assert "## Where the lead changes" in text and "pictures/lines.png" in text
 
 
@@ -96,15 +96,13 @@ def test_a_grid_of_two_axes_tells_the_lead_line_by_line(tmp_path: Path) -> None:
     assert all(one.crossing.places[0] == pytest.approx(3, rel=0.1) for one in along)
     across = [one for one in found if one.axis == "workload.prefix"]
     assert all(one.crossing.kind == "none" and not one.crossing.open for one in across)
-    assert any("at concurrency=1, 2: no crossing from workload.prefix 512 to 1,024: it is sooner" in line for line in told(found))
+    assert any("at concurrency=1, 2: no crossing from workload.prefix 512 to 1,024: it is faster" in line for line in told(found))
     assert any("outside the grid" in line for line in told(found))
 
 
 def test_where_two_arms_are_even_nothing_is_claimed(tmp_path: Path) -> None:
     found, _ = outputs(made_up(tmp_path, ["concurrency=1,2,4"], even))
-    assert found.lines[0].startswith(
-        "no difference could be shown between layerwise:depth=4 and chunkwise:pool=0 at any of 3 points"
-    )
+    assert found.lines[0].startswith("no difference shown between layerwise:depth=4 and chunkwise:pool=0 at any of 3 points")
     assert "seems to change" in found.lines[1] or "holds 1" in found.lines[1]
 
 
@@ -112,13 +110,13 @@ def test_where_two_arms_are_even_nothing_is_claimed(tmp_path: Path) -> None:
     ("half", "said"),
     [
         ((0.1, 0.1), "the lead changes along concurrency between 1 and 3, near 2 if times run straight there; "
-                     "b is sooner at 1 and later at 3"),
+                     "b is faster at 1 and slower at 3"),
         ((0.6, 0.1), "the lead seems to change along concurrency below 3, near 2 if times run straight there; "
-                     "b seems sooner below and is later above, not told apart at 1"),
+                     "b seems faster below and is slower above, no difference shown at 1"),
         ((0.1, 0.6), "the lead seems to change along concurrency above 1, near 2 if times run straight there; "
-                     "b is sooner below and seems later above, not told apart at 3"),
+                     "b is faster below and seems slower above, no difference shown at 3"),
         ((0.6, 0.6), "the lead seems to change along concurrency, near 2 if times run straight there; "
-                     "b seems sooner below and seems later above, not told apart at 1, 3"),
+                     "b seems faster below and seems slower above, no difference shown at 1, 3"),
     ],
 )  # fmt: skip
 def test_what_is_not_shown_only_seems(half: tuple[float, float], said: str) -> None:
@@ -132,7 +130,7 @@ def test_several_changes_that_are_shown_are_all_told() -> None:
     found = crossing([1, 3, 5], leads, [lead - 0.1 for lead in leads], [lead + 0.1 for lead in leads])
     assert Found("concurrency", {}, "p50", "a", "b", (1.0, 3.0, 5.0), "times", found).finding == (
         "the lead changes 2 times: along concurrency between 1 and 3, near 2 if times run straight there, "
-        "between 3 and 5, near 4 if times run straight there; b is sooner at 1 and sooner at 5"
+        "between 3 and 5, near 4 if times run straight there; b is faster at 1 and faster at 5"
     )
 
 
@@ -148,7 +146,7 @@ def test_along_what_neither_adds_nor_divides_no_place_is_named(tmp_path: Path) -
         return 0.5 if arm.startswith("layerwise") else 0.3 + 0.1 * float(values["vllm.max_num_seqs"])
 
     found, _ = outputs(made_up(tmp_path, ["vllm.max_num_seqs=1,4"], by_limit))
-    assert "the lead changes along vllm.max_num_seqs between 1 and 4; layerwise:depth=4 is later at 1" in found.lines[0]
+    assert "the lead changes along vllm.max_num_seqs between 1 and 4; layerwise:depth=4 is slower at 1" in found.lines[0]
     assert pd.read_csv(tmp_path / "crossings.csv")["place"].isna().all()
 
 
