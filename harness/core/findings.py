@@ -219,7 +219,7 @@ def counted(number: int, noun: str) -> str:
 
 
 class Words(string.Formatter):
-    """``str.format``: ``count NOUN``, ``named NOUN``, ``list``, ``both``, ``needs``, ``ms``, ``of``, ``aside``."""
+    """``str.format``: ``count NOUN``, ``named NOUN``, ``is``, ``list``, ``both``, ``needs``, ``ms``, ``of``, ``aside``."""
 
     MOST = 8
     """Numbers that a list has before it is cut."""
@@ -232,6 +232,8 @@ class Words(string.Formatter):
                 return counted(int(value), noun)
             case "named":  # run 7; runs 0, 1
                 return f"{noun}{'' if len(value) == 1 else 's'} {self.format_field(value, 'list')}"
+            case "is":
+                return "is" if value == 1 else "are"
             case "list":
                 return ", ".join(map(str, value[: self.MOST])) + (", …" if len(value) > self.MOST else "")
             case "both":

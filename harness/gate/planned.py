@@ -50,7 +50,7 @@ def plan_of(meta: Mapping[str, Any]) -> Plan | None:
 
 
 def judge_by_plan(
-    run: Measurement,
+    measurement: Measurement,
     candidate: str,
     base: str,
     margins: Mapping[str, float],
@@ -63,12 +63,12 @@ def judge_by_plan(
     Rounds beyond that look do not count. Before the first look the verdict is INCONCLUSIVE whatever the rows say.
     Errors and REFUSED as for ``judge_run``.
     """
-    complete = rounds_in_common(usable(run)[0], base, candidate)
+    complete = rounds_in_common(usable(measurement)[0], base, candidate)
     reached = [look for look in plan.looks if look <= complete]
     if not reached:
-        return _undecided(judge_run(run, candidate, base, margins, plan.alpha, calibration, force), complete, plan)
+        return _undecided(judge_run(measurement, candidate, base, margins, plan.alpha, calibration, force), complete, plan)
     for look in reached:
-        verdict = judge_run(_first_rounds(run, look), candidate, base, margins, plan.alpha, calibration, force, plan)
+        verdict = judge_run(_first_rounds(measurement, look), candidate, base, margins, plan.alpha, calibration, force, plan)
         if verdict.outcome is not Outcome.INCONCLUSIVE:
             break
     said = found(Kind.LOOK, pairs=look, looks=plan.looks, spending=plan.spending, alpha=100 * plan.alpha)
@@ -85,13 +85,11 @@ def _undecided(early: Verdict, complete: int, plan: Plan) -> Verdict:
     return replace(early, outcome=Outcome.INCONCLUSIVE, metrics=metrics, warnings=(said, *early.warnings))
 
 
-def _first_rounds(run: Measurement, pairs: int) -> Measurement:
-    """``run`` up to its ``pairs``-th round."""
-    last = sorted(int(pair) for pair in run.requests["round"].dropna().unique())[:pairs][-1]
-    rows = run.requests[run.requests["round"] <= last]
-    numbers = set(rows["run"])
-    meta = {**run.meta, "void_runs": [entry for entry in run.meta.get("void_runs") or () if entry.get("run") in numbers]}
-    return replace(run, meta=meta, requests=rows)
+def _first_rounds(measurement: Measurement, pairs: int) -> Measurement:
+    """``measurement`` up to its ``pairs``-th round."""
+    rows = measurement.requests
+    last = sorted(int(number) for number in rows["round"].dropna().unique())[:pairs][-1]
+    return replace(measurement, requests=rows[rows["round"] <= last])
 
 
 class PlanWatch:

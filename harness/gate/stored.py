@@ -17,7 +17,7 @@ from harness.stats import Plan, compare, compare_unpaired, ratio_of_ratios
 
 
 def judge_run(
-    run: Measurement,
+    measurement: Measurement,
     candidate: str,
     base: str,
     margins: Mapping[str, float],
@@ -33,14 +33,14 @@ def judge_run(
     """
     check_margins(margins)
     check_rate(alpha)
-    _require(run, base, candidate)
-    rows, notes = usable(run)
-    reasons = [*no_candidate(run.meta, candidate), *refusals(run, rows, (base, candidate))]
+    _require(measurement, base, candidate)
+    rows, notes = usable(measurement)
+    reasons = [*no_candidate(measurement.meta, candidate), *refusals(measurement, rows, (base, candidate))]
     if reasons or not rounds_in_common(rows, base, candidate):
         return refused(base, candidate, reasons or [found(Kind.NO_PAIRS, base=base, candidate=candidate)], alpha, notes)
-    calibration, doubts = _fitting(calibration, run)
-    compared = compare(run.counted, base, candidate, list(margins), 2 * (plan.alpha if plan else alpha))
-    skipped = (run.meta.get("correctness") or {}).get("status") == "skipped"
+    calibration, doubts = _fitting(calibration, measurement)
+    compared = compare(measurement.counted, base, candidate, list(margins), 2 * (plan.alpha if plan else alpha))
+    skipped = (measurement.meta.get("correctness") or {}).get("status") == "skipped"
     notes += [found(Kind.CORRECTNESS_SKIPPED)] if skipped else []
     return judge(compared, margins, alpha, warnings=[*notes, *doubts], calibration=calibration, force=force, plan=plan)
 
@@ -89,11 +89,11 @@ def judge_runs(
     return judge(compared, margins, alpha, warnings=[*notes, *doubts], calibration=calibration, force=force)
 
 
-def _require(run: Measurement, *arms: str) -> None:
-    there = [str(arm) for arm in run.requests["arm"].dropna().unique()]
+def _require(measurement: Measurement, *arms: str) -> None:
+    there = [str(arm) for arm in measurement.requests["arm"].dropna().unique()]
     for arm in arms:
         if arm not in there:
-            raise known(f"arm of {run.path.name}", arm, there)
+            raise known(f"arm of {measurement.path.name}", arm, there)
     if len(set(arms)) < len(arms):
         raise UsageError(f"'{arms[0]}' is named twice; name two different arms of: {', '.join(sorted(there))}")
 

@@ -74,33 +74,33 @@ class Evidence:
         return without_secrets(redact(value) if name == "store" else value)
 
 
-def gather(run: Measurement) -> Evidence:
+def gather(measurement: Measurement) -> Evidence:
     """Which runs count, and what has to be said about the measurement. Changes nothing on disk."""
-    meta, left_out, rows = run.meta, run.left_out, run.counted
+    meta, left_out, rows = measurement.meta, measurement.left_out, measurement.counted
     findings = [
-        *_void(run, left_out),
+        *_void(measurement, left_out),
         *_proof(meta),
-        *_partial(run, left_out),
-        *_failed(run, left_out),
+        *_partial(measurement, left_out),
+        *_failed(measurement, left_out),
         *(found(Kind.ARM_FAILED, str(one["arm"]), reason=one["reason"]) for one in meta.get("failed_arms") or ()),
         *(found(Kind.RUN_CUT_OFF, lost.arm, run=lost.run, reason=lost.reason) for lost in left_out if lost.kind == "interrupted"),
         *_hits(rows),
         *(found(Kind.RECORDED, text=str(text)) for text in meta.get("warnings") or ()),
         *(found(Kind.DATA_NOTE, text=str(text)) for text in (meta.get("data") or {}).get("notes") or ()),
     ]
-    whole = _whole_rounds(run, left_out) == (meta.get("config") or {}).get("pairs")
-    return Evidence(run, _arms(run), rows, tuple(dict.fromkeys(findings)), left_out, whole)
+    whole = _whole_rounds(measurement, left_out) == (meta.get("config") or {}).get("pairs")
+    return Evidence(measurement, _arms(measurement), rows, tuple(dict.fromkeys(findings)), left_out, whole)
 
 
-def _arms(run: Measurement) -> tuple[Arm, ...]:
+def _arms(measurement: Measurement) -> tuple[Arm, ...]:
     """The arms of run.json, and those that only the rows know (an old or damaged run.json); bounds last."""
     known = [
         (str(arm["name"]), str(arm.get("engine") or engine_of(arm["name"])), arm.get("options") or {})
-        for arm in run.meta.get("arms") or ()
+        for arm in measurement.meta.get("arms") or ()
         if isinstance(arm, Mapping) and arm.get("name")
     ]
     names = {name for name, _, _ in known}
-    known += [(name, engine_of(name), {}) for name in run.requests["arm"].dropna().unique() if name not in names]
+    known += [(name, engine_of(name), {}) for name in measurement.requests["arm"].dropna().unique() if name not in names]
     known.sort(key=lambda arm: arm[1] in BOUNDS)
     return tuple(Arm(*arm, order) for order, arm in enumerate(known))
 
@@ -110,12 +110,12 @@ def engine_of(arm: object) -> str:
     return str(arm).partition(":")[0].partition("@")[0]
 
 
-def _void(run: Measurement, left_out: Iterable[LeftOut]) -> list[Finding]:
+def _void(measurement: Measurement, left_out: Iterable[LeftOut]) -> list[Finding]:
     by_reason: dict[str, list[int]] = {}
     for lost in left_out:
         if lost.kind == "void":
             by_reason.setdefault(lost.reason, []).append(lost.run)
-    total = int(run.requests["run"].nunique())
+    total = int(measurement.requests["run"].nunique())
     return [
         found(Kind.VOID_RUNS, count=len(numbers), total=total, runs=tuple(numbers), reason=reason)
         for reason, numbers in by_reason.items()
@@ -129,9 +129,9 @@ def _proof(meta: Mapping[str, Any]) -> list[Finding]:
     return [found(Kind.CORRECTNESS_SKIPPED)] if proof.get("status") == "skipped" else []
 
 
-def _partial(run: Measurement, left_out: Iterable[LeftOut]) -> list[Finding]:
-    meta, findings = run.meta, []
-    planned, rounds = (meta.get("config") or {}).get("pairs"), _whole_rounds(run, left_out)
+def _partial(measurement: Measurement, left_out: Iterable[LeftOut]) -> list[Finding]:
+    meta, findings = measurement.meta, []
+    planned, rounds = (meta.get("config") or {}).get("pairs"), _whole_rounds(measurement, left_out)
     if meta.get("status") == "partial" and rounds != planned:
         findings.append(found(Kind.PARTIAL, why=meta.get("ended_by"), rounds=rounds, planned=planned))
     stopped = meta.get("stopped") or {}
@@ -140,19 +140,19 @@ def _partial(run: Measurement, left_out: Iterable[LeftOut]) -> list[Finding]:
     return findings
 
 
-def _whole_rounds(run: Measurement, left_out: Iterable[LeftOut]) -> int:
+def _whole_rounds(measurement: Measurement, left_out: Iterable[LeftOut]) -> int:
     """Rounds with a run that counts of every arm; bounds may be measured in some rounds only."""
-    rows = run.requests[~run.requests["arm"].map(engine_of).isin(list(BOUNDS))]
+    rows = measurement.requests[~measurement.requests["arm"].map(engine_of).isin(list(BOUNDS))]
     counting = rows[~rows["run"].isin([lost.run for lost in left_out])]
     return int((counting.groupby("round")["arm"].nunique() == rows["arm"].nunique()).sum())
 
 
-def _failed(run: Measurement, left_out: Iterable[LeftOut]) -> list[Finding]:
+def _failed(measurement: Measurement, left_out: Iterable[LeftOut]) -> list[Finding]:
     failed: dict[str, list[LeftOut]] = {}
     for lost in left_out:
         if lost.kind == "failed":
             failed.setdefault(lost.arm, []).append(lost)
-    rows, findings = run.requests, []
+    rows, findings = measurement.requests, []
     for arm, lost_runs in failed.items():
         numbers = tuple(lost.run for lost in lost_runs)
         requests = int((rows["run"].isin(numbers) & (rows["error"].notna() | rows["ttft_s"].isna())).sum())

@@ -124,7 +124,7 @@ def _complete(
 NAMES = ("requests", "runs", "spans")
 
 
-def write_parquet(run: Measurement, folder: Path) -> list[Path]:
+def write_parquet(measurement: Measurement, folder: Path) -> list[Path]:
     """Write requests, runs and spans, void ones included, as ``<name>.parquet`` into ``folder``; returns the files.
 
     Each file takes the old one's place at once. Raises SetupError without pyarrow, ResultsError if it cannot write.
@@ -136,7 +136,7 @@ def write_parquet(run: Measurement, folder: Path) -> list[Path]:
     files = [folder / f"{name}.parquet" for name in NAMES]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for file, frame in zip(files, (run.requests, run.runs, run.spans), strict=True):
+        for file, frame in zip(files, (measurement.requests, measurement.runs, measurement.spans), strict=True):
             temporary = file.with_name(f".{file.name}.tmp")
             frame.to_parquet(temporary, engine="pyarrow", index=False)
             temporary.replace(file)

@@ -85,7 +85,7 @@ def test_a_proof_that_fails_ends_with_code_4_and_nothing_is_kept(lab: Lab, ttft:
     lab.vllm.tamper = lambda served: setattr(served, "cached_tokens", 0) if served.label == "1/2" else None
     code, _, err = ttft.calibrate(lab)
     assert code == 4
-    assert "nothing can be learned from run: 1 of 16 runs are void" in err and err.count("\n") == 1
+    assert "nothing can be learned from run: 1 of 16 runs is void" in err and err.count("\n") == 1
     assert not (lab.home / "calibration.json").exists()
 
 

@@ -68,7 +68,7 @@ def arm_b(frame: pd.DataFrame) -> "pd.Series[bool]":
 
 REFUSED = [
     ("error", "store gone", one, "1 of 96 requests of 'b' failed, the first in run 6 (prompt p3): store gone"),
-    ("void", "KV differs", one, "1 of 16 runs must not be judged, the first, run 6, since: KV differs"),
+    ("void", "KV differs", one, "1 of 16 runs is void, first run 6, since KV differs"),
     ("ttft_s", float("nan"), one, "1 request without a TTFT above 0, the first in run 6 of 'b' (prompt p3: nan s)"),
     ("ttft_s", -0.2, one, "(prompt p3: -0.2 s)"),
     ("ttft_s", 0.0, one, "(prompt p3: 0 s)"),
@@ -135,7 +135,7 @@ def test_void_runs_of_run_json_and_a_failed_proof() -> None:
     }
     reasons = judge_run(run_of(make_frame({"a": 1, "b": 1}), meta), "b", "a", MARGINS).refusals
     assert any("the correctness pass failed (tokens differ)" in text for text in map(str, reasons))
-    assert any("run 2, since: bytes differ" in text for text in map(str, reasons))
+    assert any("run 2, since bytes differ" in text for text in map(str, reasons))
 
 
 def test_void_runs_of_other_arms_do_not_matter() -> None:

@@ -36,22 +36,22 @@ COMMITS = ("GITHUB_SHA", "CI_COMMIT_SHA")
 
 
 def rows_of(
-    verdict: Verdict, margins: Mapping[str, float], run: Measurement, label: str | None = None
+    verdict: Verdict, margins: Mapping[str, float], measurement: Measurement, label: str | None = None
 ) -> list[dict[str, object]]:
     """A verdict as rows, keys are COLUMNS: one for each metric of ``margins``, also where nothing could be compared.
 
-    ``run`` is the candidate's; ``label`` its commit, by default what the CI says.
+    ``measurement`` is the candidate's; ``label`` its commit, by default what the CI says.
     """
     found = {metric.metric: metric for metric in verdict.metrics}
     commit = label if label is not None else next((os.environ[name] for name in COMMITS if os.environ.get(name)), "")
     shared = {
         "schema": SCHEMA,
-        "time": _utc(run.meta.get("started")),
-        "run": printable(run.meta.get("id") or run.path.name),
+        "time": _utc(measurement.meta.get("started")),
+        "run": printable(measurement.meta.get("id") or measurement.path.name),
         "commit": printable(commit),
         "arm": printable(verdict.candidate),
         "base": printable(verdict.base),
-        "machine": machine_digest(run.meta.get("machine") or {}),
+        "machine": machine_digest(measurement.meta.get("machine") or {}),
     }
     rows: list[dict[str, object]] = []
     for metric, margin in margins.items():
