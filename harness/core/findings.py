@@ -95,7 +95,7 @@ class Kind(Enum):
     NO_PROOF = void("the correctness pass failed ({detail}); fast and wrong is not judged")
     NO_CANDIDATE = void("'{subject}' loads nothing, so its KV is not real: it bounds the others from below and is no candidate")
     RUNS_VOID = void(
-        "{count} of {total:count run} must not be judged, the first, run {run}, since: {reason}; find the cause and measure again"
+        "{count} of {total:count run} {count:is} void, first run {run}, since {reason}; find the cause and measure again"
     )
     GIVEN_UP = void("'{subject}' did not make it to the end: {reason}; an arm that fails is not faster")
     FAILED_REQUESTS = void(
