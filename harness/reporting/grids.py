@@ -75,7 +75,7 @@ def footnotes(summary: Summary) -> list[str]:
 def ratios(summary: Summary) -> Table:
     """Ratios to the first arm, metric by metric."""
     rows = [[name_of(arm), *(compared(arm.ratios.get(metric)) for metric in SHOWN)] for arm in summary.arms if arm.ratios]
-    return Table("Ratio to the first arm, metric by metric (95% intervals; ~ if the interval includes 1)", ["arm", *SHOWN], rows)
+    return Table("Ratio to the first arm, metric by metric", ["arm", *SHOWN], rows)
 
 
 def means(summary: Summary) -> Table:

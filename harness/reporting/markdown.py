@@ -35,7 +35,6 @@ CAPTIONS = {
 def report(summary: Summary, said: Headline, pictures: Sequence[Path]) -> str:
     """The whole text; ``pictures`` are files in a folder beside the report, of which the PNGs are shown."""
     evidence = summary.evidence
-    more = (grids.ratios(summary), grids.means(summary), *beside_ttft(summary))
     sections = [
         f"# {markdown(title(evidence))}",
         *verdict(said),
@@ -44,8 +43,10 @@ def report(summary: Summary, said: Headline, pictures: Sequence[Path]) -> str:
         grids.arms(summary).to_markdown(),
         *[markdown(note) + "  " for note in grids.footnotes(summary)],
         grids.ESTIMATES,
-        *(text for table in more if table.rows for text in (f"## {markdown(table.caption)}", table.to_markdown())),
+        *_section(grids.ratios(summary)),
+        *_section(grids.means(summary)),
         grids.COMPUTE,
+        *(text for table in beside_ttft(summary) for text in _section(table)),
         *pictures_of(pictures),
         "## To reproduce it",
         *reproduce(evidence),
@@ -69,6 +70,10 @@ def beside_ttft(summary: Summary) -> list[Table]:
     """Hits and misses, peers, the service as a whole and the neighbours, if the measurement has them."""
     found = (hits.hits(summary), loads.loads(summary), serving.service(summary), serving.neighbours(summary))
     return [table for table in found if table is not None]
+
+
+def _section(table: Table) -> list[str]:
+    return [f"## {markdown(table.caption)}", table.to_markdown()] if table.rows else []
 
 
 def verdict(said: Headline) -> list[str]:
