@@ -8,7 +8,7 @@ from harness.core.findings import Finding, Severity
 from harness.core.table import Cell, Table
 from harness.core.text import markdown
 from harness.reporting import grids, hits, loads, serving
-from harness.reporting.reproduce import command, facts, title
+from harness.reporting.reproduce import command, facts, settings, title
 from harness.reporting.several import UNPOOLED, Several
 from harness.reporting.summary import Summary
 from harness.reporting.verdict import Headline
@@ -100,5 +100,5 @@ def reproduce(evidence: Evidence) -> list[str]:
     """The command, and a table of what was where."""
     text = command(evidence)
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", text)), default=0))
-    rows = [[Cell(name), Cell(value)] for name, value in facts(evidence)]
+    rows = [[Cell(name), Cell(value)] for name, value in (*settings(evidence), *facts(evidence))]
     return [f"{fence}\n{text}\n{fence}", Table("", ["what", "value"], rows, left=2, bare=2).to_markdown()]

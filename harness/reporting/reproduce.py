@@ -20,19 +20,22 @@ def command(evidence: Evidence) -> str:
 
 
 def facts(evidence: Evidence) -> list[tuple[str, str]]:
-    """Name and value of all that run.json tells, a setting per row, without secrets; what it doesn't tell is skipped."""
+    """Name and value of what run.json tells beside the settings, without secrets; what it doesn't tell is skipped."""
     meta = evidence.run.meta
-    config = {key: evidence.setting(key, "") if key == "store" else value for key, value in (meta.get("config") or {}).items()}
     known: list[tuple[str, Any]] = [
-        *(
-            (name, meta.get(key))
-            for name, key in (("run", "id"), ("status", "status"), ("started", "started"), ("ended", "ended"))
-        ),
-        *((name.replace("_", " "), value) for name, value in config.items()),
+        ("run", meta.get("id")),
+        *((name, meta.get(name)) for name in ("status", "started", "ended")),
         *((name, meta.get(name)) for name in ("geometry", "versions", "machine", "binding", "server", "correctness")),
         ("data", {key: value for key, value in (meta.get("data") or {}).items() if key != "notes"}),
     ]
     return [(name, _fact(value)) for name, value in known if value not in (None, "", {}, [])]
+
+
+def settings(evidence: Evidence) -> list[tuple[str, str]]:
+    """Name and value of each setting, without secrets."""
+    config = (evidence.run.meta.get("config") or {}).items()
+    known = [(name, evidence.setting(name, "") if name == "store" else value) for name, value in config]
+    return [(name, _fact(value)) for name, value in known if value not in (None, "", [], {})]
 
 
 def _fact(value: object) -> str:

@@ -6,10 +6,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from harness.core.errors import UsageError
 from harness.gate import Outcome, judge_run, judge_runs
 from harness.results import Measurement, load
+from harness.results.evidence import gather
+from harness.stats import compare
 from harness.testing.frames import make_frame
 from harness.testing.runs import write_synthetic_run
 
@@ -226,3 +230,35 @@ def test_floor_is_no_candidate_but_may_be_the_base(tmp_path: Path) -> None:
     assert verdict.outcome is Outcome.REFUSED
     assert "'floor' loads nothing, so its KV is not real" in str(verdict.refusals[0])
     assert judge_run(run, "layerwise:depth=4", "floor", MARGINS).outcome is not Outcome.REFUSED
+
+
+@settings(deadline=None, max_examples=25)
+@given(
+    st.dictionaries(st.integers(0, 15), st.sampled_from(["void", "failed", "noted", "short", "silent"]), max_size=6),
+    st.sampled_from(["a", "b", "c"]),
+)
+def test_what_counts_for_a_report_counts_for_a_gate(lost: dict[int, str], spoiled: str) -> None:
+    """Whatever happens to runs of one arm: a gate refuses, or judges exactly the rows that a report counts."""
+    frame = make_frame({"a": 1, "b": 1, "c": 1}, pairs=8)
+    mine = frame.loc[frame["arm"] == spoiled, "run"].unique()
+    meta: dict[str, Any] = {**META, "void_runs": []}
+    for place, how in lost.items():
+        run = int(mine[place % len(mine)])
+        first = (frame["run"] == run) & (frame["position"] == 0)
+        if how in ("void", "failed"):
+            frame.loc[first, {"void": "void", "failed": "error"}[how]] = "gone"
+        elif how == "noted":
+            meta["void_runs"].append({"run": run, "reason": "interrupted"})
+        elif how == "silent":
+            frame.loc[first, "ttft_s"] = float("nan")
+        else:
+            frame = frame[~first]
+    measurement = run_of(frame, meta)
+    report = gather(measurement).rows
+    assert set(report["run"]) == set(frame["run"]) - set(measurement.void_runs)
+    verdict = judge_run(measurement, "b", "a", MARGINS)
+    if verdict.outcome is Outcome.REFUSED:
+        assert spoiled in ("a", "b") and lost
+        return
+    (comparison,) = compare(report, "a", "b", ["p50"])
+    assert verdict.metrics[0].log_ratios == comparison.log_ratios and verdict.n_pairs == comparison.n_pairs

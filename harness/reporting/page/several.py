@@ -8,7 +8,7 @@ from harness.reporting import grids
 from harness.reporting.page import ecdf
 from harness.reporting.page.document import figure_block, picture, render
 from harness.reporting.page.story import View, legend, place
-from harness.reporting.reproduce import command, facts
+from harness.reporting.reproduce import command, facts, settings
 from harness.reporting.several import UNPOOLED, Several, alike
 from harness.results.evidence import Evidence
 
@@ -27,7 +27,7 @@ def page(several: Several, pictures: Sequence[Path]) -> str:
                 "warnings": [text for name in ("void", "verdict", "arms", "drift", "data") for text in placed[name]],
                 "view": _ecdf(evidences[number], number),
                 "command": command(summary.evidence),
-                "facts": facts(summary.evidence),
+                "facts": [*settings(summary.evidence), *facts(summary.evidence)],
             }
         )
     values = {

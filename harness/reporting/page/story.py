@@ -14,7 +14,7 @@ from harness.reporting.page.canvas import DARK, Key
 from harness.reporting.page.document import figure_block, json_block, picture, render
 from harness.reporting.page.sections import SECTIONS
 from harness.reporting.page.swatch import swatch
-from harness.reporting.reproduce import command, facts, title
+from harness.reporting.reproduce import command, facts, settings, title
 from harness.reporting.summary import Summary
 from harness.reporting.verdict import Headline
 from harness.results.evidence import Arm, Evidence
@@ -80,7 +80,7 @@ def page(summary: Summary, said: Headline, pictures: Sequence[Path]) -> str:
         "more_note": grids.COMPUTE,
         "views": views(evidence, pictures, placed),
         "command": command(evidence),
-        "facts": facts(evidence),
+        "facts": [*settings(evidence), *facts(evidence)],
         "data_notes": placed["data"],
     }
     return render("story.html.j2", values)
