@@ -77,14 +77,15 @@ def _said(summary: Summary) -> _Said:
     # The lowest ratio may be a noisy one; an arm that is shown to be faster goes before it.
     best = next((arm for arm in others if arm.ratios[metric].high < 1), others[0])
     found, rest = best.ratios[metric], [arm for arm in others if arm is not best]
-    more = (*_runner_up(summary, best, rest), *_slower(metric, others, first)) if found.high < 1 else ()
     if found.high < 1:
+        ahead = [arm for arm in rest if arm.ratios[metric].ratio < 1]  # else the first arm is the second best
+        more = (*_runner_up(summary, best, ahead), *_slower(metric, others, first))
         return _Said(_faster(metric, best, first, (found.ratio, found.low, found.high), found), True, more)
     if found.low > 1:
         turned = 1 / found.ratio, 1 / found.high, 1 / found.low
-        return _Said(_faster(metric, first, best, turned, found), True, tuple(_slower(metric, rest, first)))
-    text = f"No difference shown between {best.arm.name} and {first.arm.name} ({metric} {_undecided(found)})"
-    return _Said(f"{text}.", False, tuple(_slower(metric, others, first)))
+        alike = [_alike(metric, arm, first) for arm in rest if arm.ratios[metric].low <= 1]
+        return _Said(_faster(metric, first, best, turned, found), True, (*alike, *_slower(metric, rest, first)))
+    return _Said(_alike(metric, best, first), False, tuple(_slower(metric, others, first)))
 
 
 def _faster(metric: str, best: ArmSummary, other: ArmSummary, value: tuple[float, float, float], found: Comparison) -> str:
@@ -120,10 +121,12 @@ def _slower(metric: str, others: list[ArmSummary], first: ArmSummary) -> list[st
     return [f"Slower than {first.arm.name}: {', '.join(each)}."] if each else []
 
 
-def _undecided(found: Comparison) -> str:
+def _alike(metric: str, arm: ArmSummary, first: ArmSummary) -> str:
+    found = arm.ratios[metric]
+    sure = f"; 95% interval {bounds(found.low, found.high)}, {found.n_pairs} pairs of runs"
     if found.n_pairs == 1:
-        return f"ratio {ratio(found.ratio)}, but 1 pair of runs says nothing about chance; run at least 6"
-    return f"ratio {ratio(found.ratio)}; 95% interval {bounds(found.low, found.high)}, {found.n_pairs} pairs of runs"
+        sure = ", but 1 pair of runs says nothing about chance; run at least 6"
+    return f"No difference shown between {arm.arm.name} and {first.arm.name} ({metric} ratio {ratio(found.ratio)}{sure})."
 
 
 def _level(summary: Summary, arm: ArmSummary) -> str:

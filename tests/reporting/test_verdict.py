@@ -163,3 +163,12 @@ def test_negative_load_hidden_is_explained(tmp_path: Path, capsys: pytest.Captur
     means = dict(zip(arms, (0.4, 0.5, 0.4, 0.2), strict=True))
     text = shown(run_of(tmp_path, arms, mean_s=means, noise=0.01), capsys)
     assert "load hidden below 0%: the arm hides nothing and takes longer than chunkwise:pool=0" in text
+
+
+def test_an_arm_behind_the_first_one_is_not_called_second(tmp_path: Path) -> None:
+    arms = ("chunkwise:pool=0", *TWO)
+    means = dict(zip(arms, (0.3, 0.5, 0.2), strict=True))
+    said = report.of(run_of(tmp_path, arms, mean_s=means)).headline
+    assert said.text.startswith("layerwise:depth=4: ")
+    (more,) = said.more
+    assert more.startswith("Slower than chunkwise:pool=0: chunkwise:pool=8 (1.")

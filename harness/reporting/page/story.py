@@ -68,7 +68,7 @@ def page(summary: Summary, said: Headline, pictures: Sequence[Path]) -> str:
         "title": title(evidence),
         "verdict": said.text,
         "state": said.state,
-        "below": [*said.more, said.place],
+        "below": said.more,
         "grave": placed["void"],
         "measured": measured(evidence),
         "warnings": placed["verdict"],
