@@ -153,7 +153,7 @@ def test_a_void_measurement_is_called_void_and_tells_no_number(tmp_path: Path) -
     assert headline(run) == "VOID: the numbers of this measurement do not count (other KV than was saved)."
     assert {file.name for file in files} == {"summary.csv", "report.md", "report.html"}
     assert all(row["mean_s"] == "" and row["requests"] == "0" for row in rows_of_csv(tmp_path / "summary.csv"))
-    assert "VOID: 2 of 2 runs left out (runs 0, 1): other KV than was saved" in shown(run)
+    assert "VOID: 2 of 2 runs excluded (runs 0, 1): other KV than was saved" in shown(run)
 
 
 def test_a_run_without_a_row_gives_a_report(tmp_path: Path) -> None:

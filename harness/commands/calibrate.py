@@ -34,7 +34,7 @@ def calibrate(
         typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
     ] = None,
     metric: Annotated[
-        list[str] | None, typer.Option(help="give several [default: mean, p50, p90, p95 where the runs have requests enough]")
+        list[str] | None, typer.Option(help="give several [default: mean, p50, p90, p95 if the runs have enough requests]")
     ] = None,
     alpha: Annotated[float, typer.Option(help="error rate of the gate's bounds")] = 0.05,
     gate_pairs: Annotated[int, typer.Option(help="pairs of the gates whose false alarms are counted")] = 6,

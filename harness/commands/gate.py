@@ -17,9 +17,9 @@ def gate(
         list[str] | None, typer.Option("--max", help="METRIC:PERCENT that it may be slower by, e.g. p50:5%")
     ] = None,
     candidate: Annotated[str | None, typer.Option(help="the arm to judge")] = None,
-    base: Annotated[str | None, typer.Option(help="the arm it is held against")] = None,
+    base: Annotated[str | None, typer.Option(help="the arm to compare it with")] = None,
     relative_to: Annotated[
-        str | None, typer.Option(help="with two runs: a control arm that both have, so that machines may differ")
+        str | None, typer.Option(help="with two runs: a control arm that both have; then the machines may differ")
     ] = None,
     alpha: Annotated[float, typer.Option(help="error rate of each bound")] = 0.05,
     out: Annotated[
@@ -28,10 +28,10 @@ def gate(
     calibration: Annotated[
         Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the run's folder]")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor all the same")] = False,
+    force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor anyway")] = False,
     history: Annotated[Path | None, typer.Option(help="append the verdict to this .csv or .parquet file (ttft trend)")] = None,
     label: Annotated[
-        str | None, typer.Option(help="commit for the history [default: GITHUB_SHA or CI_COMMIT_SHA, where set]")
+        str | None, typer.Option(help="commit for the history [default: GITHUB_SHA or CI_COMMIT_SHA, if set]")
     ] = None,
     experiment: Annotated[
         str | None, typer.Option("--run", help="measure this experiment (a name or a TOML file) and judge it by a plan")

@@ -38,11 +38,11 @@ class Kind(Enum):
     """Every finding with its severity and its words; in braces the facts, ``Words`` has the forms behind the colons."""
 
     # of a measurement (results)
-    VOID_RUNS = void("VOID: {count} of {total:count run} left out ({runs:named run}): {reason}")
+    VOID_RUNS = void("VOID: {count} of {total:count run} excluded ({runs:named run}): {reason}")
     CORRECTNESS_FAILED = void("CORRECTNESS FAILED: {detail}")
     ARM_FAILED = void("FAILED: {subject} did not make it to the end: {reason}")
     REQUESTS_FAILED = void(
-        "{requests:count request} of {subject} failed: {count} of its runs left out ({runs:named run}); the first failed "
+        "{requests:count request} of {subject} failed: {count} of its runs excluded ({runs:named run}); the first failed "
         "with: {reason}"
     )
     PARTIAL = warning("PARTIAL: the measurement was cut off{why:aside}; {rounds}{planned:of} rounds are complete")
@@ -51,16 +51,16 @@ class Kind(Enum):
         "a gate ended this after {rounds:count round}: {reason}; the intervals here do not correct for looking early, the"
         " gate's verdict does"
     )
-    RUN_CUT_OFF = warning("run {run} ({subject}) is left out: {reason}")
+    RUN_CUT_OFF = warning("run {run} ({subject}) is excluded: {reason}")
     WRONG_HITS = warning("{count:count request} of {subject} did not hit what the workload implies")
     RECORDED = warning("{text}")
     DATA_NOTE = note("{text}")
     CONDITIONS_DIFFER = warning("{subject} is {ours} in {one} and {theirs} in {other}")
-    CONDITION_UNKNOWN = warning("run.json does not tell the {subject}, so it could not be compared")
+    CONDITION_UNKNOWN = warning("run.json does not say the {subject}, so it could not be compared")
 
     # of a comparison (stats)
-    ROUNDS_LOST = warning("{lost} of {total} rounds lack a run of one arm and are left out: {rounds:list}")
-    REQUESTS_LOST = warning("{count:count request} left out, since the other run of the round has none for the same prompt")
+    ROUNDS_LOST = warning("{lost} of {total} rounds lack a run of one arm and are excluded: {rounds:list}")
+    REQUESTS_LOST = warning("{count:count request} excluded, since the other run of the round has none for the same prompt")
     FEW_REQUESTS = warning("{subject} needs at least {needed} requests per run; the shortest has {smallest}")
     EXTREME = warning(
         "{subject} needs at least {needed} requests per run; the shortest has {smallest}, so it is no more than the "
@@ -146,11 +146,11 @@ class Kind(Enum):
         " wider margin, more pairs, or --force"
     )
     FORCED = warning(
-        "the margin of {subject}, {margin:.1%}, is below what {pairs} pairs can hold on this machine, {floor:.1%}; judged"
-        " all the same, as forced"
+        "the margin of {subject}, {margin:.1%}, is below what {pairs} pairs can hold on this machine, {floor:.1%}; judged anyway,"
+        " as forced"
     )
     OF_RUN = void("{run}: {about}")
-    RUNS_CUT_OFF = note("runs that were cut off are left out: {runs:list}")
+    RUNS_CUT_OFF = note("runs that were cut off are excluded: {runs:list}")
     NO_CALIBRATION = note(
         "no calibration of this machine was consulted, so a margin below the noise floor would not be noticed; make one "
         "with `ttft calibrate`"

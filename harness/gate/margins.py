@@ -35,7 +35,7 @@ def check_margins(margins: Mapping[str, float]) -> None:
         if not margin > 0:
             raise UsageError(
                 f"the margin of {metric} is {100 * margin:g}%; it must be above 0%, since noise alone makes a difference: "
-                "`ttft calibrate` tells the smallest one this machine can hold"
+                "`ttft calibrate` measures the smallest one that this machine can hold"
             )
         if margin > 1:
             raise UsageError(f"the margin of {metric} is {100 * margin:g}%; above 100% it tolerates anything: give at most 100%")

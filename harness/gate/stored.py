@@ -95,7 +95,7 @@ def _require(measurement: Measurement, *arms: str) -> None:
         if arm not in there:
             raise known(f"arm of {measurement.path.name}", arm, there)
     if len(set(arms)) < len(arms):
-        raise UsageError(f"'{arms[0]}' is named twice; name two different arms of: {', '.join(sorted(there))}")
+        raise UsageError(f"'{arms[0]}' is listed twice; name two different arms of: {', '.join(sorted(there))}")
 
 
 def rounds_in_common(rows: pd.DataFrame, base: str, candidate: str) -> int:

@@ -57,8 +57,8 @@ def headline(summary: Summary) -> Headline:
 def _before(evidence: Evidence) -> str:
     total = evidence.run.requests["run"].nunique()
     void, failed = evidence.lost("void"), evidence.lost("failed")
-    state = f"VOID RUNS LEFT OUT ({len(void)} of {total}): " if void else ""
-    state += f"RUNS WITH FAILED REQUESTS LEFT OUT ({len(failed)} of {total}): " if failed else ""
+    state = f"VOID RUNS EXCLUDED ({len(void)} of {total}): " if void else ""
+    state += f"RUNS WITH FAILED REQUESTS EXCLUDED ({len(failed)} of {total}): " if failed else ""
     return state + ("PARTIAL, the measurement was cut off: " if evidence.partial else "")
 
 

@@ -24,7 +24,7 @@ def parse_slo(text: str) -> dict[str, float]:
             known = ", ".join(SLO_COLUMNS)
             raise UsageError(f"'{part}' is no objective; write one of {known} and a time above 0, as ttft:300ms or e2e:2s")
         if match[1] in objectives:
-            raise UsageError(f"the objective of {match[1]} stands twice in '{text}'; give one")
+            raise UsageError(f"the objective of {match[1]} is listed twice in '{text}'; give one")
         objectives[match[1]] = float(match[2]) * _UNITS[match[3]]
     return objectives
 

@@ -58,7 +58,7 @@ def share_hidden(
     table = run_table(frame[frame["arm"].isin(needed)], [metric], column)
     wide = table.pivot_table(index="round", columns="arm", values=metric, aggfunc="mean").dropna()
     if len(wide) == 0:
-        raise ResultsError(f"no round has runs of all of {', '.join(needed)}, so the share of load hidden cannot be told")
+        raise ResultsError(f"no round has runs of all of {', '.join(needed)}, so the share of load hidden cannot be computed")
     hidden = (wide[chunkwise] - wide[arm]).to_numpy(dtype=np.float64)
     load = (wide[chunkwise] - wide[floor]).to_numpy(dtype=np.float64)
     if not interval(load, alpha).low > 0:

@@ -79,7 +79,7 @@ def test_the_gate_refuses_a_margin_below_the_floor_unless_forced(tmp_path: Path)
     assert "the margin of p50, 0.1%, is below what 10 pairs can hold on this machine" in str(verdict.refusals[0])
     forced = judge_run(judged, OTHER, A, {"p50": 0.001}, calibration=floors, force=True)
     assert forced.outcome is not Outcome.REFUSED
-    assert any("judged all the same, as forced" in text for text in map(str, forced.warnings))
+    assert any("judged anyway, as forced" in text for text in map(str, forced.warnings))
     assert judge_run(judged, OTHER, A, {"p50": 0.2}, calibration=floors).outcome is Outcome.PASS
 
 

@@ -128,7 +128,7 @@ def test_a_run_that_was_cut_off_and_measured_again_is_left_out() -> None:
     meta = {**META, "void_runs": [{"run": 6, "reason": "interrupted"}]}
     verdict = judge_run(run_of(frame, meta), "b", "a", MARGINS)
     assert verdict.outcome is Outcome.PASS and verdict.n_pairs == 7
-    assert "runs that were cut off are left out: 6" in map(str, verdict.warnings)
+    assert "runs that were cut off are excluded: 6" in map(str, verdict.warnings)
 
 
 def test_void_runs_of_run_json_and_a_failed_proof() -> None:
@@ -194,7 +194,7 @@ def test_our_own_version_may_differ_and_unknown_parts_are_named() -> None:
     other = {**META, "versions": {**META["versions"], "ttft": "0.2.0"}}
     assert judge_runs(run_of(make_frame({"a": 1})), run_of(make_frame({"a": 1}), other), MARGINS).refusals == ()
     bare = judge_runs(run_of(make_frame({"a": 1}), {}), run_of(make_frame({"a": 1}), {}), MARGINS)
-    assert any("does not tell the machine" in text for text in map(str, bare.warnings))
+    assert any("does not say the machine" in text for text in map(str, bare.warnings))
 
 
 def test_two_runs_with_other_prompts_or_tokens() -> None:

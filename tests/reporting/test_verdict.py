@@ -109,7 +109,7 @@ def test_one_request_an_arm_is_compared_by_its_mean_and_called_chance(tmp_path: 
 
 def test_void_runs_are_shouted_and_left_out(tmp_path: Path) -> None:
     run = run_of(tmp_path, void={3: "other KV than was saved"})
-    assert headline(run).startswith("VOID RUNS LEFT OUT (1 of 12): ")
+    assert headline(run).startswith("VOID RUNS EXCLUDED (1 of 12): ")
     assert "5 pairs of runs" in headline(run)
 
 
@@ -117,12 +117,12 @@ def test_a_run_that_was_cut_off_says_so(tmp_path: Path, capsys: pytest.CaptureFi
     run = run_of(tmp_path, stop_after=12 * 4 + 5)
     assert headline(run).startswith("PARTIAL, the measurement was cut off: ")
     assert "2 pairs of runs" in headline(run)
-    assert "run 4 (chunkwise:pool=8) is left out: interrupted" in shown(run, capsys)
+    assert "run 4 (chunkwise:pool=8) is excluded: interrupted" in shown(run, capsys)
 
 
 def test_failed_requests_are_counted_in_the_headline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(tmp_path, failed={(0, 2): "the store is gone"})
-    assert headline(run).startswith("RUNS WITH FAILED REQUESTS LEFT OUT (1 of 12): ")
+    assert headline(run).startswith("RUNS WITH FAILED REQUESTS EXCLUDED (1 of 12): ")
     assert "the store is gone" in shown(run, capsys)
 
 
@@ -155,7 +155,7 @@ def test_what_takes_numbers_away_is_bold_and_red(
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("TERM", "xterm")
     say(report.of(run_of(tmp_path, void={3: "other KV than was saved"})))
-    assert "\x1b[1;31m! VOID: 1 of 12 runs left out (run 3): other KV than was saved\x1b[0m" in capsys.readouterr().out
+    assert "\x1b[1;31m! VOID: 1 of 12 runs excluded (run 3): other KV than was saved\x1b[0m" in capsys.readouterr().out
 
 
 def test_negative_load_hidden_is_explained(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -47,7 +47,7 @@ def test_a_void_run_is_left_out_with_its_reason(tmp_path: Path) -> None:
     evidence = evidence_of(tmp_path, void={1: "other tokens than recompute"})
     assert 1 not in set(evidence.rows["run"])
     assert kinds(evidence) == {1: "void"}
-    assert str(evidence.findings[0]) == "VOID: 1 of 6 runs left out (run 1): other tokens than recompute"
+    assert str(evidence.findings[0]) == "VOID: 1 of 6 runs excluded (run 1): other tokens than recompute"
     assert evidence.findings[0].severity is Severity.VOID
 
 
@@ -63,7 +63,7 @@ def test_a_run_with_a_failed_request_is_left_out_and_the_request_counted(tmp_pat
     evidence = evidence_of(tmp_path, failed={(2, 1): "boom", (2, 3): "bang"})
     assert kinds(evidence) == {2: "failed"}
     assert 2 not in set(evidence.rows["run"])
-    said = "2 requests of layerwise:depth=4 failed: 1 of its runs left out (run 2); the first failed with: boom"
+    said = "2 requests of layerwise:depth=4 failed: 1 of its runs excluded (run 2); the first failed with: boom"
     assert said in told(evidence)
 
 
@@ -78,7 +78,7 @@ def test_an_interrupted_run_is_left_out_and_the_rest_counts(tmp_path: Path) -> N
 def test_a_run_that_a_crash_cut_short_is_noticed_without_a_note(tmp_path: Path) -> None:
     evidence = evidence_of(tmp_path, stop_after=4 * 3 + 2, meta={"runs": []})
     assert kinds(evidence) == {3: "interrupted"}
-    assert "run 3 (chunkwise:pool=8) is left out: it stopped after 2 of 4 requests" in told(evidence)
+    assert "run 3 (chunkwise:pool=8) is excluded: it stopped after 2 of 4 requests" in told(evidence)
 
 
 def test_a_round_that_was_measured_again_is_complete_once(tmp_path: Path) -> None:

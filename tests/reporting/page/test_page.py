@@ -232,7 +232,7 @@ def test_warnings_stand_where_they_matter_and_each_but_once(tmp_path: Path) -> N
     assert [str(one) for one in placed["data"]] == ["few prompts hit"]
     assert [one.kind for one in placed["void"]] == [Kind.VOID_RUNS]
     text = Page(story.page(summary, headline(summary), [])).text()
-    assert text.index("VOID RUNS LEFT OUT") < text.index("VOID: 1 of 16 runs left out (run 3): other KV") < text.index("The arms")
+    assert text.index("VOID RUNS EXCLUDED") < text.index("VOID: 1 of 16 runs excluded (run 3): other KV") < text.index("The arms")
 
 
 def test_thousands_of_requests_stay_small_and_what_is_thinned_is_said(tmp_path: Path) -> None:
