@@ -1,13 +1,16 @@
 """``ttft gate``: a verdict on stored results, or on an experiment that it measures itself."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from harness.commands.gate_run import PlanFlags, measure_and_judge
 from harness.commands.verdicts import publish
 from harness.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from harness.gate import Verdict
 
 
 def gate(
@@ -89,7 +92,7 @@ def _stored(
     alpha: float,
     calibration: Path | None,
     force: bool,
-) -> Any:
+) -> "Verdict":
     from harness import gate as gates
     from harness.gate.calibration import consulted
     from harness.results import load

@@ -3,12 +3,18 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder, peers_that_cannot_run, show_if_any
 from harness.core.errors import TtftError, UsageError
+
+if TYPE_CHECKING:
+    from harness.experiment.plan import Setting
+    from harness.gate import Budget, PlanWatch, Verdict
+    from harness.results import Measurement
+    from harness.stats import Plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +47,7 @@ def measure_and_judge(
     force: bool,
     out: Path | None,
     dry_run: bool = False,
-) -> tuple[Any, Path]:
+) -> tuple["Verdict", Path]:
     """The verdict and the folder of the run behind it.
 
     ``settings`` override the experiment's; its arms are ``base`` and ``candidate``. Raises UsageError before
@@ -53,7 +59,7 @@ def measure_and_judge(
     from harness.experiment.plan import settle
     from harness.experiment.settings import read_experiment
     from harness.gate.calibration import consulted
-    from harness.results import Measurement, load
+    from harness.results import load
 
     for name in ("arms", "pairs", "bounds"):
         if name in settings:
@@ -68,8 +74,8 @@ def measure_and_judge(
         _print_plan(plan, flags.budget, settled, folder)
         raise typer.Exit
 
-    def judge(run: Measurement, plan: Any) -> Any:
-        return gates.judge_by_plan(run, candidate, base, margins, plan, floors, force)
+    def judge(measurement: "Measurement", plan: "Plan") -> "Verdict":
+        return gates.judge_by_plan(measurement, candidate, base, margins, plan, floors, force)
 
     watch = gates.PlanWatch(folder, plan, judge, budget)
     try:
@@ -89,7 +95,7 @@ def measure_and_judge(
     return judge(load(folder, spans=False), plan), folder
 
 
-def _measured(settled: Any, folder: Path, watch: Any, budget: Any) -> None:
+def _measured(settled: "Setting", folder: Path, watch: "PlanWatch", budget: "Budget | None") -> None:
     if budget is None:
         measured(settled, folder, watch=watch)
         return
@@ -97,7 +103,7 @@ def _measured(settled: Any, folder: Path, watch: Any, budget: Any) -> None:
         measured(settled, folder, watch=watch)
 
 
-def _print_plan(plan: Any, budget: str | None, settled: Any, folder: Path) -> None:
+def _print_plan(plan: "Plan", budget: str | None, settled: "Setting", folder: Path) -> None:
     levels = ", ".join(f"{look} ({100 * level:.2g}%)" for look, level in zip(plan.looks, plan.levels(), strict=True))
     base, candidate = settled.arms
     requests = 2 * len(settled.data.prompts)
@@ -115,7 +121,7 @@ def _print_plan(plan: Any, budget: str | None, settled: Any, folder: Path) -> No
         typer.echo(line)
 
 
-def _plan(flags: PlanFlags, alpha: float) -> Any:
+def _plan(flags: PlanFlags, alpha: float) -> "Plan":
     from harness.gate import default_looks
     from harness.stats import Plan
 
@@ -127,5 +133,5 @@ def _plan(flags: PlanFlags, alpha: float) -> Any:
     try:
         looks = tuple(int(look) for look in flags.looks.split(","))
     except ValueError:
-        raise UsageError(f"--looks {flags.looks} is no list of numbers of pairs; write for instance --looks 8,12,18") from None
+        raise UsageError(f"--looks {flags.looks} is not a list of numbers of pairs; write for example --looks 8,12,18") from None
     return Plan(looks, alpha, spending)

@@ -3,15 +3,18 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import typer
 
 from harness.core.errors import UsageError
 
+if TYPE_CHECKING:
+    from harness.gate import Verdict
 
-def publish(verdict: Any, out: Path | None, suffix: str = "") -> None:
-    """Print ``verdict`` (a gate's Verdict) and write verdict.json, verdict.md and junit.xml into ``out``.
+
+def publish(verdict: "Verdict", out: Path | None, suffix: str = "") -> None:
+    """Print ``verdict`` and write verdict.json, verdict.md and junit.xml into ``out``.
 
     ``suffix`` goes before the dot, where one folder holds several. Raises UsageError if they cannot be written.
     """
