@@ -9,8 +9,7 @@ Verdict.to_json(), .exit_code, .sentence; markdown(v), junit(v), annotations(v)
 """
 
 from harness.core.budget import Budget, parse_duration
-from harness.gate.judge import judge, refused
-from harness.gate.margins import check_margins, parse_margins
+from harness.gate.judge import check_margins, judge, parse_margins, refused
 from harness.gate.outputs import annotations, junit, markdown, schema
 from harness.gate.planned import PlanWatch, default_looks, judge_by_plan, plan_of
 from harness.gate.stored import judge_run, judge_runs

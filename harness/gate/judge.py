@@ -1,15 +1,15 @@
-"""Comparisons and margins to a verdict: non-inferiority, three states, corrected for many metrics."""
+"""Margins as ``p50:5%``, and comparisons to a verdict: non-inferiority, three states, corrected for many metrics."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from harness.core.errors import UsageError
 from harness.core.findings import Finding, Kind, found
 from harness.gate.calibration import Calibration
-from harness.gate.margins import check_margins
 from harness.gate.verdict import MetricVerdict, Outcome, Verdict
-from harness.stats import Comparison, Plan, requests_least
+from harness.stats import Comparison, Plan, parse_metric, requests_least
 
 MOST_PAIRS = 2000
 """Where more pairs than this would be needed, we say that none will do."""
@@ -183,3 +183,37 @@ def _shared_warnings(metrics: Sequence[MetricVerdict]) -> list[Finding]:
     """What is said of every metric is said of the whole."""
     first = metrics[0].warnings
     return [text for text in first if all(text in metric.warnings for metric in metrics)]
+
+
+def parse_margins(specs: Sequence[str]) -> dict[str, float]:
+    """``["p50:5%", "p95:10%"]`` to ``{"p50": 0.05, "p95": 0.10}``, in the given order.
+
+    Raises UsageError for anything else: no margin at all, an unknown metric, one named twice, no percent
+    sign, a margin of 0% or of more than 100%.
+    """
+    margins: dict[str, float] = {}
+    for spec in specs:
+        metric, colon, text = spec.partition(":")
+        match = re.fullmatch(r"([+-]?\d+(?:\.\d*)?|[+-]?\.\d+)\s*%", text.strip())
+        if not colon or not match:
+            raise UsageError(f"'{spec}' is not a margin; write a metric and a percentage, as p50:5%")
+        if metric in margins:
+            raise UsageError(f"the metric '{metric}' has two margins; give one")
+        margins[metric] = float(match[1]) / 100
+    check_margins(margins)
+    return margins
+
+
+def check_margins(margins: Mapping[str, float]) -> None:
+    """Raise UsageError if a margin (0.05 for 5%) cannot be meant."""
+    if not margins:
+        raise UsageError("no margin is given, so there is nothing to judge; give one per metric, as --max p50:5%")
+    for metric, margin in margins.items():
+        parse_metric(metric)
+        if not margin > 0:
+            raise UsageError(
+                f"the margin of {metric} is {100 * margin:g}%; it must be above 0%, since noise alone makes a difference: "
+                "`ttft calibrate` measures the smallest one that this machine can hold"
+            )
+        if margin > 1:
+            raise UsageError(f"the margin of {metric} is {100 * margin:g}%; above 100% it tolerates anything: give at most 100%")

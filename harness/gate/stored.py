@@ -8,8 +8,7 @@ from harness.core.errors import UsageError, known
 from harness.core.findings import Finding, Kind, found
 from harness.gate.calibration import Calibration
 from harness.gate.checks import no_candidate, refusals, usable, without_real_kv
-from harness.gate.judge import check_rate, judge, refused
-from harness.gate.margins import check_margins
+from harness.gate.judge import check_margins, check_rate, judge, refused
 from harness.gate.verdict import Verdict
 from harness.results import Measurement
 from harness.results.conditions import differences, misfit, unknown_parts

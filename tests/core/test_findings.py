@@ -83,7 +83,7 @@ def test_kinds_are_told_apart_by_their_words() -> None:
 def test_numbers_and_names_are_written_as_people_write_them() -> None:
     one = found(Kind.VOID_RUNS, count=1, total=1, runs=(7,), reason="x")
     many = found(Kind.VOID_RUNS, count=10, total=1200, runs=tuple(range(10)), reason="x")
-    assert str(one) == "VOID: 1 of 1 run left out (run 7): x"
+    assert str(one) == "VOID: 1 of 1 run excluded (run 7): x"
     assert str(many) == "VOID: 10 of 1,200 runs excluded (runs 0, 1, 2, 3, 4, 5, 6, 7, …): x"
 
 

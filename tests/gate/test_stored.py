@@ -158,7 +158,7 @@ def test_arms_that_are_not_there() -> None:
     run = run_of(make_frame({"alpha": 1, "beta": 1}))
     with pytest.raises(UsageError, match=r"unknown arm of run 'bet' \(did you mean 'beta'\?\)"):
         judge_run(run, "bet", "alpha", MARGINS)
-    with pytest.raises(UsageError, match="named twice"):
+    with pytest.raises(UsageError, match="listed twice"):
         judge_run(run, "alpha", "alpha", MARGINS)
     with pytest.raises(UsageError, match="known: none"):
         judge_run(run_of(make_frame({"a": 1})[:0]), "a", "b", MARGINS)

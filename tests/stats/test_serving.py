@@ -69,6 +69,6 @@ def test_what_is_no_objective_is_refused(text: str) -> None:
 
 
 def test_an_objective_stands_once() -> None:
-    with pytest.raises(UsageError, match="the objective of ttft stands twice"):
+    with pytest.raises(UsageError, match="the objective of ttft is listed twice"):
         parse_slo("ttft:3ms,ttft:4ms")
     assert parse_slo("") == {}
