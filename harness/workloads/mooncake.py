@@ -28,7 +28,7 @@ from harness.workloads.ideal import SeenChunks
 
 MOONCAKE = Format(block_tokens=512, seconds=0.001)
 
-DELAYED = "their time is that of the session's turn before plus the delay, since the trace does not say how long its answer took"
+DELAYED = "the time is that of the session's previous turn plus the delay; how long that turn's answer took is not in the trace"
 """Remark on a request."""
 
 PLAIN = "the messages are written as 'role: text' lines, since the tokenizer has no chat template"

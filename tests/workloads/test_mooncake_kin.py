@@ -39,7 +39,7 @@ def test_turns_of_a_session_follow_one_another_after_their_delay(tmp_path: Path)
         ("line2", 0.5, 1536),
         ("line3", 1, 1536),
     ]
-    assert any("Of 2 requests their time is that of the session's turn before plus the delay" in note for note in data.notes)
+    assert any("Of 2 requests the time is that of the session's previous turn plus the delay" in note for note in data.notes)
 
 
 def test_a_trace_without_times_has_none(tmp_path: Path) -> None:
