@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from harness.experiment.session import Session
+from harness.experiment.session import OwnSession
 from harness.replay import models
 from harness.replay.in_process import EngineSettings
 from harness.stores.base import Store, open_store
@@ -36,7 +36,7 @@ def settings(options: argparse.Namespace, url: str, trace: Path, threads: int) -
 
 async def measure(options: argparse.Namespace, store: Store, url: str, folder: Path, threads: int) -> dict[bool, list[float]]:
     """Seconds to the first token, by whether the request saves."""
-    session = Session.start(settings(options, url, folder / "trace", threads), store, folder, CHUNK)
+    session = OwnSession.start(settings(options, url, folder / "trace", threads), store, folder, CHUNK)
     found: dict[bool, list[float]] = {True: [], False: []}
     try:
         for number in range(-2, 2 * options.repeat):
@@ -55,9 +55,9 @@ async def measure(options: argparse.Namespace, store: Store, url: str, folder: P
 async def settle(session: Session, keys: Sequence[str]) -> None:
     """Until these chunks are saved, so that no request runs beside the saves of the one before."""
     until = time.monotonic() + 60
-    while not all(key in session.trace.saved for key in keys) and time.monotonic() < until:
+    while not all(key in session.log.saved for key in keys) and time.monotonic() < until:
         await asyncio.sleep(0.02)
-        session.trace.poll()
+        session.log.poll()
 
 
 def main() -> None:
