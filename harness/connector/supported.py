@@ -42,7 +42,7 @@ def the_cache(config: "KVCacheConfig") -> tuple["KVCacheSpec", int]:
 
 
 def check_device(spec: "KVCacheSpec", device: str) -> None:
-    """Raises SetupError where vLLM computes wrong tokens behind a hit: with MLA on a CPU, where it turns its own prefix cache off."""
+    """Raises SetupError where vLLM computes wrong tokens behind a hit: MLA on a CPU, where it turns its own prefix cache off."""
     if device == "cpu" and type(spec).__name__ == "MLAAttentionSpec":
         raise SetupError(
             "vLLM's CPU build gives wrong tokens behind a hit of a model with latent attention (MLA), as its prefill does not "
