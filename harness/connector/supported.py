@@ -41,6 +41,15 @@ def the_cache(config: "KVCacheConfig") -> tuple["KVCacheSpec", int]:
     return spec, len(groups[0].layer_names)
 
 
+def check_device(spec: "KVCacheSpec", device: str) -> None:
+    """Raises SetupError where vLLM computes wrong tokens behind a hit: MLA on a CPU, where it turns its own prefix cache off."""
+    if device == "cpu" and type(spec).__name__ == "MLAAttentionSpec":
+        raise SetupError(
+            "vLLM's CPU build gives wrong tokens behind a hit of a model with latent attention (MLA), as its prefill does not "
+            "read what is cached; choose a model with other attention, or a GPU"
+        )
+
+
 def window_of(spec: "KVCacheSpec") -> int:
     """Tokens that vLLM keeps of a request, where it frees those behind a sliding window; 0 where it keeps all."""
     if type(spec).__name__ != "SlidingWindowSpec":

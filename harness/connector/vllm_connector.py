@@ -18,7 +18,7 @@ from harness.connector.identity import identity
 from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import SPLIT_OTHERWISE, check_chunk, check_ranks, parse_settings
 from harness.connector.step import Step
-from harness.connector.supported import check_recovery, the_cache, window_of
+from harness.connector.supported import check_device, check_recovery, the_cache, window_of
 from harness.connector.worker_side import WorkerSide
 from harness.core.chunks import KVGeometry
 from harness.core.errors import SetupError
@@ -63,6 +63,7 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         self._settings, self._arms = parse_settings(vllm_config.kv_transfer_config.kv_connector_extra_config)
         check_ranks({name: getattr(vllm_config.parallel_config, name) for name in SPLIT_OTHERWISE})
         spec, layers = the_cache(kv_cache_config)
+        check_device(spec, vllm_config.device_config.device_type)
         self._window = window_of(spec)
         check_recovery(vllm_config, self._window)
         self._block_tokens = spec.block_size

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.connector.supported import ACCEPTED, REFUSED, check_recovery, the_cache, window_of
+from harness.connector.supported import ACCEPTED, REFUSED, check_device, check_recovery, the_cache, window_of
 from harness.core.errors import SetupError
 
 
@@ -34,6 +34,13 @@ def test_other_kinds_are_refused_with_their_name(kind: str) -> None:
 def test_several_groups_are_refused_since_vllm_ends_its_engine_when_a_load_fails(specs: tuple[str, ...]) -> None:
     with pytest.raises(SetupError, match=rf"the model has {len(specs)} groups of KV caches .*cannot recover"):
         the_cache(config_of(*map(spec, specs)))
+
+
+def test_latent_attention_is_refused_on_a_cpu_where_prefill_does_not_read_the_cache() -> None:
+    with pytest.raises(SetupError, match=r"wrong tokens behind a hit .*\(MLA\).*; choose a model"):
+        check_device(spec("MLAAttentionSpec"), "cpu")
+    check_device(spec("MLAAttentionSpec"), "cuda")
+    check_device(spec("FullAttentionSpec"), "cpu")
 
 
 def test_only_a_window_in_all_layers_counts_as_one() -> None:

@@ -8,6 +8,7 @@ import pytest
 from running import CHUNK, Running, start, tokens
 from small_models import KINDS, WINDOW, write
 
+from harness.core.errors import SetupError
 from harness.experiment.rows import load_reason
 from harness.replay import models
 
@@ -17,6 +18,7 @@ ARMS = ["chunkwise:pool=4", "layerwise:depth=2"]
 PROMPT = tokens("models", 3 * CHUNK + 40)
 HIT = 3 * CHUNK
 OUTPUT = 12
+LATENT = "latent attention (DeepSeek-V2)"
 NOT_REPRODUCIBLE = ("alternating with sinks (gpt-oss)",)
 """vLLM's CPU build decodes these differently each time, by recompute alone too, though the KV of the prompt is the same to
 the bit (docs/gpu.md): only the first token, which prefill gives, can be compared."""
@@ -29,7 +31,12 @@ def running(kind: str, folder: Path) -> Iterator[Running]:
     yield from start(folder, ARMS, model=path, load_failure_policy="fail" if window else "recompute")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+def test_latent_attention_is_refused_on_a_cpu(tmp_path: Path) -> None:
+    with pytest.raises(SetupError, match="wrong tokens behind a hit"), running(LATENT, tmp_path):
+        pass
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != LATENT])
 def test_a_kind_of_model_loads_what_it_saved_and_gives_the_tokens_of_recompute(kind: str, tmp_path: Path) -> None:
     with running(kind, tmp_path) as vllm:
         keys = vllm.prime(PROMPT, 3)
