@@ -22,7 +22,7 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(lab: Lab, sweep: Sweep) ->
     assert "points    4" in out
     assert "starts    2 starts of vLLM: points 1, 3; 2, 4" in out, "another chunk size needs another start"
     assert "runs      44" in out and "requests  176" in out
-    assert "resting on an assumption, 30 s a start and 1 s a request" in out
+    assert "resting on an assumption, 30 s per start and 1 s per request" in out
     assert lab.vllm.engines == [] and not sweep.folder.exists()
 
 
