@@ -23,8 +23,8 @@ from harness.workloads.base import token_block
 CHUNK = 256
 
 
-def settings(options: argparse.Namespace, url: str, trace: Path, threads: int) -> EngineSettings:
-    connector = {"store": url, "arms": ["recompute"], "save": False, "save_threads": threads, "trace": str(trace)}
+def settings(options: argparse.Namespace, url: str, span_log: Path, threads: int) -> EngineSettings:
+    connector = {"store": url, "arms": ["recompute"], "save": False, "save_threads": threads, "span_log": str(span_log)}
     return EngineSettings(
         model=models.resolve(options.model, "bfloat16").path,
         dtype="bfloat16",
@@ -36,7 +36,7 @@ def settings(options: argparse.Namespace, url: str, trace: Path, threads: int) -
 
 async def measure(options: argparse.Namespace, store: Store, url: str, folder: Path, threads: int) -> dict[bool, list[float]]:
     """Seconds to the first token, by whether the request saves."""
-    session = OwnSession.start(settings(options, url, folder / "trace", threads), store, folder, CHUNK)
+    session = OwnSession.start(settings(options, url, folder / "span_log", threads), store, folder, CHUNK)
     found: dict[bool, list[float]] = {True: [], False: []}
     try:
         for number in range(-2, 2 * options.repeat):
@@ -52,7 +52,7 @@ async def measure(options: argparse.Namespace, store: Store, url: str, folder: P
     return found
 
 
-async def settle(session: Session, keys: Sequence[str]) -> None:
+async def settle(session: OwnSession, keys: Sequence[str]) -> None:
     """Until these chunks are saved, so that no request runs beside the saves of the one before."""
     until = time.monotonic() + 60
     while not all(key in session.log.saved for key in keys) and time.monotonic() < until:
