@@ -10,7 +10,7 @@ Layerwise TTFT is D of the last layer; chunkwise TTFT is all loads, then all com
 
 import heapq
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from harness.core.errors import UsageError
@@ -136,33 +136,64 @@ def best_groups(link: Link, step: Step, readers: int, depth: int, batch: int = 1
     """The groups with the lowest TTFT by the recurrence, of those that a plain rule can write.
 
     The candidates: equal groups, with a smaller first group (so that compute begins earlier) and a smaller last one (since
-    its compute hides behind no load). Each layer group's loads are taken as rounds of ``readers`` equal calls, which
-    is near enough to choose by, and takes microseconds where ``predict_layerwise`` takes milliseconds.
+    its compute hides behind no load). ``_grouped`` is near enough to choose by, and takes
+    a millisecond or two in all: it is asked while a request waits.
     """
-    calls = _batches(step.chunks, batch)
-    rounds = -(-len(calls) // readers)
-    rate = min(link.stream_bytes_per_s, (link.total_bytes_per_s or math.inf) / max(1, min(readers, len(calls))))
-    per_layer = step.layer_bytes * (calls[0] if calls else 0) / rate
-
-    def ttft(sizes: Sequence[int]) -> float:
-        loaded, work, done = 0.0, step.compute_s / step.layers, [0.0]
-        for size in sizes:
-            first = len(done) - 1
-            freed = done[first - depth + 1] if first >= depth else 0.0
-            loaded = max(loaded, freed) + rounds * (link.latency_s + size * per_layer)
-            for _ in range(size):
-                done.append(max(done[-1], loaded) + work)
-        return done[-1]
-
+    sizes = {size for size in (*range(1, 9), 10, 12, 16, 20, 24, 32, 40, 48, 64, step.layers) if size <= step.layers}
     found = {
         (*head, *_batches(step.layers - sum(head) - sum(tail), size), *tail): None
-        for size in range(1, step.layers + 1)
+        for size in sorted(sizes)
         for head in ((), *((n,) for n in (1, 2, 4) if n < size))
         for tail in ((), *((n,) for n in (1, 2) if n < size))
         if sum(head) + sum(tail) < step.layers
     }
+    near = _grouped(link, step, readers, depth, batch)
+
+    def exact(groups: Sequence[int]) -> float:
+        return predict_layerwise(link, step, readers, depth, groups, batch)
+
     # Of equal ones the fewest groups: each call takes something from the forward that the recurrence does not know.
-    return min(found, key=lambda sizes: (round(ttft(sizes), 9), len(sizes)), default=())
+    ordered = sorted(found, key=lambda groups: (round(near(groups), 9), len(groups)))
+    if -(-step.chunks // batch) >= 2 * readers:
+        return ordered[0] if ordered else ()
+    # With few calls what counts is how they fall to the readers, and the recurrence itself is quick.
+    equal = [equal_groups(size, step.layers) for size in (1, 2, 3, 4, 6, 8, 12)]
+    return min([*ordered[:6], *equal], key=lambda groups: (round(exact(groups), 9), len(groups)), default=())
+
+
+def _grouped(link: Link, step: Step, readers: int, depth: int, batch: int) -> Callable[[Sequence[int]], float]:
+    """TTFT by groups, as ``predict_layerwise`` has it where the calls of a group are alike: rounds of ``readers`` calls, or
+    several groups at once where a group has fewer calls than there are readers."""
+    calls = _batches(step.chunks, batch)
+    lanes = max(1, readers // max(1, len(calls)))
+    at_once = max(1, min(readers, len(calls) * lanes))
+    per_layer = (
+        step.layer_bytes * max(calls, default=0) / min(link.stream_bytes_per_s, (link.total_bytes_per_s or math.inf) / at_once)
+    )
+    rounds, busy = -(-len(calls) // readers), max(1.0, len(calls) / readers)
+    work = step.compute_s / max(step.layers, 1)
+
+    def ttft(sizes: Sequence[int]) -> float:
+        loaded = done = 0.0
+        free = [0.0] * lanes
+        began: list[tuple[int, float]] = []  # first layer of each group, and when its compute began
+        first = waits_for = 0
+        for size in sizes:
+            allowed = 0.0
+            if first >= depth:  # once layer first - depth is computed
+                while waits_for + 1 < len(began) and began[waits_for + 1][0] <= first - depth:
+                    waits_for += 1
+                layer, begin = began[waits_for]
+                allowed = begin + (first - depth - layer + 1) * work
+            start, call = max(heapq.heappop(free), allowed), link.latency_s + size * per_layer
+            heapq.heappush(free, start + busy * call)
+            loaded = max(loaded, start + rounds * call)
+            began.append((first, max(done, loaded)))
+            done = began[-1][1] + size * work
+            first += size
+        return step.overhead_s + done
+
+    return ttft
 
 
 class _Streams:

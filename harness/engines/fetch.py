@@ -18,7 +18,7 @@ from pydantic import Field
 from harness.core.chunks import SKIP, ChunkKey, Layout, LoadRequest, check_header, check_layer
 from harness.core.errors import ReadFailures, StoreError
 from harness.core.spans import Recorder, Span
-from harness.engines.device import Event, Numbers, Table
+from harness.engines.device import Event, HostDevice, Numbers, Table
 from harness.engines.paged import PagedKV
 from harness.engines.ring import Ring
 from harness.stores.base import Read, Store
@@ -28,6 +28,10 @@ DeadlineMs = Annotated[
     Field(ge=1, le=3_600_000, description="milliseconds for a load as a whole; what has not arrived by then counts as a miss"),
 ]
 """The option of every engine that loads."""
+
+
+_NO_RING = Ring(HostDevice(), 0, 0)
+"""For reads straight into blocks, which need no host memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +130,8 @@ class Fetcher:
         return [failed for part in self._parts(pieces) for failed in await self._afetch(part)]
 
     def _fetch(self, pieces: Sequence[Piece]) -> list[Piece]:
-        ring, need = self.cache.ring(), self._slots_for(pieces)
+        need = self._slots_for(pieces)
+        ring = self.cache.ring() if need else _NO_RING
         slots = ring.take(need) if need else []
         try:
             landings = self._land(pieces, ring, slots)
@@ -144,7 +149,8 @@ class Fetcher:
 
     async def _afetch(self, pieces: Sequence[Piece]) -> list[Piece]:
         run = asyncio.get_running_loop().run_in_executor
-        ring, need = self.cache.ring(), self._slots_for(pieces)
+        need = self._slots_for(pieces)
+        ring = self.cache.ring() if need else _NO_RING
         now = ring.take_now(need) if need else []
         slots = now if now is not None else await run(None, ring.take, need)
         try:

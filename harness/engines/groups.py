@@ -10,8 +10,8 @@ from harness.core.recurrence import Link, Step, best_groups, sizes_of
 
 AUTO = "auto"
 
-KEPT = 256
-"""Calls that the estimate is made from: the newest."""
+KEPT = 32
+"""Calls of one size that the estimate is made from: the newest."""
 
 
 def check_groups(text: str) -> str:
@@ -38,13 +38,14 @@ class Chooser:
     def __init__(self, layers: int, layer_bytes: int, readers: int, depth: int, batch: int) -> None:
         self._layers, self._layer_bytes = layers, layer_bytes
         self._readers, self._depth, self._batch = readers, depth, batch
-        self._seen: deque[tuple[int, float]] = deque(maxlen=KEPT)
+        self._seen: dict[int, deque[float]] = {}
         self._compute_s = 0.0
         self._chosen: dict[tuple[int, ...], tuple[int, ...]] = {}
 
     def saw(self, calls: Iterable[tuple[int, float]], compute_s: float) -> None:
         """The calls of a load, bytes and seconds of each, and the seconds of the forward without its waits."""
-        self._seen.extend(calls)
+        for size, seconds in calls:
+            self._seen.setdefault(size, deque(maxlen=KEPT)).append(seconds)
         self._compute_s = compute_s if not self._compute_s else 0.7 * self._compute_s + 0.3 * compute_s
 
     def link(self) -> Link | None:
@@ -52,13 +53,10 @@ class Chooser:
 
         For each size the median of its times, since single reads stall; a straight line through these.
         """
-        sizes = np.array([size for size, _ in self._seen], float)
-        times = np.array([time for _, time in self._seen])
-        each = np.unique(sizes)
-        if len(each) < 2:
+        if len(self._seen) < 2:
             return None
-        medians = [float(np.median(times[sizes == size])) for size in each]
-        slope, trip = np.polyfit(each, medians, 1)
+        medians = [float(np.median(times)) for times in self._seen.values()]
+        slope, trip = np.polyfit(np.array(list(self._seen), float), medians, 1)
         if slope <= 0:  # nothing but the round trip
             return Link(max(float(np.mean(medians)), 0.0), np.inf)
         return Link(max(float(trip), 0.0), 1 / float(slope))

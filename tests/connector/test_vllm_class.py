@@ -21,7 +21,7 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCache
 
 from harness.connector.failed_loads import FailedLoads
 from harness.connector.step import Load, Step
-from harness.connector.vllm_connector import CacheShape, StepMetadata, TTFTConnector
+from harness.connector.vllm_connector import StepMetadata, TTFTConnector
 from harness.core.chunks import LoadRequest
 from harness.core.errors import SetupError
 from harness.experiment.trace import TraceReader
@@ -90,7 +90,8 @@ def test_both_halves_make_the_same_keys_of_what_the_worker_tells(worker: TTFTCon
 
 def test_ranks_whose_caches_differ_are_refused(worker: TTFTConnector, tmp_path: Path) -> None:
     scheduler, told = make(tmp_path, "SCHEDULER"), worker.get_handshake_metadata()
-    other = CacheShape("LHBNC", BLOCK)
+    assert told is not None
+    other = type(told)("LHBNC", BLOCK)
     with pytest.raises(SetupError, match="the ranks have KV caches of different layouts"):
         scheduler.set_xfer_handshake_metadata({0: told, 1: other})
 

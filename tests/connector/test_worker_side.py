@@ -28,6 +28,21 @@ def test_what_is_saved_comes_back(make: Maker, arm: str, shape: Shape) -> None:
     assert one.contents(range(24)) == others
 
 
+@pytest.mark.parametrize("arm", LOADING[::3])
+def test_what_is_saved_behind_the_step_comes_back(make: Maker, arm: str, tmp_path: Path) -> None:
+    """With other requests writing to the blocks as soon as they may."""
+    one = make(save_threads=2)
+    one.save((A, (3, 1)), (B, (7, 8)))
+    wanted = one.contents((3, 1, 7, 8))
+    assert one.worker._saver.settle(20)
+    one.worker.release([3, 1, 7, 8])
+    for rows in one.cache.rows.layers:
+        rows[[3, 1, 7, 8]] = 0
+    assert one.step([load(arm, "r", (A, B), (30, 24, 26, 29))]) == set()
+    assert one.contents((30, 24, 26, 29)) == wanted
+    assert sorted(record["key"] for record in lines(tmp_path) if record["kind"] == "save") == sorted([A, B])
+
+
 def test_another_worker_of_the_same_shape_can_load_it(make: Maker, store: Store, tmp_path: Path) -> None:
     first, second = make(), make(traced=False)
     first.save((A, (3, 1)))

@@ -92,12 +92,13 @@ def bench(
     rank: int = 0,
     world: int = 1,
     on_any_rank: Callable[[bool], bool] = bool,
+    save_threads: int = 0,
 ) -> Bench:
     """A worker over ``store`` with all loading arms and ``more``; without a folder it writes no trace."""
     cache = shape.build()
     trace = Trace(str(folder) if folder else "", f"worker-{rank}")
     arms = {text: parse_arm(text) for text in [*LOADING, "floor", "recompute"]} | {arm.name: arm for arm in more}
-    worker = WorkerSide(arms, store, cache, trace, rank, world, on_any_rank)
+    worker = WorkerSide(arms, store, cache, trace, rank, world, on_any_rank, save_threads)
     return Bench(worker, cache, store, TraceReader(folder or Path("nowhere")))
 
 

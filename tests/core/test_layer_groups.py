@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.errors import UsageError
-from harness.core.recurrence import Link, Step, best_groups, equal_groups, groups_of, predict_layerwise
+from harness.core.recurrence import Link, Step, _grouped, best_groups, equal_groups, groups_of, predict_layerwise
 
 
 @given(size=st.integers(1, 40), layers=st.integers(1, 100))
@@ -47,13 +47,13 @@ STEPS = st.builds(Step, st.integers(1, 40), st.integers(1, 30), st.integers(4096
 def test_the_chosen_groups_are_whole_and_hardly_ever_beaten_by_equal_ones(
     link: Link, step: Step, readers: int, depth: int
 ) -> None:
-    """The choice takes calls as rounds of equal ones, so it may be off by the last round."""
+    """The choice takes many calls as rounds of equal ones, so it may be off by the last round, and more behind a shared pipe."""
     chosen = best_groups(link, step, readers, depth)
     assert sum(chosen) == step.layers
     assert min(chosen) >= 1
     found = predict_layerwise(link, step, readers, depth, chosen)
     equal = min(predict_layerwise(link, step, readers, depth, size) for size in range(1, step.layers + 1))
-    assert found <= 1.35 * equal
+    assert found <= (1.2 if link.total_bytes_per_s is None else 2) * equal
 
 
 def test_a_long_round_trip_makes_groups_larger_and_a_short_one_smaller() -> None:
@@ -61,3 +61,20 @@ def test_a_long_round_trip_makes_groups_larger_and_a_short_one_smaller() -> None
     counts = [len(best_groups(Link(trip, 3e8), step, 8, 24)) for trip in (0.00005, 0.002, 0.032, 1.0)]
     assert counts == sorted(counts, reverse=True)
     assert counts[0] > counts[-1] == 1
+
+
+@given(
+    link=LINKS,
+    step=STEPS,
+    depth=st.integers(1, 30),
+    sizes=st.lists(st.integers(1, 9), min_size=1, max_size=8),
+    rounds=st.integers(1, 3),
+)
+def test_where_calls_come_in_whole_rounds_the_choice_sees_what_the_recurrence_says(
+    link: Link, step: Step, depth: int, sizes: list[int], rounds: int
+) -> None:
+    alone = Link(link.latency_s, link.stream_bytes_per_s)
+    readers = step.chunks
+    step = Step(rounds * readers, sum(sizes), step.layer_bytes, step.compute_s)
+    found = _grouped(alone, step, readers, depth, 1)(sizes)
+    assert found == pytest.approx(predict_layerwise(alone, step, readers, depth, sizes))

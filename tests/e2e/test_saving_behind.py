@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mar
 
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    yield from start(tmp_path_factory.mktemp("vllm"), ARMS, save_threads=2, max_model_len=2048, kv_cache_bytes=12 * 2**20)
+    yield from start(tmp_path_factory.mktemp("vllm"), ARMS, save_threads=2, max_model_len=1024, kv_cache_bytes=20 * 2**20)
 
 
 def miss_together(vllm: Running, prompts: Sequence[Sequence[int]]) -> None:

@@ -14,6 +14,7 @@ from vllm.v1.kv_cache_interface import (
 )
 from vllm.v1.kv_cache_layout import KVCacheLayout
 
+from harness.engines.device import HostDevice
 from harness.engines.paged import PagedKV
 
 
@@ -51,8 +52,8 @@ class Cache:
         views: list[torch.Tensor] = create_kv_cache_views(raw, spec, self.blocks, layout, tensor, self.kernel_block or None)
         return views
 
-    def build(self) -> PagedKV:
-        return PagedKV(self.views(), 2, self.block_tokens, self.blocks)
+    def build(self, port: HostDevice | None = None) -> PagedKV:
+        return PagedKV(self.views(), 2, self.block_tokens, self.blocks, port)
 
 
 DENSE = [

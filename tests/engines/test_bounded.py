@@ -54,7 +54,7 @@ def test_what_misses_the_deadline_is_a_miss_and_the_next_load_knows_nothing_of_i
     slow.hangs = request.chunks[0]
     assert within(lambda: kv.step(engine, [request], request.chunks)) == {8, 3}
     slow.hangs = ""
-    time.sleep(0.35)  # the deadline is each load's own
+    engine._fetcher._deadline_s = 60  # type: ignore[attr-defined]  # each load has its own, which a busy machine must not miss
     assert within(lambda: kv.step(engine, [kv.request("b", 1, (8, 3))])) == frozenset()
 
 

@@ -134,3 +134,20 @@ def test_what_the_ring_cannot_hold_at_once_is_read_by_several_calls(kv: SmallKV,
     for layer in (2, 3, 4):
         data = b"".join(layer_data(kv.cache.geometry, key, layer) for key in request.chunks)
         assert b"".join(kv.contents(layer)[:10]) == data
+
+
+def test_reads_straight_into_blocks_need_no_host_memory(kv: SmallKV, fetch: Fetch) -> None:
+    target = Fetcher(kv.store, kv.cache, Recorder(), staged=False, verify=False, layers_at_once=18)
+    assert fetch(target, [Piece(kv.request("a", 1, (9, 3)), 0, 0, 6)]) == []
+    assert kv.cache._ring is None
+
+
+def test_the_ring_is_there_before_the_first_load_and_stays(kv: SmallKV, fetch: Fetch) -> None:
+    """A load allocates none of it, however many engines share it."""
+    target = fetcher(kv, staged=True)
+    before = kv.cache.ring()
+    Fetcher(kv.store, kv.cache, Recorder(), staged=True, verify=False, layers_at_once=6)
+    for number in range(3):
+        assert fetch(target, [Piece(kv.request(f"r{number}", 1, (9, 3)), 0, 0, 6)]) == []
+    assert kv.cache.ring() is before
+    assert before.count == 36

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import torch
@@ -10,10 +11,12 @@ from vllm.v1.kv_cache_layout import KVCacheLayout
 
 from harness.core.errors import RunError, SetupError
 from harness.engines.chunkwise import Chunkwise
+from harness.engines.device import HostDevice
 from harness.engines.layerwise import Layerwise
 from harness.engines.paged import PagedKV
 from harness.stores import open_store
 from harness.testing.engines import EngineTests
+from harness.testing.late_device import LateDevice
 from harness.testing.small_kv import SmallKV
 
 dense = pytest.mark.parametrize("cache", DENSE, ids=lambda cache: cache.name)
@@ -96,10 +99,12 @@ def test_kernel_blocks_make_whole_blocks() -> None:
 class InLayouts(EngineTests):
     """The suite of engines over vLLM's caches; each class adds an engine."""
 
+    port: ClassVar[type[HostDevice]] = HostDevice
+
     @pytest.fixture(params=DENSE, ids=lambda cache: cache.name)
     def kv(self, request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmallKV]:
         with open_store(f"file://{tmp_path}/kv") as store:
-            yield SmallKV(request.param.build(), store)
+            yield SmallKV(request.param.build(self.port()), store)
 
 
 class TestChunkwiseInLayouts(InLayouts):
@@ -110,3 +115,8 @@ class TestChunkwiseInLayouts(InLayouts):
 class TestLayerwiseInLayouts(InLayouts):
     engine = Layerwise
     options = {"layers_per_fetch": 4, "depth": 2}
+
+
+class TestLayerwiseInLayoutsOnALateDevice(InLayouts):
+    engine = Layerwise
+    port = LateDevice
