@@ -112,10 +112,10 @@ def _measure(setting: "Setting", folder: Path, earlier: "Earlier | None" = None)
     peers = [arm.name for arm in setting.peers]
     void = [entry for entry in meta["void_runs"] if entry["arm"] not in peers]  # a peer's failure is a result
     if void:
-        first = void[0]
+        first, count = void[0], len({entry["run"] for entry in void})
         raise VoidRuns(
-            f"{len({entry['run'] for entry in void})} runs are void, the first (run {first['run']}, "
-            f"arm {first['arm']}): {first['reason']}"
+            f"{'1 run is' if count == 1 else f'{count} runs are'} void, the first (run {first['run']}, arm {first['arm']}): "
+            f"{first['reason']}; the void_runs of {folder / 'run.json'} name them all"
         )
 
 

@@ -85,7 +85,7 @@ class ReadFailures(StoreError):
     def __init__(self, failures: Mapping[int, StoreError]) -> None:
         self.failures = dict(failures)
         first = next(iter(self.failures.values()))
-        super().__init__(f"{len(self.failures)} reads failed, the first with: {first}")
+        super().__init__(f"{len(self.failures)} of the reads failed, the first with: {first}")
 
 
 class ResultsError(TtftError):

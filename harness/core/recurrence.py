@@ -39,15 +39,6 @@ def chunkwise_ttft(load_total: float, compute_total: float) -> float:
     return load_total + compute_total
 
 
-def speed_up(load_over_compute: float, penalty: float = 1.0) -> float:
-    """Chunkwise TTFT over layerwise TTFT in the limit of many layers: (1 + a) / max(1, b a).
-
-    a is chunkwise's load over compute; b (``penalty``) is layerwise's load time over chunkwise's for the
-    same bytes. At most 2 while b >= 1; above 1, so that layerwise wins, only while b < 1 + 1/a.
-    """
-    return (1 + load_over_compute) / max(1.0, penalty * load_over_compute)
-
-
 @dataclass(frozen=True, slots=True)
 class Link:
     """What a store gives: ``latency_s`` a call, a rate a stream, and a rate for all streams together (None: no limit)."""

@@ -28,7 +28,7 @@ def test_the_drawn_indentation_is_the_inheritance() -> None:
 def test_read_failures_say_which_and_why() -> None:
     error = ReadFailures({3: ChunkMissing("chunk a is not there"), 5: ChunkMissing("chunk b is not there")})
     assert set(error.failures) == {3, 5}
-    assert str(error) == "2 reads failed, the first with: chunk a is not there"
+    assert str(error) == "2 of the reads failed, the first with: chunk a is not there"
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import UsageError
-from harness.core.recurrence import Link, Step, chunkwise_ttft, layerwise_ttft, predict_chunkwise, predict_layerwise, speed_up
+from harness.core.recurrence import Link, Step, chunkwise_ttft, layerwise_ttft, predict_chunkwise, predict_layerwise
 
 seconds = st.floats(0, 10, allow_nan=False)
 layers = st.lists(st.tuples(seconds, seconds), min_size=1, max_size=40)
@@ -61,17 +61,6 @@ def test_uneven_layers_are_refused() -> None:
         layerwise_ttft([1, 2], [1], 1)
     with pytest.raises(UsageError, match="depth is 0"):
         layerwise_ttft([1], [1], 0)
-
-
-def test_speed_up_is_the_limit_of_many_layers() -> None:
-    count = 4000
-    for a in (0.2, 1.0, 3.0):
-        for b in (1.0, 1.3):
-            compute = [1 / count] * count
-            exact = chunkwise_ttft(a, 1.0) / layerwise_ttft([a * b / count] * count, compute, count)
-            assert speed_up(a, b) == pytest.approx(exact, rel=1e-3)
-    assert speed_up(1.0) == 2.0
-    assert speed_up(20.0, 1.1) < 1  # a near-full hit: b is above 1 + 1/a
 
 
 LINK = Link(latency_s=0.002, stream_bytes_per_s=300e6)
@@ -132,3 +121,13 @@ def test_nothing_to_load_costs_nothing() -> None:
     assert predict_layerwise(LINK, Step(0, 4, 10, 0.1), 2, 2) == pytest.approx(0.1)
     with pytest.raises(UsageError, match="readers is 0"):
         predict_layerwise(LINK, STEP, 0, 1)
+
+
+def test_many_layers_speed_up_as_the_closed_form_says() -> None:
+    """Load over compute a, and layerwise load over chunkwise load b: (1 + a) / max(1, b * a)."""
+    count = 4000
+    compute = [1 / count] * count
+    for a in (0.2, 1.0, 3.0):
+        for b in (1.0, 1.3):
+            exact = chunkwise_ttft(a, 1.0) / layerwise_ttft([a * b / count] * count, compute, count)
+            assert exact == pytest.approx((1 + a) / max(1, b * a), rel=1e-3)

@@ -147,7 +147,7 @@ def test_each_read_goes_on_after_a_failure() -> None:
         if item.key in "bd":
             raise StoreUnavailable(f"{item.key} is down")
 
-    with pytest.raises(ReadFailures, match="2 reads failed, the first with: b is down") as caught:
+    with pytest.raises(ReadFailures, match="2 of the reads failed, the first with: b is down") as caught:
         each_read([Read(key, 0, ()) for key in "abcd"], one)
     assert seen == ["a", "b", "c", "d"]
     assert list(caught.value.failures) == [1, 3]
