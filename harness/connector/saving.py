@@ -28,6 +28,8 @@ logger = logging.getLogger("vllm.ttft")
 
 TOO_LATE = "their blocks were needed before they could be copied; use more save_threads, or a faster store"
 
+UNFINISHED = "the server ended before it was saved"
+
 Note = Callable[[Mapping[str, Any]], None]
 """Takes a record of the span log: of a chunk that was saved, or was not."""
 
@@ -105,11 +107,15 @@ class Saver:
             return self._changed.wait_for(lambda: not self._jobs and not self._busy, timeout_s)
 
     def close(self) -> None:
-        """Save what is left, for CLOSING_S at most, and stop the threads. Safe to call twice."""
+        """Save what is left, for CLOSING_S at most, and stop the threads; what is left then is noted. Safe to call twice."""
         self.settle(CLOSING_S)
         with self._changed:
             self._closed = True
+            left = list(self._jobs)
+            self._jobs.clear()
             self._changed.notify_all()
+        for job in left:
+            self._failed(job.save, UNFINISHED)
         join(self._threads)
 
     # -- threads ----------------------------------------------------------------------------------------
@@ -139,8 +145,6 @@ class Saver:
 
     def _write_copied(self, job: _Job, slots: list[int]) -> None:
         try:
-            if not self._is_wanted(job.save):
-                return
             port, geometry = self._cache.port, self._cache.geometry
             offsets = np.array(slots, np.int64) * self._ring.slot_bytes
             blocks = np.array([job.save.blocks] * geometry.layers, np.int64)
@@ -151,6 +155,8 @@ class Saver:
             with self._changed:
                 self._unread.remove(job)
             job.copied.set()
+        if not self._is_wanted(job.save):  # asked after the copy: what waits for its end must not wait for a store
+            return
         views = [self._ring.views[slot] for slot in slots]
         self._publish(job.save, [[view[: geometry.layer_bytes]] for view in views], views)
 

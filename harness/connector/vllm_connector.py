@@ -122,6 +122,7 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             "direct": cache.memory in store.fills,
             "torch_threads": torch.get_num_threads(),
             "window": self._window,
+            "save_threads": self._settings.save_threads,
             "engine": engine_facts(self._vllm_config),
         }
         span_log.write(start)

@@ -15,6 +15,7 @@ OWNER = "TTFT_OWNER"
 def child_of(parent: int) -> Callable[[], None]:
     """For Popen's ``preexec_fn``: the child gets SIGTERM when ``parent``, this process, dies, and SIGINT ends it.
 
+    Linux counts from the thread that starts the child: start it from the main thread, or from one that lives as long.
     A shell has its background jobs ignore SIGINT, and children inherit that.
     """
     libc = ctypes.CDLL(None)

@@ -88,7 +88,7 @@ class SpanLog:
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Append one record and hand it to the operating system."""
-        if self._file is None:
+        if self._file is None or self._file.closed:  # a save that outlives the server has nobody to tell
             return
         line = json.dumps(record, separators=(",", ":")).encode() + b"\n"
         if record.get("kind") == "start":

@@ -87,7 +87,7 @@ class Conductor:
                 await self._prove(session, "float32", chosen)
             chosen = []
         async with open_session(setting.dtype) as session:
-            self.meta["data"]["notes"].extend(session.notes)
+            self.meta["data"]["notes"].extend([*session.notes, *session.store.notes])
             self._note(session)
             if chosen:
                 await self._prove(session, setting.dtype, chosen)

@@ -7,6 +7,7 @@ from harness.connector.peers.arm import PeerArm, parse_peer
 from harness.connector.settings import Arm, check_ranks, parse_arm
 from harness.core.chunks import hit_limit
 from harness.core.errors import UsageError, known
+from harness.core.machine import uses_gpu
 from harness.core.options import parse_options, split_spec
 from harness.core.text import redact
 from harness.engines import ENGINES
@@ -74,6 +75,15 @@ class Setting:
     def proves_apart(self) -> bool:
         """Whether the correctness pass needs a vLLM of its own: only ours can be started in float32 for it."""
         return self.dtype != "float32" and not self.experiment.target and not self.peers
+
+    @property
+    def load_failure_policy(self) -> str:
+        """What vLLM is to do after a failed load. On a GPU and behind a sliding window ``recompute`` gives wrong tokens
+        (harness/connector/supported.py); the run is void either way."""
+        asked = self.experiment.load_failure_policy
+        if asked != "auto":
+            return asked
+        return "fail" if uses_gpu() or self.model.window else "recompute"
 
     @property
     def planned_runs(self) -> list[PlannedRun]:

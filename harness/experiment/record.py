@@ -75,6 +75,7 @@ def declared(setting: Setting, name: str, command: str) -> dict[str, Any]:
         "dtype": setting.dtype,
         "model": setting.model.name,
         "max_model_len": setting.max_model_len,
+        "load_failure_policy": setting.load_failure_policy,
     }
     return {
         "id": name,
@@ -125,20 +126,22 @@ def held(folder: Path, command: str) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except (PermissionError, FileExistsError, NotADirectoryError, NotImplementedError):
-        yield
-        return
-    except Timeout:
+    except Timeout:  # before OSError, which it is too
         with contextlib.suppress(OSError):
             command = holder.read_text(encoding="utf-8").strip()
         raise UsageError(f"{folder} is being measured by {command}; wait for its end, or end it and resume then") from None
+    except (OSError, NotImplementedError):
+        yield
+        return
     try:
         if lock.lock_counter == 1:
-            holder.write_text(f"process {os.getpid()} since {now()} ({command})\n", encoding="utf-8")
+            with contextlib.suppress(OSError):
+                holder.write_text(f"process {os.getpid()} since {now()} ({command})\n", encoding="utf-8")
         yield
     finally:
         if lock.lock_counter == 1:
-            holder.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                holder.unlink(missing_ok=True)
         lock.release()
 
 

@@ -7,6 +7,7 @@ server that runs already, at_peer.py the one for another connector than ours.
 import asyncio
 import contextlib
 import itertools
+import time
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,6 @@ from typing import Any, ClassVar, Protocol
 
 from harness.core.chunks import ChunkKey, chain, for_rank, root
 from harness.core.errors import RunError, StoreUnavailable
-from harness.core.machine import uses_gpu
 from harness.experiment import correctness
 from harness.experiment.hooks import Hooks
 from harness.experiment.plan import PRIMER, Setting
@@ -27,6 +27,9 @@ from harness.workloads.base import Prompt
 
 SPAN_LOG, VLLM_LOG = "span_log", "vllm.log"
 """What vLLM leaves in the folder of its session: the connector's span log, a folder, and its own log."""
+
+
+SAVING_S = 30.0
 
 
 class Engine(Protocol):
@@ -204,12 +207,20 @@ class OwnSession(Session):
         for tokens in heads:
             # The last token is computed anew, so one token more makes the last chunk part of the hit's limit.
             outcome = await self.send(PRIMER, tokens, 1, namespace, hit=len(tokens), save=True)
-            self.note_saves()
             if outcome.error:
                 raise RunError(f"priming failed: {outcome.error}")
-            missing = [key for key in self.keys(tokens, namespace) if key not in self.log.saved]
-            if missing:
+            if missing := await self._unsaved(self.keys(tokens, namespace)):
                 raise RunError(f"priming left {len(missing)} chunks unsaved; see {self.their_log}")
+
+    async def _unsaved(self, keys: Sequence[ChunkKey]) -> list[ChunkKey]:
+        """Which of ``keys`` the span log does not call saved; a server that saves behind the step gets SAVING_S for it."""
+        end = time.monotonic() + (SAVING_S if self.log.start.get("save_threads") else 0.0)
+        while True:
+            self.note_saves()
+            missing = [key for key in keys if key not in self.log.saved]
+            if not missing or time.monotonic() >= end:
+                return missing
+            await asyncio.sleep(0.01)
 
     async def prove(self, setting: Setting, chosen: Sequence[tuple[Prompt, int]], namespace: str) -> dict[str, Any]:
         """Every loading arm against ``recompute``, in a namespace that is gone afterwards."""
@@ -237,15 +248,6 @@ def _clear(logs: Path, store: Store) -> None:
         path.unlink()
 
 
-def failure_policy(setting: Setting) -> str:
-    """What vLLM is to do after a failed load. On a GPU and behind a sliding window ``recompute`` gives wrong tokens
-    (harness/connector/supported.py); the run is void either way."""
-    asked = setting.experiment.load_failure_policy
-    if asked != "auto":
-        return asked
-    return "fail" if uses_gpu() or setting.model.window else "recompute"
-
-
 def engine_settings(setting: Setting, dtype: str, span_log: Path, *, save: bool) -> EngineSettings:
     """How to start vLLM with our connector. ``save``: whether requests that don't say so are saved."""
     experiment = setting.experiment
@@ -262,7 +264,7 @@ def engine_settings(setting: Setting, dtype: str, span_log: Path, *, save: bool)
             "save": save,
             "span_log": str(span_log.resolve()),
         },
-        load_failure_policy=failure_policy(setting),
+        load_failure_policy=setting.load_failure_policy,
         tensor_parallel=experiment.tensor_parallel,
         extra=experiment.vllm,
     )

@@ -19,7 +19,7 @@ from harness.experiment.rows import (
     tokens_digest,
 )
 from harness.experiment.session import Session
-from harness.replay.lag import lag_reason
+from harness.replay.lag import held_back_reason, lag_reason
 from harness.replay.loops import closed_loop, open_loop
 from harness.replay.neighbours import Kind, Neighbours
 from harness.replay.outcome import Outcome
@@ -99,18 +99,21 @@ class TimedRuns:
     async def _replay(self, planned: PlannedRun, namespace: str, start: float, page_cache: str) -> None:
         lags: list[float] = []
         ttfts: list[float] = []
+        held: list[float] = []
 
         async def send(position: int, planned_at: float | None = None) -> None:
-            row = await self._one(planned, position, namespace, start, page_cache, planned_at)
+            row, held_back_s = await self._one(planned, position, namespace, start, page_cache, planned_at)
+            held.append(held_back_s)
             lags.append(row["sent_s"] - row["planned_s"])
             if row["ttft_s"] is not None:
                 ttfts.append(row["ttft_s"])
 
         if self._setting.times is None:
             await closed_loop(len(self._prompts), self._experiment.concurrency, send)
-            return
-        await open_loop(self._setting.times, send)
-        if reason := lag_reason(lags, ttfts):  # the load was not the one that was asked for
+        else:
+            await open_loop(self._setting.times, send)
+        lagged = "" if self._setting.times is None else lag_reason(lags, ttfts)
+        if reason := lagged or held_back_reason(held, ttfts):
             self._note_void(planned, None, reason)
 
     def _judge_failures(self, planned: PlannedRun, before: float | None, after: float | None) -> None:
@@ -140,8 +143,8 @@ class TimedRuns:
 
     async def _one(
         self, planned: PlannedRun, position: int, namespace: str, start: float, page_cache: str, planned_at: float | None
-    ) -> dict[str, Any]:
-        """Send one prompt and write its row, which is returned."""
+    ) -> tuple[dict[str, Any], float]:
+        """Send one prompt and write its row, which is returned with how long its first token was held back, in seconds."""
         prompt, session = self._prompts[position], self._session
         engine = self._setting.arms[planned.arm].engine
         hit = self._setting.hits[position] if engine.grants_hits else 0
@@ -159,7 +162,7 @@ class TimedRuns:
         if reason := row["void"] or row["error"]:
             self._note_void(planned, prompt.id, reason)
         self._hooks.done(planned.arm, row["ttft_s"])
-        return row
+        return row, outcome.held_back_s
 
     def _row(self, planned: PlannedRun, position: int, outcome: Outcome, hit: int, label: str, namespace: str) -> dict[str, Any]:
         """The row as far as the request itself decides it; its spans are written."""

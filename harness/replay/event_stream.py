@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -12,13 +13,7 @@ SAID = 200
 """Characters of a server's own words that an error repeats."""
 TOKEN_IDS = 2**32
 FASTEST_GAP_S = 1e-4
-"""No model decodes a token in less. Tokens that arrive closer together were held back on their way and released together."""
-HELD_BACK_S = 5e-3
-HELD_BACK_SHARE = 0.1
-"""How much shorter than the server's own decoding time the stream has to be before it counts as held back, in seconds
-and as a share of the TTFT: a client that is late once by less than that spoils no comparison."""
-FEWEST_EVENTS = 4
-"""From so many on, arrivals without pause are no accident of this process being busy."""
+"""No model decodes a token in less: tokens that arrive closer together were held back and released together."""
 
 _UNREADABLE = (TypeError, KeyError, AttributeError, IndexError, ValueError, OverflowError)
 
@@ -95,7 +90,7 @@ class EventStream:
         return f"the server closed the stream after {len(self.tokens)} of {self.wanted} tokens"
 
     def outcome(self) -> Outcome:
-        """What became of the request. A time to first token that the stream cannot show is an error, not a number."""
+        """What became of the request."""
         error = self.error
         if not error and self.done_s is None:
             error = self.cut_off()
@@ -103,7 +98,6 @@ class EventStream:
             error = "the server's answer has text but no token ids; it must be a vLLM that knows return_token_ids"
         if not error and len(self.tokens) != self.wanted:
             error = f"vLLM gave {len(self.tokens)} of {self.wanted} tokens (finish reason: {self.finish_reason or 'none'})"
-        error = error or self._held_back()
         first = self.arrivals[0] if self.arrivals else None
         if error:
             return Outcome(self.sent_s, first, error=error)
@@ -116,26 +110,23 @@ class EventStream:
             cached_tokens=self.cached_tokens,
             queue_s=self._seconds("queue_time_ms"),
             prefill_s=self._seconds("time_to_first_token_ms"),  # vLLM counts it from scheduled to first token
+            held_back_s=self._held_back_s(),
         )
 
-    def _held_back(self) -> str:
-        """Why the first arrival is not when the first token left the server; empty if nothing speaks against it."""
-        fix = "so the time to first token is not known; take away the proxy or the buffering between server and client"
-        if self.first_count > 1:
-            return f"the first event holds {self.first_count} tokens, {fix}"
-        if len(self.arrivals) < 2:
-            return ""
+    def _held_back_s(self) -> float:
+        """How long the first token had been made when it came, as far as later tokens show it; infinite if only a burst came.
+
+        Tokens are held back by a proxy that buffers, or by a client or server that is too busy to pass them on.
+        """
+        if len(self.tokens) < 2:
+            return 0.0
         seen = self.arrivals[-1] - self.arrivals[0]
         decoding = self._seconds("generation_time_ms")
-        late = max(HELD_BACK_S, HELD_BACK_SHARE * (self.arrivals[0] - self.sent_s))
-        if decoding is not None and seen < decoding / 4 and decoding - seen > late:
-            return (
-                f"{len(self.tokens)} tokens came within {seen * 1e3:.1f} ms, but the server took "
-                f"{decoding * 1e3:.1f} ms to make them, {fix}"
-            )
-        if decoding is None and len(self.arrivals) >= FEWEST_EVENTS and seen < FASTEST_GAP_S * (len(self.arrivals) - 1):
-            return f"{len(self.tokens)} tokens came within {seen * 1e3:.2f} ms, faster than any model makes them, {fix}"
-        return ""
+        if decoding is not None:
+            return max(decoding - seen, 0.0)
+        if seen <= FASTEST_GAP_S * (len(self.arrivals) - 1):
+            return math.inf
+        return seen / (len(self.tokens) - self.first_count) * (self.first_count - 1)
 
     def _seconds(self, name: str) -> float | None:
         value = self.metrics.get(name)

@@ -9,7 +9,8 @@ class Outcome:
 
     ``server_ttft_s`` is vLLM's own first-token latency, ``queue_s`` from queued to first scheduled,
     ``prefill_s`` from first scheduled to the first token (lookup, stall and compute), ``token_gaps_s``
-    between the arrivals of neighbouring outputs, each mostly one token. ``preemptions``: None where nobody counts them.
+    between the arrivals of neighbouring outputs, each mostly one token. ``preemptions``: None if nobody counts them.
+    ``held_back_s``: how old the first token was when it came, as far as the later ones show.
     """
 
     sent_s: float
@@ -23,3 +24,4 @@ class Outcome:
     preemptions: int | None = None
     error: str = ""
     token_gaps_s: tuple[float, ...] = ()
+    held_back_s: float = 0.0

@@ -118,7 +118,10 @@ def _comparison(metric: str, base: str, candidate: str, pairs: Pairs, alpha: flo
 
 
 def no_change(logs: Floats) -> float:
-    """The two-sided p-value of Wilcoxon's signed-rank test: were nothing changed, each log could have the other sign."""
+    """The two-sided p-value of Wilcoxon's signed-rank test: were nothing changed, each log could have the other sign.
+
+    Exact up to EXACT_PAIRS pairs, as long as no two logs have the same size.
+    """
     changed = logs[logs != 0]
     if not len(changed):
         return 1.0

@@ -14,7 +14,7 @@ from typing import TypeVar
 import numpy as np
 
 from harness.core.errors import DeadlineMissed, ReadFailures, StoreError, StoreUnavailable
-from harness.stores.base import GRACE_S, Read, Store, deadline_of, each_read, in_executor, late, no_thread
+from harness.stores.base import GRACE_S, Read, Store, deadline_of, in_executor, late, no_thread, refuse_late
 from harness.stores.wrapper import Wrapper
 
 T = TypeVar("T")
@@ -139,7 +139,8 @@ class Bounded(Wrapper):
         elif all(isinstance(part, memoryview) for item in reads for part in item.out):
             self._apart.read(reads, self.inner.read)
         else:
-            each_read(reads, lambda item: self.inner.read([item]))
+            refuse_late(reads)
+            self.inner.read(reads)
 
     async def aread(self, reads: Sequence[Read]) -> None:
         """The store's own without a deadline, else ``read`` in a thread of the loop's executor."""

@@ -50,6 +50,15 @@ class Slow(Wrapped):
         super().write(key, parts)
 
 
+class Asked(Slow):
+    """``exists`` waits for ``go_on`` as well."""
+
+    def exists(self, keys: Sequence[str]) -> int:
+        self.writing.set()
+        assert self.go_on.wait(20)
+        return super().exists(keys)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with open_store(f"file://{tmp_path}/kv") as opened:
@@ -104,6 +113,33 @@ def test_the_step_goes_on_while_the_store_writes(store: Store) -> None:
     found = stored(store, cache, chunk_key("a"))
     size = cache.geometry.block_bytes
     assert [data[:size] for data in found] == [bytes(block.contiguous().view(torch.uint8).numpy()) for block in before]
+
+
+def test_a_store_that_takes_long_to_answer_holds_no_block(store: Store) -> None:
+    asked = Asked(store)
+    saver = Saver(asked, WHOLE_PAGES.build(), 0, 1, Notes().append, threads=1)
+    saver.save(saves(("a", (3, 1))))
+    assert asked.writing.wait(20)
+    within(lambda: saver.release([3, 1]))
+    asked.go_on.set()
+    assert saver.settle(20)
+    saver.close()
+
+
+def test_what_is_left_at_the_end_is_noted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("harness.connector.saving.CLOSING_S", 0.1)
+    slow, notes = Slow(store), Notes()
+    saver = Saver(slow, WHOLE_PAGES.build(), 0, 1, notes.append, threads=1)
+    saver.save(saves(("a", (3, 1)), ("b", (7, 8)), ("c", (5, 6))))
+    assert slow.writing.wait(20)
+    ended = threading.Thread(target=saver.close)
+    ended.start()
+    deadline = time.monotonic() + 20
+    while len(notes.keys("save_error")) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    slow.go_on.set()
+    ended.join(20)
+    assert notes.keys("save_error") == [chunk_key("b"), chunk_key("c")]
 
 
 def test_a_chunk_whose_blocks_are_needed_before_its_copy_is_not_saved(store: Store) -> None:

@@ -12,6 +12,11 @@ from harness.core.errors import RunError, SetupError, StoreUnavailable
 __all__ = ["lab"]
 
 
+def test_the_settings_say_what_was_done_not_what_was_asked_for(lab: Lab) -> None:
+    """Or a default that means the same under another name would be another environment to a gate."""
+    assert lab.measure().meta["config"]["load_failure_policy"] in ("recompute", "fail")
+
+
 def test_a_complete_run_counts_in_full_and_leaves_the_store_empty(lab: Lab) -> None:
     run = lab.measure()
     assert run.meta["status"] == "complete"

@@ -1,5 +1,6 @@
 """An interrupted experiment taken up again: what is left, numbered on, and never on another machine or other data."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from harness.core.errors import ResultsError, UsageError
 from harness.experiment import record as environment
 from harness.experiment.cache_state import schedule
-from harness.experiment.record import NOTHING, Earlier, earlier_of
+from harness.experiment.record import NOTHING, Earlier, earlier_of, held
 from harness.results import Measurement
 
 __all__ = ["lab"]
@@ -208,3 +209,15 @@ def test_a_folder_that_cannot_be_made_is_one_sentence(lab: Lab) -> None:
     lab.folder.write_text("a file")
     with pytest.raises(ResultsError, match=r"cannot be written"):
         lab.measure()
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOLCK, errno.ENOENT, errno.ENOSPC, errno.ENAMETOOLONG])
+def test_where_nothing_can_be_locked_the_measurement_goes_on_without_a_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("filelock.UnixFileLock.acquire", refuse)
+    with held(tmp_path / "run", "ttft compare"):
+        pass

@@ -17,7 +17,7 @@ DEFAULTS: dict[str, Any] = {
     "slow": "",  # an arm that takes half as long again
     "tokens": "aa",  # the digest of every output
     "prompts": 12,
-    "protocol": 1,
+    "protocol": 2,
     "harness": "/somewhere/harness/__init__.py",
     "loaded": 3,
     "settings": {},  # of run.json's config, instead of those that were asked for

@@ -147,7 +147,8 @@ class StubVllm:
             together = [list(outcome.tokens)] if fault == "one event" else [[token] for token in outcome.tokens]
             metrics = {"queue_time_ms": 0.0, "time_to_first_token_ms": 5.0, "generation_time_ms": 45.0}
             told = {"metrics": metrics} if len(self.bodies) % 2 else {}  # a plain server does not say
-            end = event({"choices": [], **told}) + b"data: [DONE]\n\n"
+            hit = {"prompt_tokens_details": {"cached_tokens": outcome.cached_tokens}}
+            end = event({"choices": [], "usage": hit, **told}) + b"data: [DONE]\n\n"
             await answer.write(b"".join(event({"choices": [{"token_ids": some}]}) for some in together) + end)
             return
         for number, token in enumerate(outcome.tokens):

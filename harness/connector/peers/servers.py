@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from harness.core.errors import SetupError
+from harness.core.processes import child_of
 
 START_S = 60.0
 """So long a server may take until it answers: one that imports torch needs some seconds, on a busy machine many."""
@@ -45,7 +46,14 @@ def running(
 
     Raises SetupError where it ends before, or is not ready after ``patience_s``.
     """
-    process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, stderr=2, env={**os.environ, **(environment or {})})
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=2,
+        stderr=2,
+        env={**os.environ, **(environment or {})},
+        preexec_fn=child_of(os.getpid()),
+    )
     try:
         end = time.monotonic() + patience_s
         while not ready():

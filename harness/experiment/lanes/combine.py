@@ -14,6 +14,7 @@ from harness.core.errors import RunError
 from harness.experiment.rows import TokenWitness
 from harness.results import REQUEST_COLUMNS, SPAN_COLUMNS, RunWriter, complete_lines, complete_rows
 from harness.results.conditions import differences
+from harness.results.schema import RENAMED
 from harness.results.side_tables import NEIGHBOUR_COLUMNS, append_neighbours
 
 
@@ -55,7 +56,7 @@ class CsvTail:
         except (UnicodeDecodeError, csv.Error) as error:
             raise RunError(f"{self._tail.path} cannot be read: {error}") from error
         if not self._header and lines:
-            self._header = lines.pop(0)
+            self._header = [RENAMED.get(name, name) for name in lines.pop(0)]
         rows = [dict(zip(self._header, line, strict=False)) for line in lines]
         return [{name: value for name, value in row.items() if name in self._columns} for row in rows]
 

@@ -20,7 +20,7 @@ from typing import Any
 
 from harness.core.errors import RunError
 
-PROTOCOL = 1
+PROTOCOL = 2
 """To be raised when a message changes its meaning; versions with different numbers cannot be measured together."""
 
 

@@ -22,7 +22,11 @@ STALE_S = 3600.0
 """Age from which a temporary file is one of a writer that was killed: a living one writes, which makes its file younger."""
 
 _ADD = "or add shared=1 if you trust everybody who can write there"
-_REMOTE = re.compile(r"nfs\d?|cifs|smb\d?|smbfs|ceph|lustre|gpfs|beegfs|wekafs|afs|fuse(?!\.fuse-overlayfs).*|fuseblk")
+_REMOTE = re.compile(
+    r"nfs\d?|cifs|smb\d?|smbfs|ceph|lustre|gpfs|beegfs|wekafs|afs|glusterfs|pvfs2|orangefs|gfs2|ocfs2|9p|virtiofs|vboxsf"
+    r"|autofs|fuse(?!\.fuse-overlayfs).*|fuseblk"
+)
+"""autofs: whatever will be mounted there on the first access."""
 _MOUNTS = Path("/proc/self/mountinfo")
 
 
