@@ -29,13 +29,13 @@ class Registry(Generic[T]):
         package = importlib.import_module(self._package)
         return [module.name for module in pkgutil.iter_modules(package.__path__) if not module.name.startswith("_")]
 
-    def _from(self, module: ModuleType) -> list[type[T]]:
+    def _from(self, module: ModuleType, abstract: bool = False) -> list[type[T]]:
         return [
             member
             for _, member in inspect.getmembers(module, inspect.isclass)
             if issubclass(member, self._base)
             and f"{member.__module__}.".startswith(f"{module.__name__}.")
-            and not inspect.isabstract(member)
+            and inspect.isabstract(member) is abstract
             and member.__dict__.get("name")
         ]
 
@@ -57,11 +57,20 @@ class Registry(Generic[T]):
                 found[member.name] = member  # type: ignore[attr-defined]
         return found
 
+    def _unfinished(self) -> dict[str, type[T]]:
+        """Classes with a name that lack methods of the contract."""
+        modules = [importlib.import_module(f"{self._package}.{name}") for name in self._modules()]
+        return {member.name: member for module in modules for member in self._from(module, abstract=True)}  # type: ignore[attr-defined]
+
     def get(self, name: str) -> type[T]:
-        """The implementation called ``name``. Raises UsageError with the known names."""
+        """The implementation called ``name``. Raises UsageError with the known names, SetupError for one that is unfinished."""
         found = self._ours()  # asked first: looking through all installed packages takes tens of milliseconds
         if name not in found:
             found = self.all()
+        if name not in found and (half := self._unfinished().get(name)):
+            lacking = ", ".join(sorted(half.__abstractmethods__))  # type: ignore[attr-defined]
+            contract = f"{self._base.__module__} says what each has to do"
+            raise SetupError(f"the {self.kind} '{name}' in {half.__module__} lacks {lacking}; {contract}")
         if name not in found:
             raise known(self.kind, name, list(found))
         return found[name]

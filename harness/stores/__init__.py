@@ -1,4 +1,4 @@
-"""Where chunks are kept. One file a store; ``base.py`` is the contract."""
+"""Where chunks are kept. One file or folder per store; ``base.py`` is the contract."""
 
 from harness.core.registry import Registry
 from harness.stores.base import Store, open_store

@@ -55,7 +55,7 @@ class StoreOptions(Options):
 
 
 class Store(ABC):
-    """Immutable objects under keys of [A-Za-z0-9._-]. Write one file like ``disk.py`` to add a store."""
+    """Immutable objects under keys of [A-Za-z0-9._-]. To add a store, write one file like ``files/memory.py``."""
 
     name: ClassVar[str] = ""
     """The URL's scheme."""

@@ -108,3 +108,8 @@ def test_the_shipped_folders_hold_what_they_promise() -> None:
     assert {"chunkwise", "layerwise", "recompute", "floor"} <= set(ENGINES.all())
     assert {"file", "mem", "shaped"} <= set(STORES.all())
     assert {"shared_prefix", "multi_turn", "long_doc", "mooncake", "jsonl"} <= set(WORKLOADS.all())
+
+
+def test_one_that_lacks_a_method_says_which(gadgets: Registry[Gadget]) -> None:
+    with pytest.raises(SetupError, match=r"the gadget 'half' in gadgets\.one lacks work; gadgets\.base says what each has to do"):
+        gadgets.get("half")
