@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import RunError
+from harness.core.text import meant
 from harness.experiment.rows import TokenWitness
 from harness.results import REQUEST_COLUMNS, SPAN_COLUMNS, RunWriter, complete_lines, complete_rows
 from harness.results.conditions import differences
@@ -57,7 +58,7 @@ class CsvTail:
         if not self._header and lines:
             self._header = lines.pop(0)
         rows = [dict(zip(self._header, line, strict=False)) for line in lines]
-        return [{name: value for name, value in row.items() if name in self._columns} for row in rows]
+        return [{name: meant(value) for name, value in row.items() if name in self._columns} for row in rows]
 
 
 class LaneRows:
