@@ -32,16 +32,18 @@ class RunWriter:
         try:
             path.mkdir(parents=True, exist_ok=True)
             _shorten(path)
-            self._rows = (path / "requests.csv").open("a", newline="", encoding="utf-8", errors="backslashreplace")
-            self._spans = (path / "spans.jsonl").open("a", encoding="utf-8")
+            with contextlib.ExitStack() as opened:
+                rows = (path / "requests.csv").open("a", newline="", encoding="utf-8", errors="backslashreplace")
+                self._rows = opened.enter_context(rows)
+                self._spans = opened.enter_context((path / "spans.jsonl").open("a", encoding="utf-8"))
+                self._csv = csv.DictWriter(self._rows, list(REQUEST_COLUMNS), restval="", extrasaction="raise")
+                if not self._rows.tell():
+                    self._csv.writeheader()
+                    self._rows.flush()
+                opened.pop_all()
         except OSError as error:
             reason = f"the results folder {path} cannot be written: {error.strerror}; give another with --out"
             raise ResultsError(reason) from error
-        self._csv = csv.DictWriter(self._rows, list(REQUEST_COLUMNS), restval="", extrasaction="raise")
-        if not self._rows.tell():
-            with self._writing():
-                self._csv.writeheader()
-                self._rows.flush()
 
     def append(self, row: Mapping[str, object]) -> None:
         """Add one request; keys are REQUEST_COLUMNS, None and missing ones stay empty."""
