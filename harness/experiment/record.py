@@ -125,20 +125,22 @@ def held(folder: Path, command: str) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except (PermissionError, FileExistsError, NotADirectoryError, NotImplementedError):
-        yield
-        return
-    except Timeout:
+    except Timeout:  # an OSError too, so it comes first
         with contextlib.suppress(OSError):
             command = holder.read_text(encoding="utf-8").strip()
         raise UsageError(f"{folder} is being measured by {command}; wait for its end, or end it and resume then") from None
+    except (OSError, NotImplementedError):
+        yield
+        return
     try:
         if lock.lock_counter == 1:
-            holder.write_text(f"process {os.getpid()} since {now()} ({command})\n", encoding="utf-8")
+            with contextlib.suppress(OSError):
+                holder.write_text(f"process {os.getpid()} since {now()} ({command})\n", encoding="utf-8")
         yield
     finally:
         if lock.lock_counter == 1:
-            holder.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                holder.unlink(missing_ok=True)
         lock.release()
 
 
@@ -229,5 +231,13 @@ def _broken_rounds(done: Collection[tuple[int, str]], setting: Setting) -> set[i
 
 
 def _same(measurement: Measurement, what: str, then: object, now: object) -> None:
-    if then != now:
-        raise UsageError(f"{measurement.path} cannot be resumed: its {what} is {then}, here it is {now}; begin a new one")
+    """Raises UsageError with both values; of two mappings, such as machines, the first that differs."""
+    if then == now:
+        return
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        name = next(name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
+        before, here = ("not set" if one.get(name) is None else f"'{one[name]}'" for one in (then, now))
+        differs = f"its {what} is another one: {name} was {before} and is {here} here"
+    else:
+        differs = f"its {what} is {then}, here it is {now}"
+    raise UsageError(f"{measurement.path} cannot be resumed: {differs}; begin a new one")

@@ -83,7 +83,7 @@ class LaneRows:
         data = self._spans.read(complete_lines)
         try:
             spans = [json.loads(line) for line in data.splitlines()]
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{self._spans.path} cannot be read: {error}") from error
         return [{name: value for name, value in span.items() if name in SPAN_COLUMNS} for span in spans]
 
@@ -92,7 +92,7 @@ class LaneRows:
         try:
             entries = json.loads(self._meta.read_text(encoding="utf-8")).get("void_runs", [])
             return [dict(entry) for entry in entries if entry["run"] == run]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{self._meta} cannot be read: {error}") from error
 
 
