@@ -17,9 +17,9 @@ from harness.results.measurement import Measurement
 from harness.results.row_checks import refuse_wrong_rows
 from harness.results.schema import RENAMED, REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS
 
-_OBJECTS = ("config", "correctness", "data", "machine", "versions", "binding", "geometry")
-_LISTS = ("arms", "runs", "void_runs", "warnings")
-_ENTRIES = {"runs": {"run"}, "void_runs": {"run", "reason"}}
+_OBJECTS = ("config", "correctness", "data", "machine", "versions", "binding", "geometry", "stopped")
+_LISTS = ("arms", "runs", "void_runs", "failed_arms", "warnings", "resumed")
+_ENTRIES = {"runs": {"run"}, "void_runs": {"run", "reason"}, "failed_arms": {"arm", "reason"}}
 """What run.json holds where it holds it at all."""
 
 LARGEST = 2**53
@@ -73,10 +73,16 @@ def _refuse_malformed(file: Path, meta: Mapping[str, Any]) -> None:
         for name in names:
             if not isinstance(meta.get(name), kind | None):
                 raise ResultsError(f"{file} cannot be read: its '{name}' is not {what}; restore the file")
+    for owner, name, inner in (("data", "notes", list | None), ("stopped", "rounds", int | None)):
+        if not isinstance((meta.get(owner) or {}).get(name), inner):
+            raise ResultsError(f"{file} cannot be read: '{name}' of its '{owner}' is nothing that ttft writes; restore the file")
+    for arm in meta.get("arms") or ():
+        if not isinstance(arm, dict) or not isinstance(arm.get("options"), dict | None):
+            raise ResultsError(f"{file} cannot be read: 'arms' has an entry that is no arm: {shortened(repr(arm), QUOTED)}")
     for name, needed in _ENTRIES.items():
         for entry in meta.get(name) or ():
             shown = shortened(repr(entry), QUOTED)
-            if not isinstance(entry, dict) or not needed <= entry.keys() or type(entry["run"]) is not int:
+            if not isinstance(entry, dict) or not needed <= entry.keys() or type(entry.get("run", 0)) is not int:
                 raise ResultsError(f"{file} cannot be read: '{name}' has an entry without {' or '.join(sorted(needed))}: {shown}")
             numbers = [entry.get(key) for key in ("run", "round", "pair")]
             if any(isinstance(number, int) and not 0 <= number < LARGEST for number in numbers):
