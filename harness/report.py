@@ -17,6 +17,7 @@ from pathlib import Path
 
 from harness.core.errors import ResultsError, UsageError
 from harness.core.table import Table
+from harness.core.text import inert
 from harness.reporting import figures as plots
 from harness.reporting import grids, markdown
 from harness.reporting.several import Several, alike, gather_several
@@ -124,7 +125,7 @@ def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
     writer = csv.DictWriter(text, columns, restval="")
     writer.writeheader()
     for row in rows:
-        writer.writerow({name: "" if value is None else value for name, value in row.items()})
+        writer.writerow({name: "" if value is None else inert(value) for name, value in row.items()})
     return text.getvalue()
 
 

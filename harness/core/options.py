@@ -10,7 +10,7 @@ from typing import Any, TypeVar, get_args
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from harness.core.errors import UsageError, known
-from harness.core.text import redact
+from harness.core.text import redact, shortened
 
 
 class Options(BaseModel):
@@ -55,7 +55,7 @@ def parse_options(model: type[OptionsT], values: Mapping[str, Any], owner: str) 
             raise UsageError(f"{owner} needs the option '{where}'") from None
         given = first["input"]
         shown = redact(given) if isinstance(given, str) and "://" in given else given
-        raise UsageError(f"{owner}: {where}={shown!r} will not do: {message}") from None
+        raise UsageError(f"{owner}: {where}={shortened(repr(shown), 200)} will not do: {message}") from None
 
 
 def describe_options(model: type[Options]) -> list[tuple[str, str, str]]:

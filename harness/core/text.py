@@ -32,6 +32,19 @@ def markdown(text: object) -> str:
     return re.sub(r"[\\`*|\[\]~$]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found[0]}", safe)
 
 
+_COMPUTED = ("=", "+", "-", "@", "\t", "\r", "'")
+
+
+def inert(value: object) -> object:
+    """A cell for CSV: a text that a spreadsheet would compute (``=cmd``) gets a ``'`` in front; ``meant`` takes it away."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(_COMPUTED) else value
+
+
+def meant(cell: str) -> str:
+    """The text that ``inert`` made this cell of."""
+    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_COMPUTED) else cell
+
+
 def slug(text: str) -> str:
     """``text`` as part of a file's name: letters, digits and single dashes."""
     return re.sub(r"[^A-Za-z0-9]+", "-", text).strip("-")

@@ -126,7 +126,7 @@ def held(folder: Path, command: str) -> Iterator[None]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
-    except Timeout:  # before OSError, which it is too
+    except Timeout:  # an OSError too, so it comes first
         with contextlib.suppress(OSError):
             command = holder.read_text(encoding="utf-8").strip()
         raise UsageError(f"{folder} is being measured by {command}; wait for its end, or end it and resume then") from None
@@ -202,14 +202,14 @@ def earlier_of(measurement: Measurement, setting: Setting) -> Earlier:
     Raises UsageError if the experiment, data or machine is another one.
     """
     meta = measurement.meta
-    _same(measurement, "store", meta.get("config", {}).get("store"), redact(setting.experiment.store))
-    _same(measurement, "data fingerprint", meta.get("data", {}).get("fingerprint"), setting.data.fingerprint())
+    _same(measurement, "store", (meta.get("config") or {}).get("store"), redact(setting.experiment.store))
+    _same(measurement, "data fingerprint", (meta.get("data") or {}).get("fingerprint"), setting.data.fingerprint())
     _same(measurement, "machine", meta.get("machine"), machine())
     _same(measurement, "versions", meta.get("versions"), versions())
     bound = {name: value for name, value in (meta.get("binding") or {}).items() if name in BINDING}
     _same(measurement, "binding of threads", bound, binding())
-    rows = measurement.requests
-    unfinished = [int(entry["run"]) for entry in meta.get("runs", []) if not entry.get("done")]
+    rows, begun = measurement.requests, meta.get("runs") or []
+    unfinished = [int(entry["run"]) for entry in begun if not entry.get("done")]
     complete = rows[~rows["run"].isin(unfinished)]
     witnesses = complete[complete["arm"].isin(setting.loading_arms) & complete["void"].isna() & complete["error"].isna()]
     tokens: dict[str, tuple[str, str]] = {}
@@ -217,12 +217,12 @@ def earlier_of(measurement: Measurement, setting: Setting) -> Earlier:
         tokens.setdefault(str(prompt), (str(digest), str(arm)))
     done = {(int(number), str(arm)) for number, arm in zip(complete["round"], complete["arm"], strict=True)}
     broken = _broken_rounds(done, setting)
-    last = max([-1, *rows["run"].dropna(), *(int(entry["run"]) for entry in meta.get("runs", []))])
+    last = max([-1, *rows["run"].dropna(), *(int(entry["run"]) for entry in begun)])
     # An unfinished run stays in ``runs`` as such, which is why readers leave it out. It is not void: no proof failed.
     kept = {name: meta.get(name) for name in ("started", "command")}
-    kept["runs"] = [entry | ({"done": False} if entry.get("round") in broken else {}) for entry in meta.get("runs", [])]
-    kept["void_runs"] = meta.get("void_runs", [])
-    kept["resumed"] = [*meta.get("resumed", []), meta.get("ended")]
+    kept["runs"] = [entry | ({"done": False} if entry.get("round") in broken else {}) for entry in begun]
+    kept["void_runs"] = meta.get("void_runs") or []
+    kept["resumed"] = [*(meta.get("resumed") or []), meta.get("ended")]
     return Earlier(frozenset(place for place in done if place[0] not in broken), int(last) + 1, tokens, kept)
 
 
@@ -232,5 +232,13 @@ def _broken_rounds(done: Collection[tuple[int, str]], setting: Setting) -> set[i
 
 
 def _same(measurement: Measurement, what: str, then: object, now: object) -> None:
-    if then != now:
-        raise UsageError(f"{measurement.path} cannot be resumed: its {what} is {then}, here it is {now}; begin a new one")
+    """Raises UsageError with both values; of two mappings, such as machines, the first that differs."""
+    if then == now:
+        return
+    if isinstance(then, Mapping) and isinstance(now, Mapping):
+        name = next(name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
+        before, here = ("not set" if one.get(name) is None else f"'{one[name]}'" for one in (then, now))
+        differs = f"its {what} is another one: {name} was {before} and is {here} here"
+    else:
+        differs = f"its {what} is {then}, here it is {now}"
+    raise UsageError(f"{measurement.path} cannot be resumed: {differs}; begin a new one")

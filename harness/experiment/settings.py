@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 
 from harness.core.errors import UsageError, known
 from harness.core.options import Options, parse_options, split_spec
+from harness.core.text import printable, shortened
 
 
 class Experiment(Options):
@@ -86,6 +87,19 @@ class Experiment(Options):
             )
         return arms
 
+    @field_validator("arms")
+    @classmethod
+    def _named_without_spaces(cls, arms: list[str]) -> list[str]:
+        """An arm's name is a word on command lines, and what its rows are found by."""
+        for arm in arms:
+            spec, _, label = arm.partition("@")
+            if printable(arm) != arm or any(map(str.isspace, spec.partition(":")[0] + label)) or arm != arm.strip():
+                raise ValueError(
+                    f"arm '{printable(shortened(arm, 100))}' has a space, or a character that does not show, in its name; "
+                    "write it without, like 'chunkwise:pool=8@my-arm'"
+                )
+        return arms
+
 
 def merge(*sources: Mapping[str, Any]) -> Experiment:
     """The experiment that the sources describe together, the last one winning. Raises UsageError."""
@@ -128,8 +142,10 @@ def read_experiment(name: str) -> dict[str, Any]:
         values = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"experiment file {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"experiment file {path} is not valid TOML: {error}") from error
+    except RecursionError:
+        raise UsageError(f"experiment file {path} is not valid TOML: it is nested too deeply") from None
+    except ValueError as error:  # not TOML, not UTF-8, or a number of thousands of digits
+        raise UsageError(f"experiment file {path} is not valid TOML: {shortened(str(error), 300)}") from error
     for key in values:
         if key not in Experiment.model_fields:
             raise known(f"setting in {path}", key, list(Experiment.model_fields))
@@ -145,7 +161,7 @@ def given_settings(items: list[str]) -> dict[str, Any]:
     for item in items:
         key, equals, text = item.partition("=")
         if not equals:
-            raise UsageError(f"--set {item} is not KEY=VALUE; write for instance --set chunk_tokens=512")
+            raise UsageError(f"--set {shortened(item, 100)} is not KEY=VALUE; write for instance --set chunk_tokens=512")
         values[key] = text if "." in key else as_toml(text)
     return values
 
@@ -154,5 +170,7 @@ def as_toml(text: str) -> Any:
     """A value as TOML reads it, or the text itself if it is not TOML."""
     try:
         return tomllib.loads(f"v = {text}")["v"]
-    except tomllib.TOMLDecodeError:
+    except RecursionError:
+        raise UsageError(f"--set ...={shortened(text, 60)} is nested too deeply; give a simpler value") from None
+    except ValueError:  # also for a number of thousands of digits
         return text

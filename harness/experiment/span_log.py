@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from harness.core.errors import RunError
+from harness.core.text import shortened
 from harness.replay.outcome import Outcome
 
 
@@ -40,8 +42,17 @@ class SpanLogReader:
             data = file.read()
         end = data.rfind(b"\n") + 1
         for line in data[:end].splitlines():
-            self._take(json.loads(line))
+            self._take_line(path, line)
         return begin + end
+
+    def _take_line(self, path: Path, line: bytes) -> None:
+        try:
+            self._take(json.loads(line))
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            shown = shortened(line.decode(errors="replace"), 100)
+            raise RunError(
+                f"{path} has a line that no span log has: {shown}; remove the file, or give the right folder"
+            ) from error
 
     def _files(self) -> list[Path]:
         return sorted(self._folder.glob("worker-*.jsonl")) if self._folder is not None else []
@@ -53,7 +64,7 @@ class SpanLogReader:
                 first = file.readline()
                 self._offsets[path] = _last_line_end(file)
             if first.endswith(b"\n"):
-                self._take(json.loads(first))
+                self._take_line(path, first)
 
     def _take(self, record: dict[str, Any]) -> None:
         kind = record["kind"]

@@ -220,7 +220,7 @@ def load(path: Path) -> Calibration:
         raw = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ResultsError(f"the calibration {path} cannot be read: {error.strerror}; make one with `ttft calibrate`") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ResultsError(f"the calibration {path} is not JSON: {error}; make it anew with `ttft calibrate`") from error
     if not isinstance(raw, dict) or str(raw.pop("schema", "")).partition(".")[0] != SCHEMA.partition(".")[0]:
         raise SchemaMismatch(f"the calibration {path} is not of schema {SCHEMA}; make it anew with `ttft calibrate`")

@@ -126,7 +126,7 @@ def _local_config(folder: Path) -> Mapping[str, Any]:
         config = json.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise UsageError(f"the model folder {folder} has no config.json; give one in Hugging Face's layout") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{file} cannot be read: {error}") from error
     if not isinstance(config, dict):
         raise UsageError(f"{file} does not hold a JSON object, so it is no model's configuration")

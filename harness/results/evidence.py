@@ -131,12 +131,13 @@ def _proof(meta: Mapping[str, Any]) -> list[Finding]:
 
 def _partial(measurement: Measurement, left_out: Iterable[LeftOut]) -> list[Finding]:
     meta, findings = measurement.meta, []
-    planned, rounds = (meta.get("config") or {}).get("pairs"), _whole_rounds(measurement, left_out)
+    pairs, rounds = (meta.get("config") or {}).get("pairs"), _whole_rounds(measurement, left_out)
+    planned, why = pairs if isinstance(pairs, int) else None, str(meta["ended_by"]) if meta.get("ended_by") else None
     if meta.get("status") == "partial" and rounds != planned:
-        findings.append(found(Kind.PARTIAL, why=meta.get("ended_by"), rounds=rounds, planned=planned))
+        findings.append(found(Kind.PARTIAL, why=why, rounds=rounds, planned=planned))
     stopped = meta.get("stopped") or {}
     if stopped:
-        findings.append(found(Kind.STOPPED, rounds=stopped.get("rounds") or 0, reason=stopped.get("reason")))
+        findings.append(found(Kind.STOPPED, rounds=stopped.get("rounds") or 0, reason=str(stopped.get("reason"))))
     return findings
 
 

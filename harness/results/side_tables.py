@@ -9,6 +9,7 @@ decoding request (``kind`` decode), or a short probe (``kind`` probe, its TTFT).
 """
 
 import csv
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,8 @@ from pathlib import Path
 import pandas as pd
 
 from harness.core.errors import ResultsError
+from harness.core.text import inert, meant, shortened
+from harness.results.csv_rows import whole_rows
 from harness.results.schema import RENAMED
 
 
@@ -30,25 +33,31 @@ class SideTable:
         """Add rows. Raises ResultsError if they cannot be written."""
         path = folder / self.name
         try:
-            new = not path.exists()
-            with path.open("a", newline="", encoding="utf-8") as file:
+            with path.open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
                 writer = csv.DictWriter(file, list(self.columns))
-                if new:
+                if not file.tell():
                     writer.writeheader()
-                writer.writerows(rows)
+                texts = {name for name, kind in self.columns.items() if kind == "string"}
+                writer.writerows({name: inert(value) if name in texts else value for name, value in row.items()} for row in rows)
         except OSError as error:
             raise ResultsError(f"{path} cannot be written: {error.strerror}; free some space, or give another --out") from error
 
     def load(self, folder: Path) -> pd.DataFrame:
-        """All rows, with the columns and dtypes above; none if the run has no such file. Raises ResultsError."""
+        """All rows, with the columns and dtypes above; none if the run has no such file. A last row that a crash cut off
+        is skipped. Raises ResultsError."""
         path = folder / self.name
-        if not path.exists():
-            return pd.DataFrame(columns=list(self.columns)).astype(dict(self.columns))
         try:
-            frame = pd.read_csv(path, on_bad_lines="error", dtype={**self.columns}).rename(columns=RENAMED)
-            return frame[list(self.columns)].astype(dict(self.columns))
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            raise ResultsError(f"{path} cannot be read: {error}") from error
+            data = path.read_bytes() if path.exists() else b""
+            data = data[: whole_rows(path, data)]
+            if not data:
+                return pd.DataFrame(columns=list(self.columns)).astype(dict(self.columns))
+            frame = pd.read_csv(io.BytesIO(data), dtype={**self.columns}).rename(columns=RENAMED)[list(self.columns)]
+            for name, kind in self.columns.items():
+                if kind == "string":
+                    frame[name] = frame[name].map(meant, na_action="ignore")
+            return frame.astype(dict(self.columns))
+        except (OSError, ValueError, TypeError, KeyError, OverflowError) as error:
+            raise ResultsError(f"{path} cannot be read: {shortened(str(error), 300)}; restore the file") from error
 
 
 METRIC_COLUMNS: Mapping[str, str] = {

@@ -9,42 +9,50 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import ResultsError
-from harness.results.reading import complete_lines, complete_rows
+from harness.core.text import inert
+from harness.results.csv_rows import complete_lines, whole_rows
 from harness.results.schema import REQUEST_COLUMNS, SCHEMA
+from harness.results.side_tables import METRICS, NEIGHBOURS
+
+_HEADER = ",".join(REQUEST_COLUMNS).encode()
 
 
 class RunWriter:
-    """Appends to one run's folder; what was handed over is on disk when the call returns.
+    """Appends to one run's folder; what was handed over is in the file when the call returns.
 
     Every call raises ResultsError if it cannot write, for instance because the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
-        """Open or create the folder; a line that a crash cut off is removed. Raises ResultsError if it cannot be written."""
+        """Open or create the folder; the last row or line is removed if a crash cut it off, and kept in a file beside it.
+
+        Raises ResultsError if the folder cannot be written, or a table is damaged beyond its last row: then nothing changes.
+        """
         self.path = path
         try:
             path.mkdir(parents=True, exist_ok=True)
-            new = not _cut(path / "requests.csv", complete_rows)
-            _cut(path / "spans.jsonl", complete_lines)
-            self._rows = (path / "requests.csv").open("a", newline="", encoding="utf-8")
-            self._spans = (path / "spans.jsonl").open("a", encoding="utf-8")
+            _shorten(path)
+            with contextlib.ExitStack() as opened:
+                rows = (path / "requests.csv").open("a", newline="", encoding="utf-8", errors="backslashreplace")
+                self._rows = opened.enter_context(rows)
+                self._spans = opened.enter_context((path / "spans.jsonl").open("a", encoding="utf-8"))
+                self._csv = csv.DictWriter(self._rows, list(REQUEST_COLUMNS), restval="", extrasaction="raise")
+                if not self._rows.tell():
+                    self._csv.writeheader()
+                    self._rows.flush()
+                opened.pop_all()
         except OSError as error:
             reason = f"the results folder {path} cannot be written: {error.strerror}; give another with --out"
             raise ResultsError(reason) from error
-        self._csv = csv.DictWriter(self._rows, list(REQUEST_COLUMNS), restval="", extrasaction="raise")
-        if new:
-            self._csv.writeheader()
-            self._rows.flush()
-        elif not _has_header(path / "requests.csv"):
-            self.close()
-            raise ResultsError(
-                f"{path / 'requests.csv'} was begun by another version of ttft; go on with that one, or begin anew"
-            )
 
     def append(self, row: Mapping[str, object]) -> None:
         """Add one request; keys are REQUEST_COLUMNS, None and missing ones stay empty."""
+        cells = {
+            key: "" if value is None else inert(value) if REQUEST_COLUMNS.get(key) == "string" else value
+            for key, value in row.items()
+        }
         with self._writing():
-            self._csv.writerow({key: "" if value is None else value for key, value in row.items()})
+            self._csv.writerow(cells)
             self._rows.flush()
 
     def append_spans(self, spans: Iterable[Mapping[str, object]]) -> None:
@@ -54,11 +62,16 @@ class RunWriter:
             self._spans.flush()
 
     def write_meta(self, meta: Mapping[str, Any]) -> None:
-        """Replace run.json atomically; the schema version is added."""
+        """Replace run.json atomically; the schema version is added. Rows reach the disk first: run.json says how many."""
         text = json.dumps({"schema": f"{SCHEMA[0]}.{SCHEMA[1]}", **meta}, indent=2, default=str)
         temporary = self.path / ".run.json.tmp"
         with self._writing():
-            temporary.write_text(text + "\n", encoding="utf-8")
+            if not self._rows.closed:
+                os.fsync(self._rows.fileno())
+            with temporary.open("w", encoding="utf-8") as file:
+                file.write(text + "\n")
+                file.flush()
+                os.fsync(file.fileno())
             temporary.replace(self.path / "run.json")
 
     @contextlib.contextmanager
@@ -79,15 +92,28 @@ class RunWriter:
                 self._spans.close()
 
 
-def _cut(file: Path, complete: Callable[[bytes], int]) -> int:
-    """Shorten a file to what is complete of it; its length then, 0 where there is none."""
-    if not file.exists():
-        return 0
-    length = complete(file.read_bytes())
-    os.truncate(file, length)
+def _shorten(folder: Path) -> None:
+    """Remove what a crash cut off from every table; all are looked at before the first is changed."""
+    tables: dict[str, Callable[[Path, bytes], int]] = {
+        "requests.csv": _whole_requests,
+        "spans.jsonl": lambda _, data: complete_lines(data),
+        METRICS.name: whole_rows,
+        NEIGHBOURS.name: whole_rows,
+    }
+    cuts = []
+    for file, whole in ((folder / name, whole) for name, whole in tables.items()):
+        if file.exists():
+            data = file.read_bytes()
+            length = whole(file, data)
+            cuts += [(file, length, data[length:])] if length < len(data) else []
+    for file, length, rest in cuts:
+        file.with_name(f"{file.name}.{length}.cut").write_bytes(rest)
+        os.truncate(file, length)
+
+
+def _whole_requests(file: Path, data: bytes) -> int:
+    header = data.partition(b"\n")[0].rstrip(b"\r")
+    length = whole_rows(file, data)
+    if not (header == _HEADER if length else _HEADER.startswith(header)):
+        raise ResultsError(f"{file} was begun by another version of ttft; go on with that one, or begin anew")
     return length
-
-
-def _has_header(file: Path) -> bool:
-    with file.open(encoding="utf-8") as text:
-        return text.readline().strip() == ",".join(REQUEST_COLUMNS)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import RunError
+from harness.core.text import meant
 from harness.experiment.rows import TokenWitness
 from harness.results import REQUEST_COLUMNS, SPAN_COLUMNS, RunWriter, complete_lines, complete_rows
 from harness.results.conditions import differences
@@ -58,7 +59,7 @@ class CsvTail:
         if not self._header and lines:
             self._header = [RENAMED.get(name, name) for name in lines.pop(0)]
         rows = [dict(zip(self._header, line, strict=False)) for line in lines]
-        return [{name: value for name, value in row.items() if name in self._columns} for row in rows]
+        return [{name: meant(value) for name, value in row.items() if name in self._columns} for row in rows]
 
 
 class LaneRows:
@@ -83,7 +84,7 @@ class LaneRows:
         data = self._spans.read(complete_lines)
         try:
             spans = [json.loads(line) for line in data.splitlines()]
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{self._spans.path} cannot be read: {error}") from error
         return [{name: value for name, value in span.items() if name in SPAN_COLUMNS} for span in spans]
 
@@ -92,7 +93,7 @@ class LaneRows:
         try:
             entries = json.loads(self._meta.read_text(encoding="utf-8")).get("void_runs", [])
             return [dict(entry) for entry in entries if entry["run"] == run]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise RunError(f"{self._meta} cannot be read: {error}") from error
 
 

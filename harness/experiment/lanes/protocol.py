@@ -33,7 +33,7 @@ def decode(line: bytes) -> dict[str, Any]:
     """A line as a message. Raises RunError for anything else."""
     try:
         message = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         message = None
     if not isinstance(message, dict) or not isinstance(message.get("kind"), str):
         raise RunError(f"{line[:80]!r} is no message; something other than the worker writes to its pipe")

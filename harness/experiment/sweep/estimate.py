@@ -88,7 +88,7 @@ def _earlier_runs(left: Sequence[Planned], folder: Path) -> list[float]:
 def _meta(path: Path) -> dict[str, Any]:
     try:
         meta = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return meta if isinstance(meta, dict) else {}
 

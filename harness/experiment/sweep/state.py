@@ -122,8 +122,8 @@ def _raw(folder: Path) -> dict[str, Any]:
         raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ResultsError(f"{folder} has no {NAME}, so it is not a sweep's folder; give the one that ttft sweep wrote") from None
-    except (OSError, ValueError) as error:
-        raise ResultsError(f"{folder / NAME} cannot be read: {error}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResultsError(f"{folder / NAME} cannot be read: {error}; restore it or begin a new sweep") from error
     if not isinstance(raw, dict):
         raise ResultsError(f"{folder / NAME} cannot be read: it holds no JSON object")
     if str(raw.get("schema", "")).partition(".")[0] != SCHEMA.partition(".")[0]:

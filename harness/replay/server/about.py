@@ -78,7 +78,7 @@ def read(folder: Path) -> About:
     """As it stands in the server's folder. Raises OSError or RunError."""
     try:
         return parse(json.loads((folder / FILE).read_text(encoding="utf-8")))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise RunError(f"{folder / FILE} is not JSON: {error}") from error
 
 
@@ -88,7 +88,7 @@ def started(folder: Path) -> dict[str, Any]:
         with (folder / SPAN_LOG / "worker-0.jsonl").open("rb") as file:
             record: dict[str, Any] = json.loads(file.readline())
             return record
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 

@@ -1,0 +1,73 @@
+"""Whether the rows of requests.csv are those that run.json speaks of: none lost, none twice, none of another run."""
+
+import csv
+import io
+from collections.abc import Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from harness.core.errors import ResultsError
+from harness.core.text import shortened
+
+
+def refuse_wrong_rows(file: Path, data: bytes, rows: pd.DataFrame, meta: Mapping[str, Any]) -> None:
+    """Hold ``rows``, which were read from ``data``, against run.json. Raises ResultsError, naming the file and the line."""
+    _refuse_doubled(file, data, rows)
+    _refuse_missing(file, data, rows, meta)
+    _refuse_foreign(file, data, rows, meta)
+
+
+def _refuse_doubled(file: Path, data: bytes, rows: pd.DataFrame) -> None:
+    """A request that counted twice would weigh more than the others."""
+    place = ["run", "position"]
+    twice = (rows.duplicated(place) & rows[place].notna().all(axis="columns")).to_numpy()
+    if twice.any():
+        at = int(twice.argmax())
+        what = f"request {rows['position'].iat[at]} of run {rows['run'].iat[at]}"
+        raise ResultsError(f"{file}, line {_line_of(data, at)} holds {what} a second time; delete one of the two lines")
+
+
+def _refuse_missing(file: Path, data: bytes, rows: pd.DataFrame, meta: Mapping[str, Any]) -> None:
+    """A run that is called done has a row per prompt, failed requests included."""
+    counts = {int(run): int(count) for run, count in rows["run"].value_counts().items()}  # type: ignore[call-overload]
+    prompts = (meta.get("data") or {}).get("prompts")
+    counted = type(prompts) is int  # older files and those of other tools do not say it
+    for entry in meta.get("runs") or ():
+        run = entry["run"]
+        count = counts.get(run, 0)
+        if entry.get("done") is not True or (count and (not counted or count == prompts)):
+            continue
+        before = np.flatnonzero((rows["run"] <= run).fillna(False).to_numpy())
+        line = _line_of(data, int(before[-1])) if len(before) else 1
+        raise ResultsError(
+            f"{file} is damaged near line {line}: it has {count} rows of run {run}, which run.json calls done"
+            f'{f" with {prompts} prompts" if counted else ""}; restore the file, or set the run\'s "done" to false in '
+            "run.json, then --resume measures its round again"
+        )
+
+
+def _refuse_foreign(file: Path, data: bytes, rows: pd.DataFrame, meta: Mapping[str, Any]) -> None:
+    """One damaged digit moves a row to another run, and a letter to another arm."""
+    for name, kind in (("arm", str), ("round", int)):
+        noted = {entry["run"]: entry[name] for entry in meta.get("runs") or () if type(entry.get(name)) is kind}
+        wanted = rows["run"].map(noted).astype(rows[name].dtype)
+        other = (wanted != rows[name]).fillna(False).to_numpy()
+        if other.any():
+            at = int(other.argmax())
+            found, right = (shortened(str(some.iat[at]), 100) for some in (rows[name], wanted))
+            raise ResultsError(
+                f"{file}, line {_line_of(data, at)} is damaged: its {name} is {found}, and that of run {rows['run'].iat[at]} "
+                f"is {right} in run.json; correct the line, or restore the file"
+            )
+
+
+def _line_of(data: bytes, row: int) -> int:
+    """The line, from 1, on which a row begins; ``row`` counts from 0, behind the header. A text may have several lines."""
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""))
+    for _ in islice(reader, row + 1):
+        pass
+    return reader.line_num + 1
