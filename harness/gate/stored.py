@@ -11,7 +11,7 @@ from harness.gate.checks import no_candidate, refusals, usable, without_real_kv
 from harness.gate.judge import check_margins, check_rate, judge, refused
 from harness.gate.verdict import Verdict
 from harness.results import Measurement
-from harness.results.conditions import differences, misfit, unknown_parts
+from harness.results.conditions import differences, misfit, slight_differences, unknown_parts
 from harness.stats import Plan, compare, compare_unpaired, ratio_of_ratios
 
 
@@ -76,6 +76,7 @@ def judge_runs(
         reasons += [found(Kind.OF_RUN, run=run.path.name, about=reason) for reason in refusals(run, rows, (arm, *control))]
     reasons += _across(sides)
     notes = [note for _, _, _, some in sides for note in some] + unknown_parts(base_run.meta, candidate_run.meta)
+    notes += _slightly_apart(base_run, candidate_run) if relative_to is None else []
     if reasons:
         return refused(base, candidate, list(dict.fromkeys(reasons)), alpha, notes)
     ours, theirs = base_run.counted, candidate_run.counted
@@ -86,6 +87,14 @@ def judge_runs(
         compared = ratio_of_ratios(now, compare(ours, relative_to, base, list(margins), 2 * alpha))
     calibration, doubts = _fitting(calibration, base_run, candidate_run)
     return judge(compared, margins, alpha, warnings=[*notes, *doubts], calibration=calibration, force=force)
+
+
+def _slightly_apart(ours: Measurement, theirs: Measurement) -> list[Finding]:
+    names = {"one": ours.path.name, "other": theirs.path.name}
+    return [
+        found(Kind.CONDITIONS_DIFFER, one.what, ours=one.ours, theirs=one.theirs, **names)
+        for one in slight_differences(ours.meta, theirs.meta)
+    ]
 
 
 def _require(measurement: Measurement, *arms: str) -> None:
