@@ -59,7 +59,7 @@ def judge(
         timed = tuple(replace(one, outcome=Outcome.REFUSED, further_pairs=None) for one in timed)
     base, candidate = comparisons[0].base, comparisons[0].candidate
     shared = _shared_warnings(metrics)
-    outcome = Outcome.REFUSED if why_not else _overall([one.outcome for one in (*metrics, *timed)])
+    outcome = Outcome.REFUSED if why_not else _overall([*(one.outcome for one in metrics), *(one.outcome for one in timed)])
     return Verdict(
         outcome=outcome,
         base=base,
@@ -165,8 +165,8 @@ def _limit(level: Level, limit_s: float, level_low: float, level_high: float) ->
     outcome, runs = _outcome(low, high, limit_s), len(level.logs)
     further = None
     if outcome is Outcome.INCONCLUSIVE:
-        over = (value / limit_s for value in (level.value_s, low, high))
-        further = further_pairs(runs, *over, 0.0, min(level_low, level_high))
+        value, below, above = level.value_s / limit_s, low / limit_s, high / limit_s
+        further = further_pairs(runs, value, below, above, 0.0, min(level_low, level_high))
     return LimitVerdict(
         metric=level.metric,
         limit_s=limit_s,
