@@ -42,6 +42,10 @@ class Cause(StrEnum):
     OTHER = "other"
 
 
+STALLS = (Cause.ROUND_TRIPS, Cause.BANDWIDTH, Cause.COPIES, Cause.LOADS)
+"""What the forward waits for while it stands still."""
+
+
 @dataclass(frozen=True, slots=True)
 class Loads:
     """Means per request of what an arm asked of its store, and what a call costs there as far as it is known.
@@ -72,11 +76,16 @@ class Parts:
 
     @property
     def bottleneck(self) -> Cause:
-        """The largest part that is not the model's own compute, unless all of these together are small."""
+        """The largest part that is not the model's own compute, unless all of these together are small.
+
+        The stall counts as a whole; where it is the largest, its own largest part is named.
+        """
         rest = {cause: value for cause, value in self.seconds.items() if cause is not Cause.COMPUTE}
         if sum(rest.values()) < SMALL * self.ttft_s:
             return Cause.COMPUTE
-        return max(rest, key=lambda cause: rest[cause])
+        stall = sum(rest[cause] for cause in STALLS)
+        best = max(rest, key=lambda cause: stall if cause in STALLS else rest[cause])
+        return max(STALLS, key=lambda cause: rest[cause]) if best in STALLS else best
 
     def share(self, cause: Cause) -> float:
         """Of the mean TTFT."""
@@ -145,7 +154,7 @@ def _loads(evidence: Evidence, arm: Arm, rows: pd.DataFrame, link: Link | None, 
 
 def _divided(stall: float, loads: Loads | None, streams: int) -> dict[Cause, float]:
     """The stall by the time that the store calls of a request take, all streams together."""
-    parts = dict.fromkeys((Cause.ROUND_TRIPS, Cause.BANDWIDTH, Cause.COPIES, Cause.LOADS), 0.0)
+    parts = dict.fromkeys(STALLS, 0.0)
     if loads is None or loads.link is None:
         return parts | {Cause.LOADS: stall}
     link = loads.link

@@ -14,6 +14,7 @@ from harness.reporting.explain.parts import Cause, Parts
 from harness.reporting.forecast.basis import from_run
 from harness.reporting.forecast.prediction import option, predict
 from harness.results.evidence import Arm, Evidence
+from harness.stats import compare
 
 WORTH = 0.97
 """A TTFT that is predicted, or was measured, at more than this share of the arm's is no gain worth naming."""
@@ -47,8 +48,8 @@ class Remedy:
     then_s: float | None = None
 
 
-def remedy_of(evidence: Evidence, parts: Parts, others: Mapping[str, float]) -> Remedy:
-    """``others``: mean TTFT in seconds of the measurement's arms, by name."""
+def remedy_of(evidence: Evidence, parts: Parts, means: Mapping[str, float]) -> Remedy:
+    """``means``: mean TTFT in seconds of the measurement's arms, by name."""
     folder = shlex.quote(str(evidence.run.path))
     match parts.bottleneck:
         case Cause.QUEUE:
@@ -60,19 +61,28 @@ def remedy_of(evidence: Evidence, parts: Parts, others: Mapping[str, float]) -> 
             return Remedy(Change.PROMPTS, _command(evidence, [parts.arm.name], {"bounds": True}))
         case Cause.LOOKUP:
             return Remedy(Change.STORE, _bench(evidence))
-    return _other_arm(evidence, parts, others) or Remedy(Change.STORE, _bench(evidence))
+    return _measured(evidence, parts, means) or _untried(evidence, parts, means) or Remedy(Change.STORE, _bench(evidence))
 
 
-def _other_arm(evidence: Evidence, parts: Parts, others: Mapping[str, float]) -> Remedy | None:
-    """The best of the candidates that are known to be better, else the first that nothing speaks against."""
-    candidates = [arm for arm in _candidates(parts) if _text(arm) != _text(parts.arm)]
-    seen = {_identity(arm): arm.name for arm in evidence.arms if arm.name in others}
-    measured = {seen[_identity(arm)]: others[seen[_identity(arm)]] for arm in candidates if _identity(arm) in seen}
-    best = min(measured, key=lambda name: measured[name], default="")
-    if best and measured[best] < WORTH * parts.ttft_s:
-        folder = shlex.quote(str(evidence.run.path))
-        return Remedy(Change.MEASURED, f"ttft report {folder}", best, parts.ttft_s, measured[best])
-    left = [arm for arm in candidates if _identity(arm) not in seen]
+def _measured(evidence: Evidence, parts: Parts, means: Mapping[str, float]) -> Remedy | None:
+    """The fastest arm of the same measurement that is shown to be faster by more than chance."""
+    for name in sorted(means, key=lambda name: means[name]):
+        if means[name] >= WORTH * parts.ttft_s:
+            break
+        try:
+            found = compare(evidence.rows, parts.arm.name, name, ["mean"])[0]
+        except ResultsError:  # no round has both
+            continue
+        if found.high < 1:
+            command = f"ttft report {shlex.quote(str(evidence.run.path))}"
+            return Remedy(Change.MEASURED, command, name, parts.ttft_s, means[name])
+    return None
+
+
+def _untried(evidence: Evidence, parts: Parts, means: Mapping[str, float]) -> Remedy | None:
+    """Of the candidates that were not measured the best by the recurrence; where that says nothing, the likeliest."""
+    seen = {_identity(arm) for arm in evidence.arms if arm.name in means}
+    left = [arm for arm in _candidates(parts) if _identity(arm) not in seen]
     if not left:
         return None
     predicted = _predicted(evidence, [parts.arm, *left]) if parts.bottleneck is not Cause.SLOWED else {}
@@ -96,10 +106,7 @@ def _candidates(parts: Parts) -> list[Arm]:
         pool = _number(arm, "pool")
         larger = [_with(arm, pool=8)] if pool < 8 else [_with(arm, pool=2 * pool)]
         batched = [_with(arm, batch=8)] if cause is Cause.ROUND_TRIPS else []
-        layerwise = [
-            _made("layerwise", groups="auto", readers=max(8, pool)),
-            _made("layerwise", groups="auto", readers=32, depth=8),
-        ]
+        layerwise = [_made("layerwise", groups="auto", readers=readers) for readers in (max(8, pool), 2 * max(8, pool))]
         return [*batched, *larger, *layerwise]
     readers, depth = _number(arm, "readers"), _number(arm, "depth")
     if cause is Cause.SLOWED:
@@ -143,10 +150,6 @@ def _identity(arm: Arm) -> tuple[str, frozenset[tuple[str, str]]]:
     defaults |= {"staged": "false", "verify": "false", "deadline_ms": "30000"}
     told = {key: str(value).lower() for key, value in arm.options.items()}
     return arm.engine, frozenset((key, value) for key, value in told.items() if defaults.get(key) != value)
-
-
-def _text(arm: Arm) -> str:
-    return arm.name.partition("@")[0]
 
 
 def _number(arm: Arm, name: str) -> int:
