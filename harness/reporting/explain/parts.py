@@ -80,7 +80,7 @@ class Parts:
 
         The stall counts as a whole; where it is the largest, its own largest part is named.
         """
-        rest = {cause: value for cause, value in self.seconds.items() if cause is not Cause.COMPUTE}
+        rest: dict[Cause, float] = {cause: value for cause, value in self.seconds.items() if cause != Cause.COMPUTE}
         if sum(rest.values()) < SMALL * self.ttft_s:
             return Cause.COMPUTE
         stall = sum(rest[cause] for cause in STALLS)
