@@ -32,6 +32,7 @@ class Change(StrEnum):
     TRAFFIC = "traffic"  # fewer requests at once
     PLACE = "place"  # client and server nearer together
     PROMPTS = "prompts"  # more of each prompt as a hit
+    UNKNOWN = "unknown"  # nothing that we know to try
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,12 @@ def remedy_of(evidence: Evidence, parts: Parts, means: Mapping[str, float]) -> R
             return Remedy(Change.PROMPTS, _command(evidence, [parts.arm.name], {"bounds": True}))
         case Cause.LOOKUP:
             return Remedy(Change.STORE, _bench(evidence))
-    return _measured(evidence, parts, means) or _untried(evidence, parts, means) or Remedy(Change.STORE, _bench(evidence))
+    other = _measured(evidence, parts, means) or _untried(evidence, parts, means)
+    if other is not None:
+        return other
+    if parts.bottleneck in (Cause.SLOWED, Cause.COPIES):  # no store changes that
+        return Remedy(Change.UNKNOWN, f"ttft timeline {folder}")
+    return Remedy(Change.STORE, _bench(evidence))
 
 
 def _measured(evidence: Evidence, parts: Parts, means: Mapping[str, float]) -> Remedy | None:

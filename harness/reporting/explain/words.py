@@ -81,5 +81,7 @@ def _change(parts: Parts, remedy: Remedy) -> str:
             return "Fewer requests at once, or more servers, change it; served alone, a request doesn't queue."
         case Change.PLACE:
             return "A client nearer to the server changes it, or fewer processes that compete for the client's cores."
+        case Change.UNKNOWN:
+            return "No setting that we know to try changes it; the timeline of its spans shows what runs beside what."
     hit = "" if parts.hit_share is None else f" ({percent(parts.hit_share)} of the tokens are hits now)"
     return f"Engines don't change it: a shorter suffix{hit}, a smaller model or a faster processor does."

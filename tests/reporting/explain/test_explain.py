@@ -136,6 +136,12 @@ def test_the_reference_measurement_is_explained_as_it_was_made() -> None:
     assert fast.now_s is not None and fast.then_s is not None and fast.then_s < fast.now_s
 
 
+def test_a_peer_whose_forward_is_slowed_is_not_told_to_change_its_store(tmp_path: Path) -> None:
+    found = explained(with_more(made(tmp_path, ["theirs", "floor"]), "compute_s", 2.0, "theirs"), "theirs")
+    assert found.parts.bottleneck is Cause.SLOWED and found.remedy.change is Change.UNKNOWN
+    assert "store" not in found.sentences[1] and found.remedy.command == f"ttft timeline {tmp_path}"
+
+
 def test_no_arm_is_recommended_by_chance(tmp_path: Path) -> None:
     """Two like arms: the one with the lower mean is not held up as the better one."""
     run = made(tmp_path, ["chunkwise:pool=8", "chunkwise:pool=8@again", "floor"])
