@@ -8,11 +8,12 @@ import numpy as np
 import pandas as pd
 
 from harness.core.errors import UsageError
-from harness.core.findings import Finding
+from harness.core.findings import Finding, Kind, found
 from harness.stats import lower_bound, parse_metric, upper_bound
 from harness.stats.compare import few_requests
 from harness.stats.location import pseudomedian
-from harness.stats.quantiles import requests_least, requests_needed
+from harness.stats.quality import drift
+from harness.stats.quantiles import Floats, requests_least, requests_needed
 from harness.stats.runs import run_table
 
 UNITS_S = {"ms": 1e-3, "s": 1.0}
@@ -52,10 +53,20 @@ def levels(frame: pd.DataFrame, arm: str, metrics: Sequence[str]) -> list[Level]
         return []
     table = run_table(frame[frame["arm"] == arm], metrics)
     total, smallest = int(table["requests"].sum()), int(table["requests"].min())
-    return [
-        Level(metric, total, smallest, tuple(float(one) for one in np.log(table[metric])), tuple(few_requests(metric, smallest)))
-        for metric in metrics
-    ]
+    known = []
+    for metric in metrics:
+        logs = np.log(table[metric].to_numpy(dtype=np.float64))
+        warnings = [*few_requests(metric, smallest), *_drift(metric, logs)]
+        known.append(Level(metric, total, smallest, tuple(float(one) for one in logs), tuple(warnings)))
+    return known
+
+
+def _drift(metric: str, logs: Floats) -> list[Finding]:
+    """A level has no other arm in its round to cancel what the machine did meanwhile, so a trend has to be said."""
+    trend = drift(logs)
+    if not trend.significant:
+        return []
+    return [found(Kind.ARM_DRIFTS, metric=metric, percent=100 * float(np.expm1(trend.total)), p=trend.p_value)]
 
 
 def parse_bounds(specs: Sequence[str]) -> tuple[list[str], dict[str, float]]:

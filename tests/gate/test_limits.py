@@ -80,6 +80,22 @@ def test_a_plan_and_two_measurements_judge_limits_as_well() -> None:
     assert judge_runs(run, run, {"p50": 0.5}, "a", "b", limits={"p50": centre(run) / 2}).outcome is Outcome.FAIL
 
 
+def test_a_level_that_drifts_is_said_since_no_other_arm_cancels_it() -> None:
+    drifting = judge_run(measurement(seed=3, drift=0.5), "b", "a", {"p50": 0.5}, limits={"p50": 100.0})
+    assert any("the arm's p50 drifted by about" in str(one) for one in drifting.all_warnings)
+    still = judge_run(measurement(seed=3), "b", "a", {"p50": 0.5}, limits={"p50": 100.0})
+    assert not any("drifted" in str(one) for one in still.all_warnings)
+
+
+def test_a_candidate_on_its_limit_fails_and_passes_no_more_often_than_declared() -> None:
+    """1,000 gates of 8 runs each whose truth lies on the limit: 5% either way, and 3 standard errors."""
+    generator = np.random.default_rng(0)
+    levels_of = [Level("p50", 96, 12, tuple(row)) for row in np.log(0.8) + 0.05 * generator.standard_normal((1000, 8))]
+    failed = sum(one.lower(0.05) > 0.8 for one in levels_of) / 1000
+    passed = sum(one.upper(0.05) < 0.8 for one in levels_of) / 1000
+    assert failed <= 0.07 and passed <= 0.07
+
+
 def test_a_limit_of_a_tail_needs_its_requests() -> None:
     run = measurement(seed=3, prompts=12)
     verdict = judge_run(run, "b", "a", {}, limits={"p95": 100.0})
