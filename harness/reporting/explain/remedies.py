@@ -12,7 +12,7 @@ from harness.core.text import without_secrets
 from harness.experiment.settings import Experiment, merge, read_experiment
 from harness.reporting.explain.parts import Cause, Parts
 from harness.reporting.forecast.basis import from_run
-from harness.reporting.forecast.prediction import option, predict
+from harness.reporting.forecast.prediction import DEFAULTS, option, predict
 from harness.results.evidence import Arm, Evidence
 from harness.stats import compare
 
@@ -151,11 +151,10 @@ def _made(engine: str, **options: Any) -> Arm:
 
 
 def _identity(arm: Arm) -> tuple[str, frozenset[tuple[str, str]]]:
-    """Engine and options that are not the default, so that two ways to write one arm are equal."""
-    defaults = {"pool": "0", "batch": "1", "readers": "8", "depth": "4", "layers_per_fetch": "1", "groups": "", "loops": "0"}
-    defaults |= {"staged": "false", "verify": "false", "deadline_ms": "30000"}
-    told = {key: str(value).lower() for key, value in arm.options.items()}
-    return arm.engine, frozenset((key, value) for key, value in told.items() if defaults.get(key) != value)
+    """What the arm's text says beside the defaults, so that two ways to write one arm are equal."""
+    _, given = split_spec(arm.name.partition("@")[0])
+    defaults = {name: str(value) for name, value in DEFAULTS.items()} | {"staged": "false", "groups": ""}
+    return arm.engine, frozenset((key, value.lower()) for key, value in given.items() if defaults.get(key) != value.lower())
 
 
 def _number(arm: Arm, name: str) -> int:

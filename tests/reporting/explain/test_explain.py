@@ -142,6 +142,14 @@ def test_a_peer_whose_forward_is_slowed_is_not_told_to_change_its_store(tmp_path
     assert "store" not in found.sentences[1] and found.remedy.command == f"ttft timeline {tmp_path}"
 
 
+def test_an_arm_that_was_measured_is_not_proposed_as_untried(tmp_path: Path) -> None:
+    """However it is written: batch=1 is the default. Here it is the slower one, so it is not held up as better either."""
+    arms = ["chunkwise:pool=0", "chunkwise:batch=1,pool=8@slow", "floor"]
+    run = with_more(made(tmp_path, arms), "stall_s", 9.0, arms[1])
+    remedy = explained(run).remedy
+    assert remedy.change is Change.ARM and not remedy.arm.startswith("chunkwise:pool=8")
+
+
 def test_no_arm_is_recommended_by_chance(tmp_path: Path) -> None:
     """Two like arms: the one with the lower mean is not held up as the better one."""
     run = made(tmp_path, ["chunkwise:pool=8", "chunkwise:pool=8@again", "floor"])
