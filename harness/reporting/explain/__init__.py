@@ -6,6 +6,7 @@ explain(evidence) -> [Explanation], all values; sentences(parts, remedy) -> thre
 from dataclasses import dataclass
 from typing import Any
 
+from harness.core.errors import ResultsError
 from harness.reporting.explain.parts import Cause, Loads, Parts, parts_of
 from harness.reporting.explain.remedies import Change, Remedy, remedy_of
 from harness.reporting.explain.words import sentences
@@ -42,7 +43,17 @@ class Explanation:
 
 
 def explain(evidence: Evidence) -> list[Explanation]:
-    """One explanation per arm that is no bound. Raises ResultsError if no request says where its time went."""
+    """One explanation per arm that is no bound.
+
+    Raises ResultsError if no request says where its time went, or none of the numbers counts: then there is nothing to explain.
+    """
+    if evidence.worthless:
+        reason = evidence.left_out[0].reason if evidence.left_out else "its status is void"
+        raise ResultsError(f"the numbers of {evidence.run.path} do not count ({reason}), so nothing explains them; measure again")
+    if (evidence.run.meta.get("correctness") or {}).get("status") == "failed":
+        raise ResultsError(
+            f"the correctness pass of {evidence.run.path} failed, so its times are those of arms that load wrong KV"
+        )
     found = parts_of(evidence)
     means = {parts.arm.name: parts.ttft_s for parts in found}
     return [Explanation(parts, remedy_of(evidence, parts, means)) for parts in found]

@@ -162,6 +162,15 @@ def test_a_measurement_without_parts_says_so(tmp_path: Path) -> None:
         explain(gather(replace(run, requests=run.requests.assign(compute_s=float("nan")))))
 
 
+def test_numbers_that_do_not_count_are_not_explained(tmp_path: Path) -> None:
+    void = load(write_synthetic_run(tmp_path / "v", ["chunkwise"], 2, 2, void={0: "wrong KV", 1: "wrong KV"}))
+    with pytest.raises(ResultsError, match="do not count .*wrong KV"):
+        explain(gather(void))
+    run = made(tmp_path / "f")
+    with pytest.raises(ResultsError, match="load wrong KV"):
+        explain(gather(replace(run, meta=run.meta | {"correctness": {"status": "failed", "detail": "x"}})))
+
+
 Command = Callable[..., tuple[int, str, str]]
 
 
