@@ -164,7 +164,7 @@ def test_a_measurement_without_parts_says_so(tmp_path: Path) -> None:
 
 def test_numbers_that_do_not_count_are_not_explained(tmp_path: Path) -> None:
     void = load(write_synthetic_run(tmp_path / "v", ["chunkwise"], 2, 2, void={0: "wrong KV", 1: "wrong KV"}))
-    with pytest.raises(ResultsError, match="do not count .*wrong KV"):
+    with pytest.raises(ResultsError, match=r"do not count .*wrong KV"):
         explain(gather(void))
     run = made(tmp_path / "f")
     with pytest.raises(ResultsError, match="load wrong KV"):
