@@ -98,7 +98,7 @@ def parts_of(evidence: Evidence) -> list[Parts]:
     found = []
     for arm in evidence.arms:
         rows = evidence.of(arm)
-        rows = rows[rows["compute_s"].notna() & rows["ttft_s"].notna()]
+        rows = rows[rows["compute_s"].notna() & (rows["ttft_s"] > 0)]
         if not arm.bound and len(rows):
             found.append(_parts(evidence, arm, rows, link, estimated))
     if not found:
