@@ -10,6 +10,7 @@ from harness.commands.ab import ab
 from harness.commands.calibrate import calibrate
 from harness.commands.compare import compare
 from harness.commands.doctor import doctor
+from harness.commands.explain import explain
 from harness.commands.gate import gate
 from harness.commands.listing import list_
 from harness.commands.predict import predict
@@ -43,6 +44,7 @@ app.command()(sweep)
 app.command()(serve)
 app.command("list")(list_)
 app.command()(report)
+app.command()(explain)
 app.command()(timeline)
 app.command()(predict)
 app.command()(gate)

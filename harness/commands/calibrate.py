@@ -6,6 +6,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder, peers_that_cannot_run
+from harness.commands.options import (
+    CacheState,
+    Concurrency,
+    Dtype,
+    Model,
+    Named,
+    PageCache,
+    Settings,
+    SpanLog,
+    Store,
+    Target,
+    Workload,
+)
 from harness.commands.terminal import console
 from harness.core.errors import UsageError
 
@@ -21,18 +34,22 @@ ENOUGH_GATES = 20
 
 
 def calibrate(
-    experiment: Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")] = "default",
+    experiment: Named = "default",
     arm: Annotated[
         str | None, typer.Option(help="engine spec to measure against itself [default: the experiment's first]")
     ] = None,
     pairs: Annotated[int, typer.Option(help="pairs of runs, at least 8")] = 20,
     budget: Annotated[str | None, typer.Option(help="end within this time, as 10m, with the pairs measured by then")] = None,
-    store: Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")] = None,
-    workload: Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")] = None,
-    setting: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
-    ] = None,
+    store: Store = None,
+    workload: Workload = None,
+    cache_state: CacheState = None,
+    page_cache: PageCache = None,
+    concurrency: Concurrency = None,
+    model: Model = None,
+    dtype: Dtype = None,
+    target: Target = None,
+    span_log: SpanLog = None,
+    setting: Settings = None,
     metric: Annotated[
         list[str] | None, typer.Option(help="give several [default: mean, p50, p90, p95 if the runs have enough requests]")
     ] = None,
@@ -60,10 +77,21 @@ def calibrate(
     for name in metric or []:
         parse_metric(name)
     calibrations.check_pairs(pairs)
+    wanted: dict[str, Any] = {
+        "store": store,
+        "workload": workload,
+        "cache_state": cache_state,
+        "page_cache": page_cache,
+        "concurrency": concurrency,
+        "model": model,
+        "dtype": dtype,
+        "target": target,
+        "target_span_log": str(span_log) if span_log is not None else None,
+    }
     if from_run is None:
-        wanted = {"store": store, "workload": workload, "pairs": pairs}
-        from_run = _measure(experiment, arm, wanted, setting or [], budget, folder, dry_run)
-    elif store or workload or setting or budget or folder or dry_run:
+        wanted["pairs"] = pairs
+        from_run = _measure(experiment, arm, wanted, setting or [], budget, folder, dry_run, metric or [])
+    elif any(value is not None for value in wanted.values()) or setting or budget or folder or dry_run:
         raise UsageError("--from takes a run as it is, so do not give what says how to measure one")
     run = load(from_run)
     base, again = like_arms(run, arm)
@@ -81,6 +109,7 @@ def _measure(
     budget: str | None,
     folder: Path | None,
     dry_run: bool,
+    metrics: list[str],
 ) -> Path:
     """Measure ``arm`` and its double; returns the run's folder. Exits where it was a dry run or interrupted."""
     from harness import gate as gates
@@ -88,6 +117,7 @@ def _measure(
     from harness.experiment.plan import settle
     from harness.experiment.settings import given_settings, merge, read_experiment
     from harness.gate.alike import BudgetWatch
+    from harness.gate.limits import check_requests
 
     settings = given_settings(items)
     for name in ("arms", "pairs", "bounds"):
@@ -97,11 +127,12 @@ def _measure(
     written = read_experiment(experiment)
     first = arm or merge(written).arms[0]
     settled = settle(experiment_of(written, settings, wanted, {"arms": [first, f"{first}@again"], "bounds": False}))
+    unsure = check_requests(metrics, len(settled.data.prompts))
     folder = new_folder(folder, f"calibrate-{Path(experiment).stem}")
     if dry_run:
         pairs = settled.experiment.pairs
         typer.echo(f"folder    {folder}\narms      {' and '.join(settled.arms)}")
-        for line in peers_that_cannot_run(settled, folder):
+        for line in (*peers_that_cannot_run(settled, folder), *unsure):
             typer.echo(line)
         typer.echo(f"budget    {budget or 'none'}\nrequests  {2 * pairs * len(settled.data.prompts)} in {pairs} pairs of runs")
         raise typer.Exit

@@ -6,7 +6,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.measuring import command_line, measured_and_shown, new_folder, peers_that_cannot_run
-from harness.commands.options import Arms, DryRun, Dtype, Model, Named, Pairs, Settings, Store, Workload
+from harness.commands.options import (
+    Arms,
+    CacheState,
+    Concurrency,
+    DryRun,
+    Dtype,
+    Model,
+    Named,
+    PageCache,
+    Pairs,
+    Settings,
+    SpanLog,
+    Store,
+    Target,
+    Workload,
+)
 from harness.core.errors import UsageError, VoidRuns
 
 if TYPE_CHECKING:
@@ -28,16 +43,14 @@ def compare(
     store: Store = None,
     workload: Workload = None,
     pairs: Pairs = None,
-    cache_state: Annotated[str | None, typer.Option(help="primed or natural")] = None,
-    page_cache: Annotated[str | None, typer.Option(help="warm or dropped")] = None,
-    concurrency: Annotated[int | None, typer.Option(help="concurrent requests")] = None,
+    cache_state: CacheState = None,
+    page_cache: PageCache = None,
+    concurrency: Concurrency = None,
     model: Model = None,
     dtype: Dtype = None,
     bounds: Annotated[bool | None, typer.Option("--bounds/--no-bounds", help="measure floor and recompute as well")] = None,
-    target: Annotated[
-        str | None, typer.Option(help="http://HOST:PORT of a running vLLM (ttft serve); its key is the variable TTFT_API_KEY")
-    ] = None,
-    span_log: Annotated[Path | None, typer.Option(help="folder of the target's span log, if it is not found by itself")] = None,
+    target: Target = None,
+    span_log: SpanLog = None,
     setting: Settings = None,
     out: Annotated[Path | None, typer.Option(help="results folder; must be new [default: results/<time>-<experiment>]")] = None,
     resume: Annotated[Path | None, typer.Option(help="resume an interrupted measurement in this folder")] = None,

@@ -1,23 +1,29 @@
 """``ttft gate``: a verdict on stored results, or on an experiment that it measures itself."""
 
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands.gate_run import PlanFlags, measure_and_judge
+from harness.commands.gate_run import Judged, PlanFlags, measure_and_judge
+from harness.commands.options import CacheState, Concurrency, Dtype, Model, PageCache, SpanLog, Target
 from harness.commands.verdicts import publish
 from harness.core.errors import UsageError
 
 if TYPE_CHECKING:
     from harness.gate import Verdict
 
+FLAGS = {"target_span_log": "--span-log"}
+"""Settings that a flag of another name gives."""
+
 
 def gate(
     run: Annotated[Path | None, typer.Argument(help="a run's folder; with a second one, the base")] = None,
     other: Annotated[Path | None, typer.Argument(help="a second run's folder, of the same environment: the candidate")] = None,
     margin: Annotated[
-        list[str] | None, typer.Option("--max", help="METRIC:PERCENT that it may be slower by, e.g. p50:5%")
+        list[str] | None,
+        typer.Option("--max", help="METRIC:PERCENT that it may be slower by, as p50:5%, or METRIC:TIME at most, as p95:800ms"),
     ] = None,
     candidate: Annotated[str | None, typer.Option(help="the arm to judge")] = None,
     base: Annotated[str | None, typer.Option(help="the arm to compare it with")] = None,
@@ -45,6 +51,13 @@ def gate(
     spending: Annotated[str | None, typer.Option(help="with --run: pocock (stops early) or obrien-fleming [pocock]")] = None,
     store: Annotated[str | None, typer.Option(help="with --run: URL of the store")] = None,
     workload: Annotated[str | None, typer.Option(help="with --run: workload spec")] = None,
+    cache_state: CacheState = None,
+    page_cache: PageCache = None,
+    concurrency: Concurrency = None,
+    model: Model = None,
+    dtype: Dtype = None,
+    target: Target = None,
+    span_log: SpanLog = None,
     setting: Annotated[
         list[str] | None, typer.Option("--set", help="with --run: any other setting, KEY=VALUE, also workload.OPTION=VALUE")
     ] = None,
@@ -54,27 +67,43 @@ def gate(
     from harness import gate as gates
     from harness.experiment.settings import given_settings
     from harness.gate import history as histories
+    from harness.gate.limits import parse_bounds
     from harness.results import load
 
-    margins = gates.parse_margins(margin or [])
+    specs, limits = parse_bounds(margin or [])
+    margins = gates.parse_margins(specs) if specs or not limits else {}
     if history is not None:
+        if not margins:
+            raise UsageError("a history keeps ratios, which travel between machines; give a margin as well, as --max p50:5%")
         histories.check(history)  # before a long measurement, not after it
     plan = PlanFlags(pairs, looks, spending, budget)
+    wanted: dict[str, Any] = {
+        "store": store,
+        "workload": workload,
+        "cache_state": cache_state,
+        "page_cache": page_cache,
+        "concurrency": concurrency,
+        "model": model,
+        "dtype": dtype,
+        "target": target,
+        "target_span_log": str(span_log) if span_log is not None else None,
+    }
     if experiment is None:
-        if plan.given or store or workload or setting or dry_run:
+        flags = {**asdict(plan), **wanted, "set": setting or None, "dry_run": dry_run or None}
+        given = [name for name, value in flags.items() if value is not None]
+        if given:
+            names = ", ".join(FLAGS.get(name, f"--{name.replace('_', '-')}") for name in given)
             raise UsageError(
-                "--budget, --pairs, --looks, --spending, --store, --workload, --set and --dry-run belong to --run EXPERIMENT"
+                f"{names}: these belong to --run EXPERIMENT, which measures; a stored measurement is judged as it is"
             )
-        verdict = _stored(run, other, margins, candidate, base, relative_to, alpha, calibration, force)
+        verdict = _stored(run, other, margins, limits, candidate, base, relative_to, alpha, calibration, force)
         folder = other or run
     else:
         if run is not None or relative_to is not None:
             raise UsageError("--run measures anew, so do not give stored runs and --relative-to")
-        wanted = {"store": store, "workload": workload, **given_settings(setting or [])}
         candidate, base = _arms(candidate, base)
-        verdict, folder = measure_and_judge(
-            experiment, wanted, candidate, base, margins, alpha, plan, calibration, force, out, dry_run
-        )
+        judged = Judged(candidate, base, margins, limits, alpha, calibration, force)
+        verdict, folder = measure_and_judge(experiment, wanted | given_settings(setting or []), judged, plan, out, dry_run)
         out = folder
     publish(verdict, out)  # first: a history that cannot be written must not lose the verdict
     if history is not None and folder is not None:
@@ -86,6 +115,7 @@ def _stored(
     run: Path | None,
     other: Path | None,
     margins: dict[str, float],
+    limits: dict[str, float],
     candidate: str | None,
     base: str | None,
     relative_to: str | None,
@@ -101,17 +131,16 @@ def _stored(
         raise UsageError("name a run's folder to judge, or measure one with --run EXPERIMENT")
     floors = consulted(calibration, other or run)
     if other is not None:
-        return gates.judge_runs(
-            load(run, spans=False), load(other, spans=False), margins, base, candidate, alpha, relative_to, floors, force
-        )
+        both = load(run, spans=False), load(other, spans=False)
+        return gates.judge_runs(*both, margins, base, candidate, alpha, relative_to, floors, force, limits)
     if relative_to is not None:
         raise UsageError("--relative-to needs two runs; give the candidate's folder as well")
     candidate, base = _arms(candidate, base)
     found = load(run, spans=False)
     plan = gates.plan_of(found.meta)
     if plan is None:
-        return gates.judge_run(found, candidate, base, margins, alpha, floors, force)
-    return gates.judge_by_plan(found, candidate, base, margins, plan, floors, force)
+        return gates.judge_run(found, candidate, base, margins, alpha, floors, force, limits=limits)
+    return gates.judge_by_plan(found, candidate, base, margins, plan, floors, force, limits)
 
 
 def _arms(candidate: str | None, base: str | None) -> tuple[str, str]:

@@ -26,10 +26,18 @@ class PlanFlags:
     spending: str | None
     budget: str | None
 
-    @property
-    def given(self) -> bool:
-        """Whether any of it was."""
-        return any(value is not None for value in (self.pairs, self.looks, self.spending, self.budget))
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What is judged and by what: the arms, the margins (0.05 is 5%) and the limits in seconds, by metric."""
+
+    candidate: str
+    base: str
+    margins: Mapping[str, float]
+    limits: Mapping[str, float]
+    alpha: float
+    calibration: Path | None
+    force: bool
 
 
 DEFAULT_PAIRS = 40
@@ -38,45 +46,47 @@ DEFAULT_PAIRS = 40
 def measure_and_judge(
     experiment: str,
     settings: Mapping[str, Any],
-    candidate: str,
-    base: str,
-    margins: Mapping[str, float],
-    alpha: float,
+    judged: Judged,
     flags: PlanFlags,
-    calibration: Path | None,
-    force: bool,
     out: Path | None,
     dry_run: bool = False,
 ) -> tuple["Verdict", Path]:
     """The verdict and the folder of the run behind it.
 
-    ``settings`` override the experiment's; its arms are ``base`` and ``candidate``. Raises UsageError before
-    anything is measured where the plan or the arms will not do, and TtftError where the measurement fails
-    before there is anything to judge. Ctrl-C exits with 130, without a verdict; ``dry_run`` prints the plan and exits.
+    ``settings`` override the experiment's; its arms are those of ``judged``. Raises UsageError before anything is
+    measured if the plan or the arms will not do or a run has too few requests for a metric, and TtftError if the
+    measurement fails before there is anything to judge.
+    Ctrl-C exits with 130, without a verdict; ``dry_run`` prints the plan and exits.
     """
     from harness import gate as gates
     from harness.experiment.dotted import experiment_of
     from harness.experiment.plan import settle
     from harness.experiment.settings import read_experiment
     from harness.gate.calibration import consulted
+    from harness.gate.limits import check_requests
     from harness.results import load
 
     for name in ("arms", "pairs", "bounds"):
         if name in settings:
             raise UsageError(f"--set {name} is the gate's own business; give --candidate, --base and --pairs instead")
-    plan = _plan(flags, alpha)
+    plan = _plan(flags, judged.alpha)
     budget = gates.Budget(gates.parse_duration(flags.budget)) if flags.budget else None
-    only = {"arms": [base, candidate], "bounds": False, "pairs": plan.looks[-1]}
+    only = {"arms": [judged.base, judged.candidate], "bounds": False, "pairs": plan.looks[-1]}
     settled = settle(experiment_of(read_experiment(experiment), settings, only))
+    unsure = check_requests([*judged.margins, *judged.limits], len(settled.data.prompts))
     folder = new_folder(out, f"gate-{Path(experiment).stem}")
-    floors = consulted(calibration, folder)
+    floors = consulted(judged.calibration, folder)
     if dry_run:
-        _print_plan(plan, flags.budget, settled, folder)
+        _print_plan(plan, flags.budget, settled, folder, unsure)
         raise typer.Exit
 
     def judge(measurement: "Measurement", plan: "Plan") -> "Verdict":
-        return gates.judge_by_plan(measurement, candidate, base, margins, plan, floors, force)
+        return gates.judge_by_plan(
+            measurement, judged.candidate, judged.base, judged.margins, plan, floors, judged.force, judged.limits
+        )
 
+    for line in unsure:
+        typer.echo(line)
     watch = gates.PlanWatch(folder, plan, judge, budget)
     try:
         _measured(settled, folder, watch, budget)
@@ -103,7 +113,7 @@ def _measured(settled: "Setting", folder: Path, watch: "PlanWatch", budget: "Bud
         measured(settled, folder, watch=watch)
 
 
-def _print_plan(plan: "Plan", budget: str | None, settled: "Setting", folder: Path) -> None:
+def _print_plan(plan: "Plan", budget: str | None, settled: "Setting", folder: Path, unsure: list[str]) -> None:
     levels = ", ".join(f"{look} ({100 * level:.2g}%)" for look, level in zip(plan.looks, plan.levels(), strict=True))
     base, candidate = settled.arms
     requests = 2 * len(settled.data.prompts)
@@ -116,6 +126,7 @@ def _print_plan(plan: "Plan", budget: str | None, settled: "Setting", folder: Pa
         f"requests  {requests} a pair, at most {requests * plan.looks[-1]}",
         *peers_that_cannot_run(settled, folder),
         *settled.notes,
+        *unsure,
     ]
     for line in lines:
         typer.echo(line)

@@ -1,5 +1,6 @@
 """Options that several commands take, each with one help text: types of their parameters."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,13 @@ Workload = Annotated[str | None, typer.Option(help="workload spec, e.g. shared_p
 Pairs = Annotated[int | None, typer.Option(help="rounds; a round is one run of every arm")]
 Model = Annotated[str | None, typer.Option(help="builtin[:option=value], a local folder, or a hub name")]
 Dtype = Annotated[str | None, typer.Option(help="auto, bfloat16, float16 or float32")]
+CacheState = Annotated[str | None, typer.Option(help="primed or natural")]
+PageCache = Annotated[str | None, typer.Option(help="warm or dropped")]
+Concurrency = Annotated[int | None, typer.Option(help="concurrent requests")]
+Target = Annotated[
+    str | None, typer.Option(help="http://HOST:PORT of a running vLLM (ttft serve); its key is the variable TTFT_API_KEY")
+]
+SpanLog = Annotated[Path | None, typer.Option(help="folder of the target's span log, if it is not found by itself")]
 Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),

@@ -6,7 +6,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl_c
-from harness.commands.options import Arms, DryRun, Model, Named, Pairs, Settings, Store, Workload
+from harness.commands.options import (
+    Arms,
+    CacheState,
+    Concurrency,
+    DryRun,
+    Dtype,
+    Model,
+    Named,
+    PageCache,
+    Pairs,
+    Settings,
+    Store,
+    Workload,
+)
 from harness.commands.terminal import console
 from harness.core.errors import RunError, UsageError, VoidRuns
 
@@ -25,7 +38,11 @@ def sweep(
     store: Store = None,
     workload: Workload = None,
     pairs: Pairs = None,
+    cache_state: CacheState = None,
+    page_cache: PageCache = None,
+    concurrency: Concurrency = None,
     model: Model = None,
+    dtype: Dtype = None,
     setting: Settings = None,
     out: Annotated[
         Path | None, typer.Option(help="folder of the sweep; must be new [default: results/<time>-sweep-<experiment>]")
@@ -44,7 +61,8 @@ def sweep(
     from harness.experiment.sweep.planning import plan_of
     from harness.experiment.sweep.state import State, read_state
 
-    flags: dict[str, Any] = {"arms": arm or None, "workload": workload, "pairs": pairs, "model": model}
+    flags: dict[str, Any] = {"arms": arm or None, "workload": workload, "pairs": pairs, "model": model, "dtype": dtype}
+    flags |= {"cache_state": cache_state, "page_cache": page_cache, "concurrency": concurrency}
     flags |= given_settings(setting or [])
     given = [name for name, value in {**flags, "vary": vary, "out": out}.items() if value is not None]
     if report is not None or resume is not None:

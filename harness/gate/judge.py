@@ -2,13 +2,14 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from harness.core.errors import UsageError
 from harness.core.findings import Finding, Kind, found
 from harness.gate.calibration import Calibration
-from harness.gate.verdict import MetricVerdict, Outcome, Verdict
+from harness.gate.limits import Level, check_limits
+from harness.gate.verdict import LimitVerdict, MetricVerdict, Outcome, Verdict
 from harness.stats import Comparison, Plan, parse_metric, requests_least
 
 MOST_PAIRS = 2000
@@ -24,11 +25,13 @@ def judge(
     calibration: Calibration | None = None,
     force: bool = False,
     plan: Plan | None = None,
+    limits: Sequence[tuple[Level, float]] = (),
 ) -> Verdict:
-    """Judge candidate against base.
+    """Judge candidate against base, and by itself against ``limits``: its level of a metric, and the seconds it may take.
 
     A metric FAILs where the lower bound of its ratio is above 1 + margin, PASSes where the upper bound is
-    below, and is INCONCLUSIVE otherwise. Each bound has the one-sided error rate ``alpha``, as is usual for
+    below, and is INCONCLUSIVE otherwise; the same holds for a limit and the level in seconds. Each bound has
+    the one-sided error rate ``alpha``, as is usual for
     non-inferiority: a candidate that lies exactly on its margin fails, or passes, so often. One metric's
     FAIL fails the whole, so the lower bounds are Holm's; all metrics must PASS for a PASS, which needs no
     correction (an intersection-union test). ``plan`` corrects for looking more than once, and its alpha
@@ -36,26 +39,27 @@ def judge(
     ``force``. Raises UsageError for margins that cannot be meant, a metric that was not compared, or a number
     of pairs at which the plan has no look.
     """
-    check_margins(margins)
+    check_bounds(margins, {level.metric: limit_s for level, limit_s in limits})
     check_rate(alpha)
     chosen = [_of(comparisons, metric) for metric in margins]
-    pairs = min(comparison.n_pairs for comparison in chosen)
+    pairs = min(comparison.n_pairs for comparison in chosen or comparisons)
     declared = plan.alpha if plan else alpha
     used = _look(plan, pairs) if plan else alpha
-    why_not = [*refusals, *_too_short(chosen)]
+    why_not = [*refusals, *_too_short([*chosen, *(level for level, _ in limits)])]
     said = [*warnings]
     # A plan that goes on to more pairs is held to what those can tell, not to its first look.
     below = _below_floor(margins, plan.looks[-1] if plan else pairs, calibration, Kind.FORCED if force else Kind.BELOW_FLOOR)
     (said if force else why_not).extend(below)
-    levels = _holm_levels(chosen, margins, used)
-    metrics = tuple(
-        _metric(comparison, margins[comparison.metric], level, used) for comparison, level in zip(chosen, levels, strict=True)
-    )
+    tests = [(one.lower, 1 + margins[one.metric]) for one in chosen] + [(level.lower, limit_s) for level, limit_s in limits]
+    rates = iter(_holm_levels(tests, used))
+    metrics = tuple(_metric(one, margins[one.metric], next(rates), used) for one in chosen)
+    timed = tuple(_limit(level, limit_s, next(rates), used) for level, limit_s in limits)
     if why_not:
-        metrics = tuple(replace(metric, outcome=Outcome.REFUSED, further_pairs=None) for metric in metrics)
-    base, candidate = chosen[0].base, chosen[0].candidate
+        metrics = tuple(replace(one, outcome=Outcome.REFUSED, further_pairs=None) for one in metrics)
+        timed = tuple(replace(one, outcome=Outcome.REFUSED, further_pairs=None) for one in timed)
+    base, candidate = comparisons[0].base, comparisons[0].candidate
     shared = _shared_warnings(metrics)
-    outcome = Outcome.REFUSED if why_not else _overall([metric.outcome for metric in metrics])
+    outcome = Outcome.REFUSED if why_not else _overall([*(one.outcome for one in metrics), *(one.outcome for one in timed)])
     return Verdict(
         outcome=outcome,
         base=base,
@@ -66,6 +70,7 @@ def judge(
         metrics=metrics,
         refusals=tuple(why_not),
         warnings=tuple(dict.fromkeys([*said, *shared])),
+        limits=timed,
     )
 
 
@@ -97,11 +102,11 @@ def _look(plan: Plan, pairs: int) -> float:
     return level
 
 
-def _too_short(comparisons: Sequence[Comparison]) -> list[Finding]:
+def _too_short(items: Sequence[Comparison | Level]) -> list[Finding]:
     """A quantile beyond the sample is the extreme of the run under another name: no gate should hang on it."""
     return [
         found(Kind.RUN_SHORT_OF, item.metric, needed=requests_least(item.metric), smallest=item.smallest_run)
-        for item in comparisons
+        for item in {one.metric: one for one in items}.values()
         if item.smallest_run < requests_least(item.metric)
     ]
 
@@ -115,26 +120,25 @@ def _below_floor(margins: Mapping[str, float], pairs: int, calibration: Calibrat
     ]
 
 
-def _holm_levels(comparisons: Sequence[Comparison], margins: Mapping[str, float], level: float) -> list[float]:
-    """The one-sided level of each lower bound: Holm's steps, loosened by every metric that has failed so far."""
-    levels = [math.nan] * len(comparisons)
-    waiting = list(range(len(comparisons)))
+def _holm_levels(tests: Sequence[tuple[Callable[[float], float], float]], level: float) -> list[float]:
+    """The one-sided level of each lower bound: Holm's steps, loosened by every test that has failed so far.
+
+    A test is a lower bound by its level, and what it must not exceed.
+    """
+    levels = [math.nan] * len(tests)
+    waiting = list(range(len(tests)))
     while waiting:
         strict = level / len(waiting)
-        failed = [place for place in waiting if _fails(comparisons[place], margins, strict)]
+        failed = [place for place in waiting if tests[place][0](strict) > tests[place][1]]
         for place in failed or waiting:
             levels[place] = strict
         waiting = [place for place in waiting if place not in failed] if failed else []
     return levels
 
 
-def _fails(comparison: Comparison, margins: Mapping[str, float], level: float) -> bool:
-    return comparison.lower(level) > 1 + margins[comparison.metric]
-
-
 def _metric(comparison: Comparison, margin: float, level_low: float, level_high: float) -> MetricVerdict:
     low, high = comparison.lower(level_low), comparison.upper(level_high)
-    outcome = Outcome.FAIL if low > 1 + margin else Outcome.PASS if high < 1 + margin else Outcome.INCONCLUSIVE
+    outcome = _outcome(low, high, 1 + margin)
     further = None
     if outcome is Outcome.INCONCLUSIVE:
         further = further_pairs(comparison.n_pairs, comparison.ratio, low, high, margin, min(level_low, level_high))
@@ -154,6 +158,33 @@ def _metric(comparison: Comparison, margin: float, level_low: float, level_high:
         warnings=comparison.warnings,
         log_ratios=comparison.log_ratios,
     )
+
+
+def _limit(level: Level, limit_s: float, level_low: float, level_high: float) -> LimitVerdict:
+    low, high = level.lower(level_low), level.upper(level_high)
+    outcome, runs = _outcome(low, high, limit_s), len(level.logs)
+    further = None
+    if outcome is Outcome.INCONCLUSIVE:
+        value, below, above = level.value_s / limit_s, low / limit_s, high / limit_s
+        further = further_pairs(runs, value, below, above, 0.0, min(level_low, level_high))
+    return LimitVerdict(
+        metric=level.metric,
+        limit_s=limit_s,
+        outcome=outcome,
+        value_s=level.value_s,
+        low_s=low,
+        high_s=high,
+        level_low=level_low,
+        level_high=level_high,
+        n_runs=runs,
+        n_requests=level.n_requests,
+        further_pairs=further,
+        warnings=level.warnings,
+    )
+
+
+def _outcome(low: float, high: float, most: float) -> Outcome:
+    return Outcome.FAIL if low > most else Outcome.PASS if high < most else Outcome.INCONCLUSIVE
 
 
 def further_pairs(pairs: int, ratio: float, low: float, high: float, margin: float, level: float) -> int | None:
@@ -181,7 +212,7 @@ def _overall(outcomes: Sequence[Outcome]) -> Outcome:
 
 def _shared_warnings(metrics: Sequence[MetricVerdict]) -> list[Finding]:
     """What is said of every metric is said of the whole."""
-    first = metrics[0].warnings
+    first = metrics[0].warnings if metrics else ()
     return [text for text in first if all(text in metric.warnings for metric in metrics)]
 
 
@@ -202,6 +233,13 @@ def parse_margins(specs: Sequence[str]) -> dict[str, float]:
         margins[metric] = float(match[1]) / 100
     check_margins(margins)
     return margins
+
+
+def check_bounds(margins: Mapping[str, float], limits: Mapping[str, float]) -> None:
+    """Raise UsageError if a margin or a limit cannot be meant, or there is neither."""
+    check_limits(limits)
+    if margins or not limits:
+        check_margins(margins)
 
 
 def check_margins(margins: Mapping[str, float]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 from harness.core.table import Cell, Table
 from harness.core.text import markdown as plain
 from harness.core.text import printable
-from harness.gate.verdict import MetricVerdict, Outcome, Verdict
+from harness.gate.verdict import LimitVerdict, MetricVerdict, Outcome, Verdict, ms
 
 SIGNS = {Outcome.PASS: "✅", Outcome.FAIL: "❌", Outcome.INCONCLUSIVE: "❔", Outcome.REFUSED: "⛔"}
 """Beside the words, never in their place."""
@@ -30,25 +30,40 @@ def markdown(verdict: Verdict) -> str:
     if verdict.metrics:
         head = ["metric", "margin", "ratio", "interval", "verdict", "further pairs"]
         lines += [Table("", head, [_row(metric) for metric in verdict.metrics]).to_markdown()]
-        rate = f"error rate {100 * verdict.alpha:g}% (one-sided, corrected for {len(verdict.metrics)} metrics)"
-        lines += ["", f"{verdict.n_pairs} pairs of runs, {rate}. A ratio above 1 means a higher TTFT.", ""]
+        lines += [""]
+    if verdict.limits:
+        head = ["metric", "limit", f"{verdict.candidate}", "interval", "verdict", "further pairs"]
+        lines += [Table("", head, [_limit_row(limit) for limit in verdict.limits]).to_markdown(), ""]
+    if verdict.judged:
+        rate = f"error rate {100 * verdict.alpha:g}% (one-sided, corrected for {len(verdict.judged)} metrics)"
+        meaning = " A ratio above 1 means a higher TTFT." if verdict.metrics else ""
+        lines += [f"{verdict.n_pairs} pairs of runs, {rate}.{meaning}", ""]
     if verdict.all_warnings:
         lines += ["Read beside it:", "", *(f"- {plain(text)}" for text in verdict.all_warnings), ""]
     return "\n".join(lines)
 
 
 def _row(metric: MetricVerdict) -> list[Cell]:
-    further = "-"
-    if metric.outcome is Outcome.INCONCLUSIVE:
-        further = "none will do" if metric.further_pairs is None else f"≥ {metric.further_pairs}"
     numbers = (f"{100 * metric.margin:g}%", f"{metric.ratio:.3f}", f"{metric.low:.3f} to {metric.high:.3f}")
-    return [Cell(text) for text in (metric.metric, *numbers, f"{SIGNS[metric.outcome]} {metric.outcome}", further)]
+    return [Cell(text) for text in (metric.metric, *numbers, *_ending(metric))]
+
+
+def _limit_row(limit: LimitVerdict) -> list[Cell]:
+    numbers = (ms(limit.limit_s), ms(limit.value_s), f"{ms(limit.low_s)} to {ms(limit.high_s)}")
+    return [Cell(text) for text in (limit.metric, *numbers, *_ending(limit))]
+
+
+def _ending(one: MetricVerdict | LimitVerdict) -> tuple[str, str]:
+    further = "-"
+    if one.outcome is Outcome.INCONCLUSIVE:
+        further = "none will do" if one.further_pairs is None else f"≥ {one.further_pairs}"
+    return f"{SIGNS[one.outcome]} {one.outcome}", further
 
 
 def junit(verdict: Verdict) -> str:
-    """JUnit XML: one test case per metric. FAIL is a failure, INCONCLUSIVE is skipped, REFUSED an error."""
+    """JUnit XML: one test case per metric and limit. FAIL is a failure, INCONCLUSIVE is skipped, REFUSED an error."""
     name = printable(f"ttft gate: {verdict.candidate} against {verdict.base}")
-    cases = [_case(name, metric) for metric in verdict.metrics] if verdict.outcome is not Outcome.REFUSED else []
+    cases = [_case(name, one) for one in verdict.judged] if verdict.outcome is not Outcome.REFUSED else []
     if verdict.outcome is Outcome.REFUSED:
         case = ET.Element("testcase", classname=name, name="verdict", time="0")
         ET.SubElement(case, "error", type="REFUSED", message=printable(verdict.refusals[0])).text = _lines(verdict.refusals)
@@ -63,8 +78,9 @@ def junit(verdict: Verdict) -> str:
     return ET.tostring(root, encoding="unicode", xml_declaration=True) + "\n"
 
 
-def _case(suite: str, metric: MetricVerdict) -> ET.Element:
-    case = ET.Element("testcase", classname=suite, name=f"{metric.metric} within {100 * metric.margin:g}%", time="0")
+def _case(suite: str, metric: MetricVerdict | LimitVerdict) -> ET.Element:
+    most = f"below {ms(metric.limit_s)}" if isinstance(metric, LimitVerdict) else f"within {100 * metric.margin:g}%"
+    case = ET.Element("testcase", classname=suite, name=f"{metric.metric} {most}", time="0")
     tag = {Outcome.FAIL: "failure", Outcome.INCONCLUSIVE: "skipped"}.get(metric.outcome)
     if tag:
         sentence = printable(metric.sentence)
@@ -84,7 +100,7 @@ def annotations(verdict: Verdict) -> list[str]:
     """
     level = {Outcome.PASS: "notice", Outcome.INCONCLUSIVE: "warning"}.get(verdict.outcome, "error")
     title = f"TTFT gate: {verdict.outcome}"
-    decisive = [metric.sentence for metric in verdict.metrics if metric.outcome is verdict.outcome]
+    decisive = [one.sentence for one in verdict.judged if one.outcome is verdict.outcome]
     texts: list[object] = [*verdict.refusals] or [*decisive]
     return [_command(level, title, text) for text in texts] + [
         _command("notice", "TTFT gate", text) for text in verdict.all_warnings

@@ -15,7 +15,7 @@ from harness.core.errors import ResultsError, TtftError
 from harness.core.findings import Kind, found
 from harness.gate.calibration import Calibration
 from harness.gate.checks import usable
-from harness.gate.stored import judge_run, rounds_in_common
+from harness.gate.stored import NO_LIMITS, judge_run, rounds_in_common
 from harness.gate.verdict import Outcome, Verdict
 from harness.results import Measurement, load
 from harness.stats import Plan
@@ -57,6 +57,7 @@ def judge_by_plan(
     plan: Plan,
     calibration: Calibration | None = None,
     force: bool = False,
+    limits: Mapping[str, float] = NO_LIMITS,
 ) -> Verdict:
     """The first clear verdict at a look of ``plan``, else the one at the last look reached.
 
@@ -66,9 +67,11 @@ def judge_by_plan(
     complete = rounds_in_common(usable(measurement)[0], base, candidate)
     reached = [look for look in plan.looks if look <= complete]
     if not reached:
-        return _undecided(judge_run(measurement, candidate, base, margins, plan.alpha, calibration, force), complete, plan)
+        early = judge_run(measurement, candidate, base, margins, plan.alpha, calibration, force, None, limits)
+        return _undecided(early, complete, plan)
     for look in reached:
-        verdict = judge_run(_first_rounds(measurement, look), candidate, base, margins, plan.alpha, calibration, force, plan)
+        first = _first_rounds(measurement, look)
+        verdict = judge_run(first, candidate, base, margins, plan.alpha, calibration, force, plan, limits)
         if verdict.outcome is not Outcome.INCONCLUSIVE:
             break
     said = found(Kind.LOOK, pairs=look, looks=plan.looks, spending=plan.spending, alpha=100 * plan.alpha)
@@ -79,10 +82,10 @@ def _undecided(early: Verdict, complete: int, plan: Plan) -> Verdict:
     if early.outcome is Outcome.REFUSED:
         return early
     said = found(Kind.BEFORE_LOOK, pairs=complete, look=plan.looks[0])
-    metrics = tuple(
-        replace(metric, outcome=Outcome.INCONCLUSIVE, further_pairs=plan.looks[0] - complete) for metric in early.metrics
-    )
-    return replace(early, outcome=Outcome.INCONCLUSIVE, metrics=metrics, warnings=(said, *early.warnings))
+    left = plan.looks[0] - complete
+    metrics = tuple(replace(metric, outcome=Outcome.INCONCLUSIVE, further_pairs=left) for metric in early.metrics)
+    limits = tuple(replace(limit, outcome=Outcome.INCONCLUSIVE, further_pairs=left) for limit in early.limits)
+    return replace(early, outcome=Outcome.INCONCLUSIVE, metrics=metrics, limits=limits, warnings=(said, *early.warnings))
 
 
 def _first_rounds(measurement: Measurement, pairs: int) -> Measurement:

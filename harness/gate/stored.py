@@ -8,11 +8,14 @@ from harness.core.errors import UsageError, known
 from harness.core.findings import Finding, Kind, found
 from harness.gate.calibration import Calibration
 from harness.gate.checks import no_candidate, refusals, usable, without_real_kv
-from harness.gate.judge import check_margins, check_rate, judge, refused
+from harness.gate.judge import check_bounds, check_rate, judge, refused
+from harness.gate.limits import Level, levels
 from harness.gate.verdict import Verdict
 from harness.results import Measurement
-from harness.results.conditions import differences, misfit, unknown_parts
+from harness.results.conditions import differences, misfit, slight_differences, unknown_parts
 from harness.stats import Plan, compare, compare_unpaired, ratio_of_ratios
+
+NO_LIMITS: Mapping[str, float] = {}
 
 
 def judge_run(
@@ -24,13 +27,14 @@ def judge_run(
     calibration: Calibration | None = None,
     force: bool = False,
     plan: Plan | None = None,
+    limits: Mapping[str, float] = NO_LIMITS,
 ) -> Verdict:
-    """Judge two arms of one run by its pairs of runs.
+    """Judge two arms of one run by its pairs of runs, and the candidate by ``limits``: metrics and seconds.
 
     REFUSED, with the reasons, where the rows must not be compared. Raises UsageError for an unknown arm or
     metric, or a margin that cannot be meant.
     """
-    check_margins(margins)
+    check_bounds(margins, limits)
     check_rate(alpha)
     _require(measurement, base, candidate)
     rows, notes = usable(measurement)
@@ -38,10 +42,12 @@ def judge_run(
     if reasons or not rounds_in_common(rows, base, candidate):
         return refused(base, candidate, reasons or [found(Kind.NO_PAIRS, base=base, candidate=candidate)], alpha, notes)
     calibration, doubts = _fitting(calibration, measurement)
-    compared = compare(measurement.counted, base, candidate, list(margins), 2 * (plan.alpha if plan else alpha))
+    rows = measurement.counted
+    compared = compare(rows, base, candidate, list(margins or limits), 2 * (plan.alpha if plan else alpha))
+    timed = _timed(rows, candidate, limits)
     skipped = (measurement.meta.get("correctness") or {}).get("status") == "skipped"
     notes += [found(Kind.CORRECTNESS_SKIPPED)] if skipped else []
-    return judge(compared, margins, alpha, warnings=[*notes, *doubts], calibration=calibration, force=force, plan=plan)
+    return judge(compared, margins, alpha, (), [*notes, *doubts], calibration, force, plan, timed)
 
 
 def judge_runs(
@@ -54,15 +60,16 @@ def judge_runs(
     relative_to: str | None = None,
     calibration: Calibration | None = None,
     force: bool = False,
+    limits: Mapping[str, float] = NO_LIMITS,
 ) -> Verdict:
     """Judge an arm of one stored run against an arm of another; arms left out are the one that both have.
 
     Without ``relative_to`` the runs are compared as they are, which holds only where nothing but the arm
     changed; the environments must be the same. With it, each arm is measured against that control arm of its own run,
     and the machines may differ. The floors of ``calibration`` are those of pairs within one run; two runs hold no
-    smaller margins. REFUSED and errors as for ``judge_run``.
+    smaller margins. ``limits``, REFUSED and errors as for ``judge_run``.
     """
-    check_margins(margins)
+    check_bounds(margins, limits)
     check_rate(alpha)
     base, candidate = _arms(base_run, candidate_run, base, candidate, relative_to)
     control = [relative_to] if relative_to else []
@@ -76,16 +83,31 @@ def judge_runs(
         reasons += [found(Kind.OF_RUN, run=run.path.name, about=reason) for reason in refusals(run, rows, (arm, *control))]
     reasons += _across(sides)
     notes = [note for _, _, _, some in sides for note in some] + unknown_parts(base_run.meta, candidate_run.meta)
+    notes += _slightly_apart(base_run, candidate_run) if relative_to is None else []
     if reasons:
         return refused(base, candidate, list(dict.fromkeys(reasons)), alpha, notes)
     ours, theirs = base_run.counted, candidate_run.counted
+    metrics = list(margins or limits)
     if relative_to is None:
-        compared = compare_unpaired(ours, base, theirs, candidate, list(margins), 2 * alpha)
+        compared = compare_unpaired(ours, base, theirs, candidate, metrics, 2 * alpha)
     else:
-        now = compare(theirs, relative_to, candidate, list(margins), 2 * alpha)
-        compared = ratio_of_ratios(now, compare(ours, relative_to, base, list(margins), 2 * alpha))
+        now = compare(theirs, relative_to, candidate, metrics, 2 * alpha)
+        compared = ratio_of_ratios(now, compare(ours, relative_to, base, metrics, 2 * alpha))
     calibration, doubts = _fitting(calibration, base_run, candidate_run)
-    return judge(compared, margins, alpha, warnings=[*notes, *doubts], calibration=calibration, force=force)
+    timed = _timed(theirs, candidate, limits)
+    return judge(compared, margins, alpha, (), [*notes, *doubts], calibration, force, None, timed)
+
+
+def _timed(rows: pd.DataFrame, candidate: str, limits: Mapping[str, float]) -> list[tuple[Level, float]]:
+    return [(level, limits[level.metric]) for level in levels(rows, candidate, list(limits))]
+
+
+def _slightly_apart(ours: Measurement, theirs: Measurement) -> list[Finding]:
+    names = {"one": ours.path.name, "other": theirs.path.name}
+    return [
+        found(Kind.CONDITIONS_DIFFER, one.what, ours=one.ours, theirs=one.theirs, **names)
+        for one in slight_differences(ours.meta, theirs.meta)
+    ]
 
 
 def _require(measurement: Measurement, *arms: str) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 from harness.core.findings import Finding, counted
 
-SCHEMA = "1.0"
-"""Major, minor, of the JSON form; verdict.schema.json describes it."""
+SCHEMA = "1.1"
+"""Major, minor, of the JSON form; verdict.schema.json describes it. 1.1 added absolute limits."""
 
 
 class Outcome(StrEnum):
@@ -57,16 +57,45 @@ class MetricVerdict:
             return f"{self.metric} fails: at least {_percent(self.low - 1)} slower ({numbers})"
         if self.outcome is Outcome.PASS:
             return f"{self.metric} passes: {_at_most(self.high)} ({numbers})"
-        if self.further_pairs is None:
-            more = "the ratio lies too close to the margin for any reasonable number of pairs to settle it"
-        else:
-            more = f"at least {self.further_pairs} further pairs would be needed to settle it"
-        return f"{self.metric} is undecided: {more} ({numbers})"
+        return f"{self.metric} is undecided: {_further(self.further_pairs, 'ratio', 'margin')} ({numbers})"
+
+
+@dataclass(frozen=True, slots=True)
+class LimitVerdict:
+    """An absolute limit's part: the candidate's own metric over its runs, in seconds; the other fields as in MetricVerdict."""
+
+    metric: str
+    limit_s: float
+    outcome: Outcome
+    value_s: float
+    low_s: float
+    high_s: float
+    level_low: float
+    level_high: float
+    n_runs: int
+    n_requests: int
+    further_pairs: int | None
+    warnings: tuple[Finding, ...]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict in words."""
+        numbers = f"{ms(self.value_s)}, {ms(self.low_s)} to {ms(self.high_s)}; limit {ms(self.limit_s)}"
+        name = f"the limit of {self.metric}"
+        if self.outcome is Outcome.REFUSED:
+            return f"{name} is not judged ({numbers})"
+        if self.outcome is Outcome.FAIL:
+            return f"{name} fails: {self.metric} is at least {ms(self.low_s)} ({numbers})"
+        if self.outcome is Outcome.PASS:
+            return f"{name} passes: {self.metric} is at most {ms(self.high_s)} ({numbers})"
+        return f"{name} is undecided: {_further(self.further_pairs, 'time', 'limit')} ({numbers})"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """A gate's verdict. ``refusals`` say why there is none; ``warnings`` are to be read beside it.
+
+    ``metrics`` has the ratios that have a margin, ``limits`` the times that have an absolute limit.
 
     ``alpha`` is the declared one-sided error rate, ``alpha_used`` what a sequential plan leaves of it for
     this look. ``n_pairs`` is the number of pairs behind it.
@@ -81,6 +110,12 @@ class Verdict:
     metrics: tuple[MetricVerdict, ...]
     refusals: tuple[Finding, ...]
     warnings: tuple[Finding, ...]
+    limits: tuple[LimitVerdict, ...] = ()
+
+    @property
+    def judged(self) -> tuple[MetricVerdict | LimitVerdict, ...]:
+        """Everything that has an outcome of its own."""
+        return (*self.metrics, *self.limits)
 
     @property
     def exit_code(self) -> int:
@@ -90,7 +125,7 @@ class Verdict:
     @property
     def further_pairs(self) -> int | None:
         """Pairs still needed at least, over all undecided metrics; None if none are or none would do."""
-        wanted = [metric.further_pairs for metric in self.metrics if metric.outcome is Outcome.INCONCLUSIVE]
+        wanted = [metric.further_pairs for metric in self.judged if metric.outcome is Outcome.INCONCLUSIVE]
         return max((pairs for pairs in wanted if pairs is not None), default=None) if None not in wanted else None
 
     @property
@@ -98,11 +133,11 @@ class Verdict:
         """The warnings, and after them those of single metrics with the metric's name in front."""
         own = [
             finding.limited(metric.metric)
-            for metric in self.metrics
+            for metric in self.judged
             for finding in metric.warnings
             if finding not in self.warnings
         ]
-        return (*self.warnings, *own)
+        return (*self.warnings, *dict.fromkeys(own))
 
     @property
     def sentence(self) -> str:
@@ -111,18 +146,19 @@ class Verdict:
         if self.outcome is Outcome.REFUSED:
             rest = f" (and {counted(len(self.refusals) - 1, 'more reason')})" if len(self.refusals) > 1 else ""
             return f"REFUSED: {arms}: {self.refusals[0]}{rest}"
-        decisive = [metric for metric in self.metrics if metric.outcome is self.outcome]
-        return f"{self.outcome}: {arms}: {'; '.join(metric.sentence for metric in decisive)}"
+        decisive = [one for one in self.judged if one.outcome is self.outcome]
+        return f"{self.outcome}: {arms}: {'; '.join(one.sentence for one in decisive)}"
 
     def to_json(self) -> dict[str, Any]:
         """The verdict as plain values, valid against verdict.schema.json; unknown bounds are null."""
         metrics = [{**_fields(metric), "sentence": metric.sentence} for metric in self.metrics]
+        limits = [{**_fields(limit), "sentence": limit.sentence} for limit in self.limits]
         derived = {"exit_code": self.exit_code, "further_pairs": self.further_pairs, "sentence": self.sentence}
-        plain: dict[str, Any] = _plain({"schema": SCHEMA, **_fields(self), **derived, "metrics": metrics})
+        plain: dict[str, Any] = _plain({"schema": SCHEMA, **_fields(self), **derived, "metrics": metrics, "limits": limits})
         return plain
 
 
-def _fields(value: Verdict | MetricVerdict) -> dict[str, Any]:
+def _fields(value: Verdict | MetricVerdict | LimitVerdict) -> dict[str, Any]:
     return {field.name: getattr(value, field.name) for field in fields(value)}
 
 
@@ -134,6 +170,17 @@ def _plain(value: Any) -> Any:
     if isinstance(value, Outcome | Finding):
         return str(value)
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _further(pairs: int | None, value: str, bound: str) -> str:
+    if pairs is None:
+        return f"the {value} lies too close to the {bound} for any reasonable number of pairs to settle it"
+    return f"at least {pairs} further pairs would be needed to settle it"
+
+
+def ms(seconds: float) -> str:
+    """A time in words; a bound of which nothing is known is ``unknown``."""
+    return f"{1e3 * seconds:,.1f} ms" if math.isfinite(seconds) else "unknown"
 
 
 def _percent(share: float) -> str:

@@ -1,6 +1,10 @@
-"""Whether two stored measurements were made under the same conditions."""
+"""Whether two stored measurements were made under the same conditions.
 
-from collections.abc import Mapping
+Two machines of one kind in a cloud are never equal to the byte: what cannot decide a time is compared with tolerance.
+"""
+
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +18,10 @@ SETTINGS = (
 
 ADDED = {"layout": "chunk", "neighbours": 0, "probe_every_s": 0.0, "target": ""}
 """What it meant before there was such a setting, for older files."""
+
+GIB = 1 << 30
+SLIGHT = {("machine", "kernel")}
+"""What may differ with a warning."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,16 +46,75 @@ class Difference:
 def differences(ours: Mapping[str, Any], theirs: Mapping[str, Any], same_machine: bool = True) -> list[Difference]:
     """What two run.json do not share; empty if the measurements may be set against each other.
 
-    Our own version may differ: it is what a gate is for. ``same_machine`` False skips the machine, its
-    binding and the versions, for ratios that each run measured against a control of its own.
+    Our own version may differ: it is what a gate is for. So may what ``slight_differences`` tells. ``same_machine`` False
+    skips the machine, its binding and the versions, for ratios that each run measured against a control of its own.
     """
+    return [
+        Difference(part, name, _shown(left), _shown(right))
+        for part, name, left, right in _conditions(ours, theirs, same_machine)
+        if left != right and not _slight(part, name, left, right)
+    ]
+
+
+def slight_differences(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[Difference]:
+    """What is to be read beside a comparison and does not forbid it: another kernel, another build of the same version."""
+    return [
+        Difference(part, name, _shown(left), _shown(right))
+        for part, name, left, right in _conditions(ours, theirs, True)
+        if left != right and _slight(part, name, left, right) and not _same_memory(name, left, right)
+    ]
+
+
+def _conditions(ours: Mapping[str, Any], theirs: Mapping[str, Any], same_machine: bool) -> Iterable[tuple[str, str, Any, Any]]:
+    """Part, name and the two values of everything that decides a time."""
+    pairs: list[tuple[str, str, Any, Any]]
     pairs = [("data", "fingerprint", _part(ours, "data").get("fingerprint"), _part(theirs, "data").get("fingerprint"))]
     pairs += [("setting", name, _setting(ours, name), _setting(theirs, name)) for name in SETTINGS]
     for part in ("machine", "versions", "binding") if same_machine else ():
         left, right = _part(ours, part), _part(theirs, part)
         names = sorted({*left, *right} - ({"ttft"} if part == "versions" else set()))
         pairs += [(part, name, left.get(name), right.get(name)) for name in names]
-    return [Difference(part, name, _shown(left), _shown(right)) for part, name, left, right in pairs if left != right]
+    return pairs
+
+
+def _slight(part: str, name: str, left: object, right: object) -> bool:
+    """Whether two unequal values are as good as equal, or differ by no more than a kernel or a build."""
+    if (part, name) in SLIGHT:
+        return True
+    if part == "machine":
+        return _same_memory(name, left, right) or (name == "nvidia_driver" and _driver(left) == _driver(right) is not None)
+    return part == "versions" and _release(name, left) == _release(name, right) is not None
+
+
+def _same_memory(name: str, left: object, right: object) -> bool:
+    """Whether both have the same memory in whole GiB. Half a GiB apart at most, so that no boundary lies between twins."""
+    return name == "memory_bytes" and isinstance(left, int) and isinstance(right, int) and abs(left - right) < GIB // 2
+
+
+def _driver(said: object) -> str | None:
+    """The version in what an NVIDIA driver says of itself, which also names the day on which it was built."""
+    version = re.search(r"\b\d{3,4}\.\d+(\.\d+)?\b", str(said))
+    return version[0] if version else None
+
+
+def _release(name: str, version: object) -> str | None:
+    """A version without its build: Python without the third number, packages up to the kind of their build (``+cpu``)."""
+    if not isinstance(version, str):
+        return None
+    if name == "python":
+        return ".".join(version.split(".")[:2])
+    public, plus, build = version.partition("+")
+    return public + plus + re.split(r"[.\-_]", build)[0]
+
+
+def identity(machine: Mapping[str, Any]) -> dict[str, Any]:
+    """What of run.json's ``machine`` tells two kinds of machine apart: memory in whole GiB, no kernel, a driver's version."""
+    memory, known = machine.get("memory_bytes"), {**machine}
+    if isinstance(memory, int):
+        known["memory_bytes"] = round(memory / GIB) * GIB
+    if "nvidia_driver" in known:
+        known["nvidia_driver"] = _driver(known["nvidia_driver"])
+    return {name: value for name, value in known.items() if ("machine", name) not in SLIGHT}
 
 
 def misfit(theirs: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
@@ -58,7 +125,8 @@ def misfit(theirs: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
         names = SETTINGS if part == "config" else sorted({*told, *here} - {"ttft"})
         for name in names if told and here else ():
             before = ADDED.get(name) if part == "config" else None
-            if told.get(name, before) != here.get(name, before):
+            left, right = told.get(name, before), here.get(name, before)
+            if left != right and not _slight(part, name, left, right):
                 what = f"setting '{name}'" if part == "config" else f"{part} '{name}'"
                 return f"its {what} is {_shown(told.get(name))} and the run's {_shown(here.get(name))}"
     return None

@@ -143,6 +143,8 @@ def test_a_stored_run_is_taken_as_it_is(ttft: Command, tmp_path: Path) -> None:
         (["--from", "AA", "--gate-pairs", "0", "--metric", "p50"], "a gate of 0 pairs never says FAIL"),
         (["--from", "AA", "--alpha", "0.7"], "alpha is 0.7"),
         (["--from", "AA", "--store", "mem://x"], "takes a run as it is"),
+        (["--from", "AA", "--concurrency", "2"], "takes a run as it is"),
+        (["--metric", "p95"], "p95 needs at least 20 requests per run, better 100, and this workload has 10"),
         (["--from", "nowhere"], "nowhere has no run.json"),
         (["--from", "AA", "--out", "AA/run.json/c.json", "--metric", "p50"], "cannot be written"),
         (["--set", "pairs=3"], "--set pairs is the calibration's own business"),

@@ -72,6 +72,30 @@ def test_a_dry_run_declares_the_plan_and_starts_nothing(lab: Lab, gate: Gate) ->
     assert lab.vllm.engines == [] and not lab.folder.exists()
 
 
+def test_flags_of_compare_reach_the_measurement_and_a_thin_metric_is_announced(lab: Lab, gate: Gate) -> None:
+    words = ["--max", "p90:20%", "--model", MODEL, "--dtype", "float32", "--concurrency", "2", "--cache-state", "primed"]
+    code, out, err = gate.measure("--looks", "2", *words)
+    assert (code, err) == (0, "")
+    assert out.startswith("p90 is unsure below 50 requests per run, and this workload has 12")
+    assert lab.run().meta["config"]["concurrency"] == 2
+
+
+def test_an_absolute_limit_is_judged_beside_the_ratio(lab: Lab, gate: Gate) -> None:
+    code, out, _ = gate.measure("--looks", "8", "--max", "p50:0.01ms")
+    verdict = json.loads((lab.folder / "verdict.json").read_text(encoding="utf-8"))
+    assert code == 1 and "FAIL" in out and "the limit of p50" not in out.partition("###")[0]
+    assert [one["outcome"] for one in verdict["metrics"]] == ["PASS"]
+    assert [(one["metric"], one["limit_s"], one["outcome"]) for one in verdict["limits"]] == [("p50", 1e-5, "FAIL")]
+    code, out, _ = gate(str(lab.folder), "--candidate", LAYERWISE, "--base", CHUNKWISE, "--max", "p50:100s")
+    assert code == 0 and "| p50 | 100,000.0 ms |" in out
+
+
+def test_a_history_keeps_ratios_only(gate: Gate, lab: Lab) -> None:
+    arms = ["--candidate", LAYERWISE, "--base", CHUNKWISE]
+    code, _, err = gate("--run", "default", *arms, "--max", "p50:800ms", "--history", str(lab.folder / "history.csv"))
+    assert code == 2 and "a history keeps ratios" in err and lab.vllm.engines == []
+
+
 def test_a_slower_candidate_fails_with_code_1(lab: Lab, gate: Gate) -> None:
     lab.vllm.tamper = slower(0.1)  # type: ignore[assignment]
     code, out, _ = gate.measure()
@@ -132,6 +156,11 @@ def test_ctrl_c_keeps_the_rows_and_gives_no_verdict(lab: Lab, gate: Gate) -> Non
         (["--relative-to", "floor"], "do not give stored runs and --relative-to"),
         (["--max", "p42:5%", "--alpha", "0.4"], "alpha is 0.4"),
         (["--store", "nothing://here"], "unknown store 'nothing'"),
+        (["--max", "p95:20%"], "p95 needs at least 20 requests per run, better 100, and this workload has 12; let it have more"),
+        (["--max", "p99:800ms"], "p99 needs at least 100 requests per run"),
+        (["--max", "p95:0ms"], "the limit of p95 is 0 ms; give a time above 0"),
+        (["--max", "mean:800ms", "--max", "mean:1s"], "the metric 'mean' has two limits; give one"),
+        (["--max", "mean:800min"], "'mean:800min' is not a margin"),
     ],
 )
 def test_what_will_not_do_is_refused_before_anything_is_measured(lab: Lab, gate: Gate, words: list[str], said: str) -> None:
@@ -143,6 +172,8 @@ def test_what_will_not_do_is_refused_before_anything_is_measured(lab: Lab, gate:
 
 def test_flags_of_the_plan_need_an_experiment(gate: Gate) -> None:
     code, _, err = gate("somewhere", "--max", "p50:5%", "--budget", "10m")
-    assert (code, "belong to --run EXPERIMENT" in err) == (2, True)
+    assert (code, "--budget: these belong to --run EXPERIMENT" in err) == (2, True)
+    code, _, err = gate("somewhere", "--max", "p50:5%", "--model", "builtin", "--concurrency", "4", "--set", "dtype=float32")
+    assert (code, "--concurrency, --model, --set: these belong to --run" in err) == (2, True)
     code, _, err = gate("--max", "p50:5%")
     assert (code, "name a run's folder to judge, or measure one with --run" in err) == (2, True)

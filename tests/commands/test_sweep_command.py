@@ -158,6 +158,11 @@ def test_an_option_that_a_varied_setting_would_lose_is_refused(lab: Lab, sweep: 
 def test_what_is_varied_cannot_be_set_as_well(lab: Lab, sweep: Sweep) -> None:
     code, _, err = sweep.measure("--vary", "concurrency=1,2", "--set", "concurrency=4")
     assert code == 2 and "concurrency is varied, so '4' cannot be set for all points as well" in err
+    both = {"concurrency": "4,5", "page_cache": "dropped,warm", "cache_state": "natural,primed"}
+    for key, values in both.items():
+        value = values.partition(",")[0]
+        code, _, err = sweep.measure("--vary", f"{key}={values}", f"--{key.replace('_', '-')}", value)
+        assert code == 2 and f"{key} is varied, so '{value}' cannot be set for all points as well" in err
     assert lab.vllm.engines == []
 
 

@@ -262,3 +262,14 @@ def test_what_counts_for_a_report_counts_for_a_gate(lost: dict[int, str], spoile
         return
     (comparison,) = compare(report, "a", "b", ["p50"])
     assert verdict.metrics[0].log_ratios == comparison.log_ratios and verdict.n_pairs == comparison.n_pairs
+
+
+def test_two_machines_of_one_kind_are_judged_and_what_differs_is_said() -> None:
+    def on(memory: int, kernel: str) -> dict[str, Any]:
+        return {**META, "machine": {**META["machine"], "memory_bytes": memory, "kernel": kernel}}
+
+    ours, theirs = on(25_276_502_016, "6.8.0-1021"), on(25_276_502_016 - 8192, "6.8.0-1022")
+    verdict = judge_runs(run_of(make_frame({"a": 1}), ours), run_of(make_frame({"a": 1}), theirs, "new"), MARGINS)
+    assert verdict.refusals == () and verdict.outcome is not Outcome.REFUSED
+    assert "machine 'kernel' is '6.8.0-1021' in run and '6.8.0-1022' in new" in map(str, verdict.warnings)
+    assert not any("memory" in str(text) for text in verdict.warnings)

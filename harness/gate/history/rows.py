@@ -11,6 +11,7 @@ from typing import Any
 from harness.core.text import printable
 from harness.gate.verdict import Outcome, Verdict
 from harness.results import Measurement
+from harness.results.conditions import identity
 
 SCHEMA = "1.0"
 """Major, minor; as for results."""
@@ -67,8 +68,8 @@ def rows_of(
 
 
 def machine_digest(machine: Mapping[str, Any]) -> str:
-    """Twelve hexadecimal digits that stand for run.json's ``machine``."""
-    return hashlib.sha256(json.dumps(machine, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    """Twelve hexadecimal digits that stand for run.json's ``machine``, as far as it decides a time."""
+    return hashlib.sha256(json.dumps(identity(machine), sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def _utc(started: object) -> str:
