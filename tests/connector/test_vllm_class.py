@@ -171,6 +171,20 @@ def test_what_failed_adds_up_over_ranks_and_shows_at_metrics(tmp_path: Path) -> 
     assert shown() == [5.0]
 
 
+def test_of_several_ranks_the_slowest_counts() -> None:
+    one, other = SeenLoads({"a": Seen(2, 1.0, 4.0, 9)}), SeenLoads({"a": Seen(2, 2.0, 3.0, 9), "b": Seen(1, 1.0, 1.0, 9)})
+    both = pickle.loads(pickle.dumps(one)).aggregate(other)
+    assert both.loads == {"a": Seen(2, 2.0, 4.0, 9), "b": Seen(1, 1.0, 1.0, 9)}
+
+
+def test_what_a_load_showed_reaches_the_half_that_chooses(tmp_path: Path) -> None:
+    one = make(tmp_path, "SCHEDULER")
+    seen = Seen(2, 1.0, 2.0, 9)
+    one.update_connector_output(SimpleNamespace(invalid_block_ids=set(), kv_connector_worker_meta=SeenLoads({"a": seen})))
+    one.update_connector_output(SimpleNamespace(invalid_block_ids=set(), kv_connector_worker_meta=None))
+    assert [list(loads) for loads in one._side._seen["a"].values()] == [[seen]]
+
+
 def test_the_span_log_begins_with_how_vllm_really_runs(worker: TTFTConnector, tmp_path: Path) -> None:
     reader = SpanLogReader(tmp_path)
     reader.poll()
