@@ -20,8 +20,6 @@ from harness.engines.layerwise import Layerwise, LayerwiseOptions
 from harness.engines.paged import PagedKV
 from harness.stores.base import Store
 
-COST = "cost"
-
 Chunks = Annotated[int, Field(ge=1)] | Literal["cost"]
 
 
@@ -30,7 +28,7 @@ class HybridOptions(LayerwiseOptions):
 
     depth: int = Field(4096, ge=1, le=4096, description="layers in flight or in place ahead of the layer that is computed")
     k: Chunks = Field(
-        COST,
+        "cost",
         description="chunks that are loaded, all of a hit that has fewer; 'cost' = as many as come while the rest is computed, "
         "by the arm's loads so far: the first loads all and the second half, to learn what a chunk and a token take; "
         "on a GPU each loads all",
@@ -39,7 +37,7 @@ class HybridOptions(LayerwiseOptions):
 
     @model_validator(mode="after")
     def _one_of_both(self) -> "HybridOptions":
-        if self.share and self.k != COST:
+        if self.share and isinstance(self.k, int):
             raise ValueError(f"k={self.k} and share={self.share} both say how much is loaded; give one of them")
         return self
 
@@ -56,7 +54,7 @@ class Hybrid(Layerwise):
         assert isinstance(options, HybridOptions)
         if options.share:
             return max(1, round(options.share * offer.chunks))
-        if options.k != COST:
+        if isinstance(options.k, int):
             return min(options.k, offer.chunks)
         return by_cost(offer)
 
@@ -64,7 +62,7 @@ class Hybrid(Layerwise):
     def adapts(cls, options: EngineOptions) -> bool:
         """Only by cost."""
         assert isinstance(options, HybridOptions)
-        return options.k == COST and not options.share
+        return options.k == "cost" and not options.share
 
     def __init__(self, store: Store, cache: PagedKV, options: HybridOptions, recorder: Recorder) -> None:
         super().__init__(store, cache, options, recorder)

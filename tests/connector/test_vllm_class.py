@@ -3,6 +3,7 @@
 import ast
 import inspect
 import os
+import pickle
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,10 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCache
 
 from harness.connector.failed_loads import FailedLoads
 from harness.connector.step import Load, Step
-from harness.connector.vllm_connector import StepMetadata, TTFTConnector
+from harness.connector.vllm_connector import SeenLoads, StepMetadata, TTFTConnector
 from harness.core.chunks import LoadRequest
 from harness.core.errors import SetupError
+from harness.engines.base import Seen
 from harness.experiment.span_log import SpanLogReader
 from harness.replay.prometheus import FAILED_BLOCKS, samples
 
