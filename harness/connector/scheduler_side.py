@@ -58,6 +58,7 @@ class SchedulerSide:
         self._tracked: dict[str, Tracked] = {}
         self._forget: list[str] = []
         self._seen: dict[str, dict[int, deque[Seen]]] = {}
+        self._told: set[str] = set()
 
     def know(self, more: Mapping[str, object]) -> None:
         """What the workers tell that belongs in the root of the keys too. Before the first request."""
@@ -109,8 +110,9 @@ class SchedulerSide:
         if not present:
             return 0
         seen = [one for loads in self._seen.get(arm.name, {}).values() for one in loads]
-        if not seen and arm.engine.adapts(arm.options):
-            logger.info("arm %s has measured no load yet, so it cannot choose by cost", arm.name)
+        if not seen and arm.engine.adapts(arm.options) and arm.name not in self._told:
+            self._told.add(arm.name)
+            logger.info("arm %s has measured no load yet, so it cannot choose how much of a hit to load", arm.name)
         chosen = arm.engine.chunks_to_load(arm.options, Offer(present, self._chunk, prompt_tokens, seen))
         return min(max(chosen, 0), present)
 
