@@ -10,6 +10,7 @@ from late_steps import small
 
 from harness.connector.settings import parse_arm
 from harness.core.errors import UsageError
+from harness.core.recurrence import Link, Step, predict_layerwise
 from harness.core.spans import Recorder
 from harness.engines.base import Offer, Seen
 from harness.engines.hybrid import Hybrid, HybridOptions
@@ -138,3 +139,34 @@ def test_on_a_device_it_claims_nothing_since_the_hosts_clock_cannot_tell(tmp_pat
         device.step(engine, [device.request("a", 1, (0, 1))])
         assert engine.saw() is None
         engine.close()
+
+
+BANDWIDTHS = (75, 150, 300, 600, 1200, 2400)
+HIT, PER_TOKEN_S = 8, 0.195e-3
+
+
+def of_model(chunks: int, mbps: int, fixed_s: float) -> tuple[float, Seen]:
+    """TTFT by the recurrence with so many of the hit's chunks loaded, and what the engine would see of it."""
+    tokens = (HIT - chunks) * CHUNK + 32
+    link, layers, layer_bytes = Link(0.002, 300e6, mbps * 1e6), 24, CHUNK * 2048
+    compute_s = fixed_s + PER_TOKEN_S * tokens
+    ttft, load_s = (
+        predict_layerwise(link, Step(chunks, layers, layer_bytes, work), readers=8, depth=layers, groups=4)
+        for work in (compute_s, 0.0)
+    )
+    return ttft, Seen(chunks, load_s, compute_s, tokens)
+
+
+@pytest.mark.parametrize("fixed_s", [0.0, 0.02, 0.08])
+def test_in_the_model_it_is_within_5_percent_of_the_best_k_at_each_bandwidth(fixed_s: float) -> None:
+    gains = []
+    for mbps in BANDWIDTHS:
+        seen: list[Seen] = []
+        for _ in range(3):
+            ttft, one = of_model(taken("hybrid", HIT, tuple(seen)), mbps, fixed_s)
+            seen.append(one)
+        fixed = [of_model(k, mbps, fixed_s)[0] for k in range(1, HIT + 1)]
+        assert ttft <= 1.05 * min(fixed), f"{mbps} MB/s: {seen[-1].chunks} chunks"
+        recompute = fixed_s + PER_TOKEN_S * (HIT * CHUNK + 32)
+        gains.append(ttft / min(fixed[-1], recompute))
+    assert min(gains) <= 0.8, "of the better of loading all and computing all"
