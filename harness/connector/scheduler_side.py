@@ -2,6 +2,7 @@
 
 import logging
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from harness.connector.step import Load, Note, Step
 from harness.connector.tracked import Tracked
 from harness.core.chunks import ChunkKey, chain, for_rank, hit_limit, root
 from harness.core.errors import StoreError, UsageError
+from harness.engines.base import Offer, Seen
 from harness.stores.base import Store
 
 if TYPE_CHECKING:
@@ -20,6 +22,9 @@ logger = logging.getLogger("vllm.ttft")
 
 LONGEST_MESSAGE = 500
 """Characters of an error's text in the log."""
+
+KEPT = 8
+"""Loads of one size that an arm which adapts chooses by: the newest."""
 
 
 class SchedulerSide:
@@ -52,6 +57,8 @@ class SchedulerSide:
         self._proof_steps = proof_steps
         self._tracked: dict[str, Tracked] = {}
         self._forget: list[str] = []
+        self._seen: dict[str, dict[int, deque[Seen]]] = {}
+        self._told: set[str] = set()
 
     def know(self, more: Mapping[str, object]) -> None:
         """What the workers tell that belongs in the root of the keys too. Before the first request."""
@@ -92,10 +99,27 @@ class SchedulerSide:
             limit = hit_limit(len(prompt), self._chunk)
             if params.max_hit_tokens is not None:
                 limit = min(limit, params.max_hit_tokens)
-            tracked.hit = self._present(keys[: limit // self._chunk])
-            tracked.stored = max(tracked.stored, tracked.hit)
+            tracked.present = self._present(keys[: limit // self._chunk])
+            tracked.stored = max(tracked.stored, tracked.present)
+            tracked.hit = self._chosen(arm, tracked.present, len(prompt))
             tracked.lookup_s = (start, time.perf_counter())
         return tracked
+
+    def _chosen(self, arm: Arm, present: int, prompt_tokens: int) -> int:
+        """How many of the chunks that are present the arm takes."""
+        if not present:
+            return 0
+        seen = [one for loads in self._seen.get(arm.name, {}).values() for one in loads]
+        if not seen and arm.engine.adapts(arm.options) and arm.name not in self._told:
+            self._told.add(arm.name)
+            logger.info("arm %s has measured no load yet, so it cannot choose how much of a hit to load", arm.name)
+        chosen = arm.engine.chunks_to_load(arm.options, Offer(present, self._chunk, prompt_tokens, seen))
+        return min(max(chosen, 0), present)
+
+    def saw(self, loads: Mapping[str, Seen]) -> None:
+        """What the workers' loads of one step showed, by arm: later requests of the arm may be served by it."""
+        for name, seen in loads.items():
+            self._seen.setdefault(name, {}).setdefault(seen.chunks, deque(maxlen=KEPT)).append(seen)
 
     def _params(self, request: "Request") -> RequestParams:
         try:
@@ -128,7 +152,7 @@ class SchedulerSide:
 
     def plan(self, output: "SchedulerOutput") -> Step:
         """What the workers do in the coming step."""
-        step = Step(forget=self._forget)
+        step = Step(forget=self._forget, tokens=sum(output.num_scheduled_tokens.values()))
         self._forget = []
         for new in output.scheduled_new_reqs:
             tracked = self._tracked.get(new.req_id)
@@ -162,7 +186,7 @@ class SchedulerSide:
         """Add one request's work to the step, before which ``computed`` tokens are in the cache."""
         label = tracked.params.label
         if label and tracked.lookup_s is not None and not tracked.noted:
-            step.notes.append(Note(label, *tracked.lookup_s, tracked.hit * self._chunk))
+            step.notes.append(Note(label, *tracked.lookup_s, tracked.hit * self._chunk, tracked.present * self._chunk))
             tracked.noted = True
         if tracked.proof_due == 1:
             step.prove.append(request_id)

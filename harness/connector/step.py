@@ -29,12 +29,13 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The lookup of a traced request: when, and how many tokens it granted."""
+    """The lookup of a traced request: when, how many tokens it granted, and how many the store could have given."""
 
     label: str
     start_s: float
     end_s: float
     hit_tokens: int
+    stored_tokens: int
 
 
 @dataclass(slots=True)
@@ -46,6 +47,8 @@ class Step:
     notes: list[Note] = field(default_factory=list)
     prove: list[str] = field(default_factory=list)
     """Ids of requests loaded in an earlier step that still hold their blocks: digest them now."""
+    tokens: int = 0
+    """That the forward computes, of all requests."""
     fresh: list[int] = field(default_factory=list)
     """Blocks that requests have from this step on: its forward writes them, or its loads do."""
     freed: dict[str, int] = field(default_factory=dict)

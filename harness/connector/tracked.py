@@ -12,7 +12,8 @@ from harness.core.chunks import SKIP, ChunkKey, LoadRequest
 class Tracked:
     """A request from its first lookup until it has finished.
 
-    ``keys``: of the prompt's whole chunks, without rank. ``hit``: chunks that the lookup granted.
+    ``keys``: of the prompt's whole chunks, without rank. ``hit``: chunks that the lookup granted,
+    ``present``: those that it found, of which the arm may take fewer.
     ``loaded_from``: the first chunk of the last load. ``stored``: chunks from the first on that need no
     save. ``may_save``: false where nothing of this request may be saved, whatever happens. ``replace``:
     a load failed, so what the store holds of the chunks that are saved from now on is bad, or was
@@ -23,6 +24,7 @@ class Tracked:
     params: RequestParams
     keys: list[ChunkKey]
     hit: int = 0
+    present: int = 0
     lookup_s: tuple[float, float] | None = None
     noted: bool = False
     blocks: list[int] = field(default_factory=list)

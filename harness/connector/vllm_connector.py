@@ -1,7 +1,7 @@
 """The class that vLLM sees. It only translates: the work is in scheduler_side.py and worker_side.py."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -11,6 +11,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorHandshakeMetadata,
     KVConnectorMetadata,
     KVConnectorRole,
+    KVConnectorWorkerMetadata,
 )
 
 from harness.connector.failed_loads import KEY, FailedLoads, FailedLoadsMetric
@@ -24,6 +25,7 @@ from harness.core.chunks import KVGeometry
 from harness.core.errors import SetupError
 from harness.core.processes import end_with_owner
 from harness.core.spans import SpanLog
+from harness.engines.base import Seen
 from harness.engines.paged import PagedKV
 from harness.stores import open_store
 from harness.stores.layered import in_layout
@@ -52,6 +54,23 @@ class CacheShape(KVConnectorHandshakeMetadata):  # type: ignore[misc]
 
     kv_layout: str
     kernel_block: int
+
+
+@dataclass
+class SeenLoads(KVConnectorWorkerMetadata):  # type: ignore[misc]
+    """What a step's loads showed, by arm: on its way from the workers to the scheduler."""
+
+    loads: Mapping[str, Seen]
+
+    def aggregate(self, other: KVConnectorWorkerMetadata) -> KVConnectorWorkerMetadata:
+        """Of several ranks the slowest: they work side by side, and the others wait for it."""
+        theirs = other.loads if isinstance(other, SeenLoads) else {}
+        return SeenLoads({**self.loads, **{arm: slower(seen, self.loads.get(arm, seen)) for arm, seen in theirs.items()}})
+
+
+def slower(one: Seen, other: Seen) -> Seen:
+    """The longer times of two ranks of one step."""
+    return replace(one, load_s=max(one.load_s, other.load_s), compute_s=max(one.compute_s, other.compute_s))
 
 
 class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
@@ -168,6 +187,11 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         failed, self._failed_blocks = self._failed_blocks, 0
         return FailedLoads(data={KEY: failed}) if failed else None
 
+    def build_connector_worker_meta(self) -> SeenLoads | None:
+        """What the loads since the last call showed; None where there were none of an arm that learns from them."""
+        seen = self._worker.take_seen() if self._worker is not None else {}
+        return SeenLoads(seen) if seen else None
+
     def get_handshake_metadata(self) -> CacheShape | None:
         """For the scheduler's half, which asks for it once before the first request."""
         return self._shape
@@ -214,6 +238,8 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         """What the workers report."""
         if connector_output.invalid_block_ids:
             self._side.load_errors(set(connector_output.invalid_block_ids))
+        if isinstance(connector_output.kv_connector_worker_meta, SeenLoads):
+            self._side.saw(connector_output.kv_connector_worker_meta.loads)
 
     def request_finished(self, request: "Request", block_ids: list[int]) -> tuple[bool, Mapping[str, Any] | None]:
         """Nothing is sent after the end, so the blocks are free at once."""

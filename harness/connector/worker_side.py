@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from harness.connector.saving import Saver
@@ -11,7 +12,7 @@ from harness.connector.settings import Arm
 from harness.connector.step import Load, Step
 from harness.core.chunks import SKIP, LoadRequest, checksum_parts, for_rank
 from harness.core.spans import Recorder, Span, SpanLog
-from harness.engines.base import Engine
+from harness.engines.base import Engine, Seen
 from harness.engines.paged import PagedKV
 from harness.stores.base import Buffer, Store
 
@@ -44,6 +45,8 @@ class WorkerSide:
         self._engines = {name: arm.engine(store, cache, arm.options, self._recorder) for name, arm in arms.items()}
         self._saver = Saver(store, cache, rank, world, self._write, save_threads)
         self._active: list[Engine] = []
+        self._tokens = 0
+        self._saw: dict[str, Seen] = {}
         self._loads: list[Load] = []
         self._invalid: set[int] = set()
         self._failed = False
@@ -58,7 +61,7 @@ class WorkerSide:
         """Begin the step's loads, the engines that return at once first."""
         if not step.loads:
             return
-        self._failed = False
+        self._failed, self._tokens = False, step.tokens
         self._loads = [self._of_rank(load) for load in step.loads]
         by_arm: dict[str, list[LoadRequest]] = {}
         for load in self._loads:
@@ -102,6 +105,7 @@ class WorkerSide:
         for engine in self._active:
             invalid |= engine.end_load()
         self._recorder.add(Span("forward", -1, self._forward_start, time.perf_counter()))
+        self._note_seen(invalid)
         self._active = []
         self._invalid |= invalid
         if self._span_log.enabled:
@@ -120,6 +124,16 @@ class WorkerSide:
                 self._write(_load_record(load, self._rank, spans, invalid))
             else:
                 self._pending[load.request.request] = (load, spans, invalid)
+
+    def _note_seen(self, invalid: set[int]) -> None:
+        """What the step showed, unless arms shared it or a load failed: its times then belong to none of them."""
+        if len(self._active) == 1 and not invalid and (seen := self._active[0].saw()) is not None:
+            self._saw[self._loads[0].arm] = replace(seen, tokens=self._tokens)
+
+    def take_seen(self) -> Mapping[str, Seen]:
+        """What loads have shown since the last call, by arm."""
+        saw, self._saw = self._saw, {}
+        return saw
 
     def take_invalid(self) -> set[int]:
         """Blocks that failed since the last call. With speculative decoding vLLM asks before it says that a step is over."""
@@ -144,6 +158,7 @@ class WorkerSide:
                     "start_s": note.start_s,
                     "end_s": note.end_s,
                     "hit_tokens": note.hit_tokens,
+                    "stored_tokens": note.stored_tokens,
                 }
             )
         for request_id in step.prove:

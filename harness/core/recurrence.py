@@ -40,6 +40,28 @@ def chunkwise_ttft(load_total: float, compute_total: float) -> float:
 
 
 @dataclass(frozen=True, slots=True)
+class Line:
+    """Seconds as ``start_s + each_s * count``: of a load by its chunks, of a forward by its tokens."""
+
+    start_s: float
+    each_s: float
+
+    def at(self, count: int) -> float:
+        """Seconds of ``count`` of them; none take none."""
+        return self.start_s + self.each_s * count if count else 0.0
+
+
+def chunks_to_load(chunks: int, chunk_tokens: int, prompt_tokens: int, load: Line, compute: Line) -> int:
+    """How many of the first ``chunks`` stored chunks to load (1 to all) while the rest of the prompt is computed beside it.
+
+    The lower of both times counts for nothing, so it is the k with the lowest max(load, compute): both end together. Of equal
+    ones the larger k, which computes less. It takes the rest of the prompt to fit into one step.
+    """
+    _at_least_one("chunks", chunks)
+    return min(range(chunks, 0, -1), key=lambda k: max(load.at(k), compute.at(prompt_tokens - k * chunk_tokens)), default=chunks)
+
+
+@dataclass(frozen=True, slots=True)
 class Link:
     """What a store gives: ``latency_s`` a call, a rate a stream, and a rate for all streams together (None: no limit)."""
 

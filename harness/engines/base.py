@@ -6,6 +6,7 @@ a subclass of Engine with a ``name``, an ``Options`` model, and the three calls 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 from harness.core.chunks import LoadRequest
@@ -17,6 +18,29 @@ from harness.stores.base import Store
 
 class EngineOptions(Options):
     """An engine's settings; each engine declares its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What one load showed: seconds until its last byte, and seconds of the forward beside it without its waits.
+
+    ``tokens``: of all requests of the step; the connector fills it in.
+    """
+
+    chunks: int
+    load_s: float
+    compute_s: float
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Offer:
+    """One request of which the store holds the first ``chunks`` chunks. ``seen``: the arm's newest loads, oldest first."""
+
+    chunks: int
+    chunk_tokens: int
+    prompt_tokens: int
+    seen: Sequence[Seen] = ()
 
 
 class Engine(ABC):
@@ -38,6 +62,19 @@ class Engine(ABC):
     blocks_in_begin: ClassVar[bool] = True
     """False where ``begin_load`` only starts fetches: such engines begin before the blocking ones of a step."""
 
+    @classmethod
+    def chunks_to_load(cls, options: EngineOptions, offer: Offer) -> int:
+        """How many of the offered chunks, counted from the first, become the hit; vLLM computes the rest.
+
+        Asked in the scheduler's process, once per request. Pure: it knows only what it is given.
+        """
+        return offer.chunks
+
+    @classmethod
+    def adapts(cls, options: EngineOptions) -> bool:
+        """Whether ``chunks_to_load`` depends on what was seen, so that nobody can know a hit before it is granted."""
+        return False
+
     def __init__(self, store: Store, cache: PagedKV, options: EngineOptions, recorder: Recorder) -> None:
         self.store = store
         self.cache = cache
@@ -57,6 +94,10 @@ class Engine(ABC):
     def end_load(self) -> frozenset[int]:
         """Finish the step: wait for what is still under way, and return the ids of blocks that could
         not be filled (whole chunks of them). Empty when nothing was loading."""
+
+    def saw(self) -> Seen | None:
+        """What the load that ``end_load`` has just ended showed, for ``chunks_to_load``; None: nothing to tell."""
+        return None
 
     def close(self) -> None:  # noqa: B027
         """Stop threads and loops. Safe to call twice."""

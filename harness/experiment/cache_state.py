@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal, get_args
 
+from harness.connector.peers.arm import PeerArm
+from harness.connector.settings import Arm
 from harness.core.chunks import ChunkKey, chain, hit_limit, whole_chunks
 from harness.core.errors import UsageError, known
+from harness.engines.base import Offer
 from harness.workloads.base import DataSet
 from harness.workloads.ideal import SeenChunks
 
@@ -32,6 +35,23 @@ def expected_hits(data: DataSet, state: CacheState, chunk_tokens: int) -> list[i
         seen = SeenChunks(chunk_tokens)
         stored = [seen.visit(prompt.tokens) for prompt in data.prompts]
     return [min(pair) for pair in zip(limits, stored, strict=True)]
+
+
+def hit_by(arm: Arm | PeerArm, workload_hit: int, chunk_tokens: int, prompt_tokens: int, granted: int | None) -> int:
+    """Tokens that ``arm`` must hit of a prompt that can hit ``workload_hit``.
+
+    An arm may take fewer. One that chooses by what it has measured must hit what it was ``granted``, if that is whole chunks
+    of what the workload implies, one at least; anything else is held against the workload's hit.
+    """
+    if not arm.engine.grants_hits or not workload_hit:
+        return 0
+    if isinstance(arm, PeerArm):
+        return workload_hit
+    if arm.engine.adapts(arm.options):
+        chosen = granted is not None and 0 < granted <= workload_hit and granted % chunk_tokens == 0
+        return granted if chosen and granted is not None else workload_hit
+    offer = Offer(workload_hit // chunk_tokens, chunk_tokens, prompt_tokens)
+    return arm.engine.chunks_to_load(arm.options, offer) * chunk_tokens
 
 
 def priming_plan(data: DataSet, hits: Sequence[int], chunk_tokens: int) -> list[tuple[int, ...]]:

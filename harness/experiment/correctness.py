@@ -4,10 +4,13 @@ bfloat16 cannot show this: a hit and a recompute take different numerical paths,
 tokens even if all is right (docs/measurement.md).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from harness.connector.peers.arm import PeerArm
+from harness.connector.settings import Arm
 from harness.core.errors import RunError, VoidRuns
+from harness.experiment.cache_state import hit_by
 from harness.experiment.plan import RECOMPUTE
 from harness.experiment.rows import load_reason
 from harness.workloads.base import Prompt, token_block
@@ -25,7 +28,9 @@ def choose(prompts: Sequence[Prompt], hits: Sequence[int], count: int) -> list[t
     return candidates[:count]
 
 
-async def check(session: "Session", arms: Sequence[str], chosen: Sequence[tuple[Prompt, int]], namespace: str) -> dict[str, Any]:
+async def check(
+    session: "Session", arms: Mapping[str, Arm | PeerArm], chosen: Sequence[tuple[Prompt, int]], namespace: str
+) -> dict[str, Any]:
     """Replay the chosen prompts, already primed, by every arm. Raises VoidRuns at the first difference."""
     for number, (prompt, hit) in enumerate(chosen):
         # If the prompt fills the model's context, its last tokens make room for the output.
@@ -33,22 +38,23 @@ async def check(session: "Session", arms: Sequence[str], chosen: Sequence[tuple[
         truth = await session.send(RECOMPUTE, tokens, OUTPUT_TOKENS, namespace, hit=0, save=False)
         if truth.error:
             raise RunError(f"the correctness pass failed: {truth.error}")
-        for arm in arms:
+        for arm, served in arms.items():
             label = f"correctness/{number}/{arm}"
             outcome = await session.send(arm, tokens, OUTPUT_TOKENS, namespace, hit=hit, save=False, label=label)
             if outcome.error:
                 raise RunError(f"the correctness pass failed in arm {arm}: {outcome.error}")
             session.log.poll()
             loads = session.log.loads(label)
-            keys = session.keys(prompt.tokens[:hit], namespace)
-            behind = session.behind_window(tokens, hit, namespace)
-            reason = load_reason(loads, hit, session.logged, session.log.saved, keys, behind)
-            if outcome.cached_tokens != hit:
-                reason = f"hit {outcome.cached_tokens} tokens where {hit} are stored"
+            own = hit_by(served, hit, session.chunk_tokens, len(tokens), outcome.cached_tokens)
+            keys = session.keys(prompt.tokens[:own], namespace)
+            behind = session.behind_window(tokens, own, namespace)
+            reason = load_reason(loads, own, session.logged, session.log.saved, keys, behind)
+            if outcome.cached_tokens != own:
+                reason = f"hit {outcome.cached_tokens} tokens where {own} are to be loaded"
             reason = reason or _difference(outcome.tokens, truth.tokens, "those of recompute")
             if reason:
                 raise VoidRuns(f"arm {arm} is not correct, so nothing was timed: prompt {prompt.id}: {reason}")
-    return _passed(len(chosen), arms)
+    return _passed(len(chosen), list(arms))
 
 
 async def check_peer(session: "Session", arm: str, chosen: Sequence[tuple[Prompt, int]], vocabulary: int) -> dict[str, Any]:

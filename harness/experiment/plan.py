@@ -11,7 +11,8 @@ from harness.core.machine import uses_gpu
 from harness.core.options import parse_options, split_spec
 from harness.core.text import redact
 from harness.engines import ENGINES
-from harness.experiment.cache_state import PlannedRun, distinct_chunks, expected_hits, priming_plan, schedule
+from harness.engines.base import Offer
+from harness.experiment.cache_state import PlannedRun, distinct_chunks, expected_hits, hit_by, priming_plan, schedule
 from harness.experiment.settings import Experiment
 from harness.replay import models
 from harness.replay.arrivals import parse_arrivals, times
@@ -145,6 +146,7 @@ def settle(experiment: Experiment) -> Setting:
             "no prompt of the workload hits a whole chunk, so there is nothing to load; lengthen prefixes or lower chunk_tokens"
         )
     notes += _idle(hits, experiment)
+    notes += [note for arm in arms.values() if isinstance(arm, Arm) for note in _whole(arm, data, hits, experiment.chunk_tokens)]
     if experiment.vary:
         varied = " and ".join(experiment.vary)
         notes.append(f"This is one point of the experiment: it varies {varied}, which only ttft sweep does.")
@@ -212,6 +214,18 @@ def _idle(hits: list[int], experiment: Experiment) -> list[str]:
         f"{none} of {len(hits)} prompts hit no whole chunk of {experiment.chunk_tokens} tokens, so no arm loads anything "
         f"for them{among}; the report shows hits and misses separately{fix}."
     ]
+
+
+def _whole(arm: Arm, data: DataSet, hits: list[int], chunk_tokens: int) -> list[str]:
+    """A sentence about an arm that takes a part of long hits, where none of the workload's is long enough."""
+    far = Offer(chunks=2**20, chunk_tokens=chunk_tokens, prompt_tokens=2**21 * chunk_tokens)
+    if arm.engine.adapts(arm.options) or arm.engine.chunks_to_load(arm.options, far) == far.chunks:
+        return []
+    lengths = [len(prompt.tokens) for prompt in data.prompts]
+    if any(hit_by(arm, hit, chunk_tokens, length, None) < hit for hit, length in zip(hits, lengths, strict=True)):
+        return []
+    longest = max(hits) // chunk_tokens
+    return [f"{arm.name} loads all of each hit, as the longest has {longest} chunks of {chunk_tokens} tokens."]
 
 
 def _provable(data: DataSet, limits: Limits) -> DataSet:

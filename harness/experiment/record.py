@@ -179,11 +179,11 @@ def now() -> str:
 @dataclass(frozen=True, slots=True)
 class Earlier:
     """``finished``: (round, arm) of the runs of complete rounds. ``next_run``: first unused number. ``tokens``: the
-    first digest and its arm by prompt, for the proof that tokens are equal. ``meta``: what to keep of run.json."""
+    first digest and its arm by prompt and tokens hit, for the proof that tokens are equal. ``meta``: what to keep of run.json."""
 
     finished: frozenset[tuple[int, str]] = frozenset()
     next_run: int = 0
-    tokens: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    tokens: Mapping[tuple[str, int], tuple[str, str]] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def left_of(self, plan: Sequence[PlannedRun]) -> list[PlannedRun]:
@@ -212,9 +212,9 @@ def earlier_of(measurement: Measurement, setting: Setting) -> Earlier:
     unfinished = [int(entry["run"]) for entry in begun if not entry.get("done")]
     complete = rows[~rows["run"].isin(unfinished)]
     witnesses = complete[complete["arm"].isin(setting.loading_arms) & complete["void"].isna() & complete["error"].isna()]
-    tokens: dict[str, tuple[str, str]] = {}
-    for prompt, digest, arm in zip(witnesses["prompt"], witnesses["output_digest"], witnesses["arm"], strict=True):
-        tokens.setdefault(str(prompt), (str(digest), str(arm)))
+    tokens: dict[tuple[str, int], tuple[str, str]] = {}
+    for prompt, hit, digest, arm in witnesses[["prompt", "hit_tokens", "output_digest", "arm"]].itertuples(index=False):
+        tokens.setdefault((str(prompt), int(hit)), (str(digest), str(arm)))
     done = {(int(number), str(arm)) for number, arm in zip(complete["round"], complete["arm"], strict=True)}
     broken = _broken_rounds(done, setting)
     last = max([-1, *rows["run"].dropna(), *(int(entry["run"]) for entry in begun)])

@@ -64,15 +64,18 @@ def load_reason(
 
 
 class TokenWitness:
-    """The tokens that the loading arms gave for each prompt; the first answer is the one to equal."""
+    """The tokens that the loading arms gave for each prompt and hit; the first answer is the one to equal.
 
-    def __init__(self, earlier: Mapping[str, tuple[str, str]] | None = None) -> None:
-        """``earlier``: digest and arm by prompt, from the runs before an interruption."""
+    With another hit other tokens are computed, and in bfloat16 that alone may change the answer.
+    """
+
+    def __init__(self, earlier: Mapping[tuple[str, int], tuple[str, str]] | None = None) -> None:
+        """``earlier``: digest and arm by prompt and tokens hit, from the runs before an interruption."""
         self._first = dict(earlier or {})
 
-    def reason(self, prompt: str, arm: str, digest: str) -> str:
-        """Empty if this is the first answer for the prompt, or equals the first."""
-        first, by = self._first.setdefault(prompt, (digest, arm))
+    def reason(self, prompt: str, hit: int, arm: str, digest: str) -> str:
+        """Empty if this is the first answer for the prompt with this hit, or equals the first."""
+        first, by = self._first.setdefault((prompt, hit), (digest, arm))
         return "" if first == digest else f"other tokens than {by} gave for the same prompt"
 
 

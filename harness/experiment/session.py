@@ -225,7 +225,7 @@ class OwnSession(Session):
     async def prove(self, setting: Setting, chosen: Sequence[tuple[Prompt, int]], namespace: str) -> dict[str, Any]:
         """Every loading arm against ``recompute``, in a namespace that is gone afterwards."""
         await self.prime([prompt.tokens[:hit] for prompt, hit in chosen], namespace)
-        found = await correctness.check(self, setting.loading_arms, chosen, namespace)
+        found = await correctness.check(self, {arm: setting.arms[arm] for arm in setting.loading_arms}, chosen, namespace)
         self.delete([key for prompt, hit in chosen for key in self.keys(prompt.tokens[:hit], namespace)])
         return found
 

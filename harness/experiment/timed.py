@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from harness.experiment.cache_state import PlannedRun
+from harness.experiment.cache_state import PlannedRun, hit_by
 from harness.experiment.hooks import Hooks
 from harness.experiment.plan import RECOMPUTE, Setting
 from harness.experiment.rows import (
@@ -147,16 +147,16 @@ class TimedRuns:
         """Send one prompt and write its row, which is returned with how long its first token was held back, in seconds."""
         prompt, session = self._prompts[position], self._session
         engine = self._setting.arms[planned.arm].engine
-        hit = self._setting.hits[position] if engine.grants_hits else 0
+        stored = self._setting.hits[position] if engine.grants_hits else 0
         if self._experiment.page_cache == "dropped" and engine.loads_kv:
-            dropped = await session.drop_page_cache(session.keys(prompt.tokens[:hit], namespace))
+            dropped = await session.drop_page_cache(session.keys(prompt.tokens[:stored], namespace))
             page_cache = "dropped" if dropped else "unknown"
         label = f"{planned.run}/{position}"
         planned_s = (planned_at or time.perf_counter()) - start
         outcome = await session.send(
-            planned.arm, prompt.tokens, prompt.output_tokens, namespace, hit=hit, save=self._natural, label=label
+            planned.arm, prompt.tokens, prompt.output_tokens, namespace, hit=stored, save=self._natural, label=label
         )
-        row = self._row(planned, position, outcome, hit, label, namespace)
+        row = self._row(planned, position, outcome, label, namespace)
         row |= {"page_cache": page_cache, "planned_s": planned_s, "sent_s": outcome.sent_s - start}
         self._writer.append(row)
         if reason := row["void"] or row["error"]:
@@ -164,10 +164,12 @@ class TimedRuns:
         self._hooks.done(planned.arm, row["ttft_s"])
         return row, outcome.held_back_s
 
-    def _row(self, planned: PlannedRun, position: int, outcome: Outcome, hit: int, label: str, namespace: str) -> dict[str, Any]:
+    def _row(self, planned: PlannedRun, position: int, outcome: Outcome, label: str, namespace: str) -> dict[str, Any]:
         """The row as far as the request itself decides it; its spans are written."""
         prompt, log, logged = self._prompts[position], self._session.log, self._session.logged
-        loads_kv = self._setting.arms[planned.arm].engine.loads_kv
+        arm, hits = self._setting.arms[planned.arm], self._setting.hits
+        loads_kv = arm.engine.loads_kv
+        hit = hit_by(arm, hits[position], self._experiment.chunk_tokens, len(prompt.tokens), outcome.cached_tokens)
         log.poll()
         lookup, loads = log.lookup(label), log.loads(label)
         self._writer.append_spans(span_rows(planned.run, prompt.id, lookup, loads))
@@ -177,7 +179,7 @@ class TimedRuns:
             self._session.behind_window(prompt.tokens, hit, namespace),
         )  # fmt: skip
         if not void and loads_kv and self._experiment.one_by_one:
-            void = self._witness.reason(prompt.id, planned.arm, digest)
+            void = self._witness.reason(prompt.id, hit, planned.arm, digest)
         return {
             "run": planned.run,
             "round": planned.round,

@@ -62,8 +62,8 @@ def _parsed(arms: tuple[str, ...], settings: frozenset[tuple[str, Any]]) -> tupl
     return parse_settings({"store": "dict://", "arms": list(arms), "chunk_tokens": CHUNK, **dict(settings)})
 
 
-def make_side(store: Store, world: int = 1, **settings: Any) -> SchedulerSide:
-    return SchedulerSide(*_parsed(ARMS, frozenset(settings.items())), store, IDENTITY, PER, world)
+def make_side(store: Store, world: int = 1, arms: tuple[str, ...] = ARMS, **settings: Any) -> SchedulerSide:
+    return SchedulerSide(*_parsed(arms, frozenset(settings.items())), store, IDENTITY, PER, world)
 
 
 def keys_of(tokens: Sequence[int], namespace: str = "", **more: object) -> list[ChunkKey]:

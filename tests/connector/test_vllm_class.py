@@ -3,6 +3,7 @@
 import ast
 import inspect
 import os
+import pickle
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,10 @@ from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCache
 
 from harness.connector.failed_loads import FailedLoads
 from harness.connector.step import Load, Step
-from harness.connector.vllm_connector import StepMetadata, TTFTConnector
+from harness.connector.vllm_connector import SeenLoads, StepMetadata, TTFTConnector
 from harness.core.chunks import LoadRequest
 from harness.core.errors import SetupError
+from harness.engines.base import Seen
 from harness.experiment.span_log import SpanLogReader
 from harness.replay.prometheus import FAILED_BLOCKS, samples
 
@@ -169,6 +171,20 @@ def test_what_failed_adds_up_over_ranks_and_shows_at_metrics(tmp_path: Path) -> 
     both = FailedLoads(data={"failed_blocks": 2}).aggregate(TTFTConnector.build_kv_connector_stats({"failed_blocks": 3}))
     metric.observe(both.data, 0)
     assert shown() == [5.0]
+
+
+def test_of_several_ranks_the_slowest_counts() -> None:
+    one, other = SeenLoads({"a": Seen(2, 1.0, 4.0, 9)}), SeenLoads({"a": Seen(2, 2.0, 3.0, 9), "b": Seen(1, 1.0, 1.0, 9)})
+    both = pickle.loads(pickle.dumps(one)).aggregate(other)
+    assert both.loads == {"a": Seen(2, 2.0, 4.0, 9), "b": Seen(1, 1.0, 1.0, 9)}
+
+
+def test_what_a_load_showed_reaches_the_half_that_chooses(tmp_path: Path) -> None:
+    one = make(tmp_path, "SCHEDULER")
+    seen = Seen(2, 1.0, 2.0, 9)
+    one.update_connector_output(SimpleNamespace(invalid_block_ids=set(), kv_connector_worker_meta=SeenLoads({"a": seen})))
+    one.update_connector_output(SimpleNamespace(invalid_block_ids=set(), kv_connector_worker_meta=None))
+    assert [list(loads) for loads in one._side._seen["a"].values()] == [[seen]]
 
 
 def test_the_span_log_begins_with_how_vllm_really_runs(worker: TTFTConnector, tmp_path: Path) -> None:

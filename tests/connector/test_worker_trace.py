@@ -23,11 +23,11 @@ LOAD_FIELDS = {
 def test_records_have_the_documented_fields(make: Maker, tmp_path: Path) -> None:
     one = make()
     one.save((A, (0, 1)))
-    one.step([load(LOADING[3], "r", (A,), (8, 9), "run/1")], notes=[Note("run/1", 1.5, 2.5, 32)])
+    one.step([load(LOADING[3], "r", (A,), (8, 9), "run/1")], notes=[Note("run/1", 1.5, 2.5, 32, 48)])
     one.step(prove=["r"])
     save, lookup, loaded = lines(tmp_path)
     assert set(save) == {"kind", "key", "start_s", "end_s", "checksums"}
-    assert lookup == {"kind": "lookup", "label": "run/1", "start_s": 1.5, "end_s": 2.5, "hit_tokens": 32}
+    assert lookup == {"kind": "lookup", "label": "run/1", "start_s": 1.5, "end_s": 2.5, "hit_tokens": 32, "stored_tokens": 48}
     assert set(loaded) == LOAD_FIELDS
     assert (save["key"], len(save["checksums"])) == (A, one.cache.geometry.layers)
     assert save["start_s"] <= save["end_s"]
@@ -99,7 +99,7 @@ def test_without_a_trace_nothing_is_written_or_kept(make: Maker, tmp_path: Path)
     one = make(traced=False)
     one.save((A, (0, 1)))
     for number in range(5):
-        one.step([load(arm, f"{arm}{number}", (A, B), (8, 9, 10, 11), "x") for arm in LOADING], notes=[Note("x", 0, 1, 8)])
+        one.step([load(arm, f"{arm}{number}", (A, B), (8, 9, 10, 11), "x") for arm in LOADING], notes=[Note("x", 0, 1, 8, 8)])
         one.step(prove=[f"{arm}{number}" for arm in LOADING])
     assert lines(tmp_path) == []
     assert (one.worker._recorder.spans, one.worker._pending, one.worker._loads) == ([], {}, [])

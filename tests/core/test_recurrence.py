@@ -5,7 +5,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from harness.core.errors import UsageError
-from harness.core.recurrence import Link, Step, chunkwise_ttft, layerwise_ttft, predict_chunkwise, predict_layerwise
+from harness.core.recurrence import (
+    Line,
+    Link,
+    Step,
+    chunks_to_load,
+    chunkwise_ttft,
+    layerwise_ttft,
+    predict_chunkwise,
+    predict_layerwise,
+)
 
 seconds = st.floats(0, 10, allow_nan=False)
 layers = st.lists(st.tuples(seconds, seconds), min_size=1, max_size=40)
@@ -131,3 +140,17 @@ def test_many_layers_speed_up_as_the_closed_form_says() -> None:
         for b in (1.0, 1.3):
             exact = chunkwise_ttft(a, 1.0) / layerwise_ttft([a * b / count] * count, compute, count)
             assert exact == pytest.approx((1 + a) / max(1, b * a), rel=1e-3)
+
+
+@given(st.integers(1, 60), seconds, seconds, seconds, st.floats(0, 0.01))
+def test_no_other_number_of_chunks_ends_earlier(chunks: int, trip: float, each: float, start: float, token: float) -> None:
+    load, compute = Line(trip, each), Line(start, token)
+    times = {k: max(trip + each * k, start + token * (16 * (chunks - k) + 5)) for k in range(1, chunks + 1)}
+    chosen = chunks_to_load(chunks, 16, 16 * chunks + 5, load, compute)
+    assert times[chosen] == min(times.values())
+    assert all(times[k] > times[chosen] for k in range(chosen + 1, chunks + 1)), "of equal ones the one that computes less"
+
+
+def test_without_chunks_there_is_nothing_to_choose() -> None:
+    with pytest.raises(UsageError, match="chunks is 0"):
+        chunks_to_load(0, 16, 5, Line(0, 1), Line(0, 1))

@@ -22,6 +22,8 @@ ARMS = [
     "layerwise:groups=1+2+1",
     "layerwise:groups=auto,readers=2",
 ]
+HYBRID = {"hybrid:k=2": 2, "hybrid:k=9,layers_per_fetch=2": 3, "hybrid:share=0.4,loops=1": 1}
+"""Chunks of three that each takes."""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
@@ -29,7 +31,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mar
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     # 512 tokens a step: a prompt whose rest is longer than that is prefilled in pieces.
-    yield from start(tmp_path_factory.mktemp("vllm"), ARMS, extra={"max_num_batched_tokens": 512})
+    yield from start(tmp_path_factory.mktemp("vllm"), [*ARMS, *HYBRID, "hybrid"], extra={"max_num_batched_tokens": 512})
 
 
 def layout_of(vllm: Running) -> Layout:
@@ -54,6 +56,35 @@ def test_every_loading_arm_hits_and_gives_the_tokens_of_recompute(vllm: Running,
     assert load_reason(loads, 3 * CHUNK, True, vllm.session.log.saved) == ""
     expected = layout_of(vllm).geometry.chunk_bytes * 3
     assert expected <= loads[0]["bytes"] <= expected + 3 * layout_of(vllm).header_bytes
+
+
+@pytest.mark.parametrize("arm", HYBRID)
+def test_an_arm_that_takes_a_part_gives_the_tokens_of_recompute_and_proves_that_part(vllm: Running, arm: str) -> None:
+    prompt = tokens("part", 3 * CHUNK + 40)
+    keys = vllm.prime(prompt, 3)
+    label, hit = vllm.label(), HYBRID[arm] * CHUNK
+    outcome = vllm.send(arm, prompt, 12, label=label)
+    assert outcome.cached_tokens == hit
+    assert outcome.tokens == vllm.send("recompute", prompt, 12).tokens
+    assert load_reason(vllm.loads(label), hit, True, vllm.session.log.saved, keys[: HYBRID[arm]]) == ""
+
+
+def test_choosing_by_cost_learns_from_what_the_worker_measured(vllm: Running) -> None:
+    """All, then half, then by what both showed: the worker's times reach the scheduler."""
+    prompt = tokens("cost", 4 * CHUNK + 40)
+    keys = vllm.prime(prompt, 4)
+    truth = vllm.send("recompute", prompt, 12)
+    granted = []
+    for _ in range(4):
+        label = vllm.label()
+        outcome = vllm.send("hybrid", prompt, 12, label=label)
+        assert outcome.tokens == truth.tokens
+        assert outcome.cached_tokens
+        taken = outcome.cached_tokens // CHUNK
+        assert load_reason(vllm.loads(label), outcome.cached_tokens, True, vllm.session.log.saved, keys[:taken]) == ""
+        granted.append(taken)
+    assert granted[:2] == [4, 2]
+    assert all(1 <= taken <= 4 for taken in granted)
 
 
 def test_floor_hits_loads_nothing_and_its_tokens_are_wrong(vllm: Running) -> None:

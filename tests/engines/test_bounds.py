@@ -10,6 +10,7 @@ from harness.engines import ENGINES
 from harness.engines.base import Engine
 from harness.engines.chunkwise import Chunkwise
 from harness.engines.floor import Floor
+from harness.engines.hybrid import Hybrid
 from harness.engines.layerwise import Layerwise
 from harness.engines.recompute import Recompute
 from harness.testing.small_kv import SmallKV
@@ -21,6 +22,7 @@ def test_what_the_arms_are() -> None:
     assert rows == {
         Chunkwise: (True, True, True),
         Layerwise: (True, True, False),
+        Hybrid: (True, True, False),
         Floor: (True, False, True),
         Recompute: (False, False, True),
     }
@@ -46,7 +48,7 @@ def test_bounds_touch_neither_store_nor_cache(kv: SmallKV, bound: type[Engine]) 
 
 def test_engines_are_found_by_name() -> None:
     assert {name: cls.name for name, cls in ENGINES.all().items()} == {
-        n: n for n in ("chunkwise", "layerwise", "floor", "recompute")
+        n: n for n in ("chunkwise", "layerwise", "hybrid", "floor", "recompute")
     }
 
 

@@ -131,7 +131,7 @@ def test_a_void_run_stays_void_and_is_no_witness(lab: Lab) -> None:
         lab.measure()
     lab.vllm.tamper = lambda served: None
     earlier = earlier_of(lab.run(), lab.setting())
-    assert earlier.tokens["g0p0"][1] == LAYERWISE
+    assert earlier.tokens["g0p0", 32][1] == LAYERWISE
     run = lab.measure(earlier)
     assert run.meta["status"] == "void"
     assert [entry["run"] for entry in run.meta["void_runs"]] == [0]

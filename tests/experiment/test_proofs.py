@@ -76,16 +76,17 @@ def test_digests_of_kv_are_of_all_that_was_sampled() -> None:
 
 def test_the_first_answer_is_the_one_to_equal() -> None:
     witness = TokenWitness()
-    assert witness.reason("p0", "chunkwise", "aa") == ""
-    assert witness.reason("p0", "layerwise", "aa") == ""
-    assert witness.reason("p0", "layerwise", "bb") == "other tokens than chunkwise gave for the same prompt"
-    assert witness.reason("p0", "chunkwise", "aa") == ""
-    assert witness.reason("p1", "layerwise", "bb") == ""
+    assert witness.reason("p0", 32, "chunkwise", "aa") == ""
+    assert witness.reason("p0", 32, "layerwise", "aa") == ""
+    assert witness.reason("p0", 32, "layerwise", "bb") == "other tokens than chunkwise gave for the same prompt"
+    assert witness.reason("p0", 32, "chunkwise", "aa") == ""
+    assert witness.reason("p1", 32, "layerwise", "bb") == ""
+    assert witness.reason("p0", 16, "hybrid:k=1", "bb") == "", "it computed more of the prompt"
 
 
 def test_answers_from_before_an_interruption_count() -> None:
-    earlier = {"p0": ("aa", "layerwise")}
+    earlier = {("p0", 32): ("aa", "layerwise")}
     witness = TokenWitness(earlier)
-    assert witness.reason("p0", "chunkwise", "bb") == "other tokens than layerwise gave for the same prompt"
-    assert witness.reason("p1", "chunkwise", "bb") == ""
-    assert earlier == {"p0": ("aa", "layerwise")}  # the caller's mapping stays as it was
+    assert witness.reason("p0", 32, "chunkwise", "bb") == "other tokens than layerwise gave for the same prompt"
+    assert witness.reason("p1", 32, "chunkwise", "bb") == ""
+    assert earlier == {("p0", 32): ("aa", "layerwise")}  # the caller's mapping stays as it was

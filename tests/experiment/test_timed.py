@@ -234,3 +234,59 @@ def test_a_neighbour_that_fails_voids_its_run(lab: Lab) -> None:
 
 def test_without_neighbours_nothing_is_written_of_them(lab: Lab) -> None:
     assert not (lab.measure(pairs=1).path / "neighbours.csv").exists()
+
+
+def test_an_arm_with_a_part_of_the_hit_is_expected_to_hit_that_part_and_proven_by_it(lab: Lab) -> None:
+    run = lab.measure(pairs=2, arms=[CHUNKWISE, "hybrid:k=1"], cache_state="primed")
+    assert run.meta["status"] == "complete"
+    for arm, hit in ((CHUNKWISE, 32), ("hybrid:k=1", 16), ("floor", 32)):
+        rows = run.requests[run.requests["arm"] == arm]
+        assert set(rows["expected_hit_tokens"]) == set(rows["hit_tokens"]) == {hit}
+        assert rows["kv_digest"].notna().all()
+
+
+def takes(hit: int, chunks: int) -> Callable[[Served], None]:
+    """Granted so many tokens, of which so many chunks were loaded."""
+
+    def change(served: Served) -> None:
+        keys = list(dict.fromkeys(key for key, _, _ in served.proof))[:chunks]
+        served.hit = served.cached_tokens = hit
+        served.proof = [piece for piece in served.proof if piece[0] in keys]
+
+    return change
+
+
+def test_a_hit_that_was_chosen_by_cost_counts_if_it_is_proven(lab: Lab) -> None:
+    lab.vllm.tamper = only("1/2", takes(16, 1))
+    run = lab.measure(pairs=2, arms=[CHUNKWISE, "hybrid"], bounds=False)
+    assert run.meta["status"] == "complete"
+    rows = run.requests[run.requests["arm"] == "hybrid"]
+    assert rows["hit_tokens"].tolist() == rows["expected_hit_tokens"].tolist() == [32, 32, 16, 32, 32, 32, 32, 32]
+
+
+@pytest.mark.parametrize(
+    ("hit", "chunks", "reason"),
+    [
+        (16, 2, "2 chunks were loaded and sampled, not the 1 of the hit"),
+        (32, 1, "1 chunks were loaded and sampled, not the 2 of the hit"),
+        (48, 2, "hit 48 tokens where the workload implies 32"),
+        (17, 2, "hit 17 tokens where the workload implies 32"),
+        (0, 0, "hit 0 tokens where the workload implies 32"),
+    ],
+)
+def test_one_that_is_not_voids_its_run(lab: Lab, hit: int, chunks: int, reason: str) -> None:
+    lab.vllm.tamper = only("1/2", takes(hit, chunks))
+    run = lab.measure(pairs=2, arms=[CHUNKWISE, "hybrid"], bounds=False)
+    assert run.meta["status"] == "void"
+    assert reason in run.requests["void"].dropna().item()
+
+
+def test_tokens_are_held_against_those_of_equal_hits_only(lab: Lab) -> None:
+    """In bfloat16 a longer computed part may change them, and no arm is wrong for it."""
+    lab.vllm.tamper = lambda served: other_tokens(served) if served.arm == "hybrid:k=1" and served.timed else None
+    assert lab.measure(pairs=2, arms=[CHUNKWISE, "hybrid:k=1"], bounds=False).meta["status"] == "complete"
+
+
+def test_an_arm_that_takes_no_part_of_such_short_hits_is_named(lab: Lab) -> None:
+    notes = lab.setting(arms=[CHUNKWISE, "hybrid:k=2", "hybrid:k=1", "hybrid", "hybrid:share=1"]).notes
+    assert list(notes) == ["hybrid:k=2 loads all of each hit, as the longest has 2 chunks of 16 tokens."]

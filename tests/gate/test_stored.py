@@ -110,6 +110,13 @@ def test_an_arm_that_is_meant_to_hit_nothing_may_be_judged() -> None:
     assert judge_run(run_of(frame), "b", "recompute", MARGINS).outcome is Outcome.PASS
 
 
+def test_arms_that_take_different_parts_of_a_hit_may_load_other_kv_and_give_other_tokens() -> None:
+    frame = make_frame({"a": 1, "b": 1})
+    frame.loc[arm_b(frame), ["hit_tokens", "expected_hit_tokens"]] = 256
+    frame.loc[arm_b(frame), ["output_digest", "kv_digest"]] = "of fewer chunks"
+    assert judge_run(run_of(frame), "b", "a", MARGINS).outcome is Outcome.PASS
+
+
 def test_run_json_says_which_arms_load() -> None:
     frame = spoil("output_digest", "other", arm_b)
     arms = [{"name": "a", "loads_kv": True}, {"name": "b", "loads_kv": False}]

@@ -13,6 +13,7 @@ import xxhash
 
 from harness.connector.settings import Arm, parse_arm
 from harness.core.chunks import ChunkKey, chain, for_rank, hit_limit, root
+from harness.engines.base import Offer
 from harness.experiment import session
 from harness.experiment.conduct import measure
 from harness.experiment.hooks import Hooks
@@ -130,6 +131,7 @@ class FakeEngine:
             self._vllm.contents |= {for_rank(key, rank, self.world): for_rank(same, rank, self.world) for key, same in pairs}
         limit = min(hit_limit(len(tokens), self._chunk), params["max_hit_tokens"])
         hit = self._present(keys[: limit // self._chunk]) if arm.engine.grants_hits else 0
+        hit = arm.engine.chunks_to_load(arm.options, Offer(hit, self._chunk, len(tokens))) if hit else 0
         served = Served(
             arm.name,
             params["label"],

@@ -144,7 +144,7 @@ class Combiner:
     def _token_reason(self, arm: str, row: Mapping[str, str]) -> str:
         if not self._one_by_one or not self._arms[arm].get("loads_kv"):
             return ""
-        return self._witness.reason(row["prompt"], arm, row.get("output_digest", ""))
+        return self._witness.reason(row["prompt"], int(row.get("hit_tokens") or 0), arm, row.get("output_digest", ""))
 
 
 SHARED = ("versions", "machine", "binding", "geometry", "direct_reads", "data")
