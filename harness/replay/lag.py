@@ -30,9 +30,9 @@ def lag_reason(lags_s: Sequence[float], ttfts_s: Sequence[float]) -> str:
     )
 
 
-HELD_BACK_SHARE = 0.05
+HELD_BACK_SHARE = 0.10
 """So much of the median TTFT may the first token wait on its way in the median request ..."""
-HELD_BACK_S = 0.002
+HELD_BACK_S = 0.005
 """... or so long, whichever is more: a client that is busy now and then spoils no comparison."""
 
 

@@ -52,7 +52,7 @@ def test_one_token_alone_shows_nothing() -> None:
 def test_a_run_is_void_if_it_happens_to_most_of_its_requests_only() -> None:
     ttfts = 5 * [0.1]
     assert held_back_reason([0, 0, 0, math.inf, math.inf], ttfts) == ""
-    assert held_back_reason(5 * [0.0049], ttfts) == ""
+    assert held_back_reason(5 * [0.0099], ttfts) == ""
     assert "the first token was 30 ms old when it came" in held_back_reason(5 * [0.03], ttfts)
     assert "all tokens came at once" in held_back_reason(5 * [math.inf], ttfts)
     assert held_back_reason([], []) == ""
