@@ -82,7 +82,7 @@ def _measure(
     folder: Path | None,
     dry_run: bool,
 ) -> Path:
-    """Measure ``arm`` and its double; returns the run's folder. Exits where it was a dry run or interrupted."""
+    """Measure ``arm`` and its double; returns the run's folder. Exits if it was a dry run or interrupted."""
     from harness import gate as gates
     from harness.experiment.dotted import experiment_of
     from harness.experiment.plan import settle

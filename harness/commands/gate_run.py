@@ -51,7 +51,7 @@ def measure_and_judge(
     """The verdict and the folder of the run behind it.
 
     ``settings`` override the experiment's; its arms are ``base`` and ``candidate``. Raises UsageError before
-    anything is measured where the plan or the arms will not do, and TtftError where the measurement fails
+    anything is measured if the plan or the arms will not do, and TtftError if the measurement fails
     before there is anything to judge. Ctrl-C exits with 130, without a verdict; ``dry_run`` prints the plan and exits.
     """
     from harness import gate as gates

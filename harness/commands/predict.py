@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PREFIXES = "1024,2048,4096,8192,16384,32768"
 SHOWN = 8
-"""Prefix lengths of a run that are taken where none are asked for."""
+"""Prefix lengths of a run that are taken if none are asked for."""
 
 
 def predict(
@@ -83,7 +83,7 @@ def predict(
     share = number("--margin", margin) / 100
     basis, checks = of_run(run, given) if run else (of_options(given), ())
     lengths = _numbers("--prefix", prefix) if prefix is not None else _lengths(basis) if run else _numbers("--prefix", PREFIXES)
-    found = advice.advise(basis, grid, lengths, advice.told(share, checks))
+    found = advice.advise(basis, grid, lengths, advice.smallest_lead(share, checks))
     terminal = console()
     terminal.print(wording.started_from(basis), markup=False, soft_wrap=True)
     terminal.print(wording.table(found).to_terminal())

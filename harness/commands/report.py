@@ -22,7 +22,7 @@ def report(
     """Render the report of one run again, or of several side by side; needs no vLLM."""
     if parquet and len(runs) > 1:
         raise UsageError("--parquet is for one run at a time; several are not pooled")
-    if parquet:  # first, since it says at once where pyarrow is missing
+    if parquet:  # first, since it says at once if pyarrow is missing
         from harness.results import load, write_parquet
 
         written = write_parquet(load(runs[0]), out or runs[0])

@@ -88,7 +88,7 @@ def parse_params(params: Mapping[str, Any] | None, arms: Mapping[str, Arm]) -> R
 
 
 def check_chunk(chunk_tokens: int, block_tokens: int) -> int:
-    """Blocks in a chunk. Raises UsageError where a chunk is not a whole number of vLLM's blocks."""
+    """Blocks in a chunk. Raises UsageError if a chunk is not a whole number of vLLM's blocks."""
     if chunk_tokens % block_tokens:
         raise UsageError(
             f"chunk_tokens={chunk_tokens} is not a multiple of vLLM's block of {block_tokens} tokens; "

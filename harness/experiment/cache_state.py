@@ -76,7 +76,7 @@ class PlannedRun:
 
 
 def rounds_of(count: int, rounds: int) -> frozenset[int]:
-    """``count`` of ``rounds`` rounds, evenly spread, the first and the last among them where count > 1."""
+    """``count`` of ``rounds`` rounds, evenly spread, the first and the last among them if count > 1."""
     if count >= rounds:
         return frozenset(range(rounds))
     if count == 1:

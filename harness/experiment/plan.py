@@ -192,7 +192,7 @@ def _build(spec: str, limits: Limits) -> DataSet:
 
 
 def _idle(hits: list[int], experiment: Experiment) -> list[str]:
-    """A sentence where some prompts load nothing: no arm can be faster there, and quantiles may lie among them."""
+    """A sentence if some prompts load nothing: no arm can be faster there, and quantiles may lie among them."""
     none = hits.count(0)
     if not none:
         return []

@@ -39,7 +39,7 @@ def load_reason(
 ) -> str:
     """Empty if the load is proven: every sampled block holds what was saved under its key.
 
-    ``keys``: of the chunks that the hit consists of, all ranks; where given, each has to be sampled, and no other.
+    ``keys``: of the chunks that the hit consists of, all ranks; if given, each has to be sampled, and no other.
     ``behind``: those of them that vLLM may have freed by then, behind a sliding window; they may be sampled or not.
     """
     if not moves_kv or not expected_hit:

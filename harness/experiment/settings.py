@@ -58,7 +58,7 @@ class Experiment(Options):
     warmup: int = Field(1, ge=0, description="warm-up requests per arm, with prompts outside the measured set")
     correctness_prompts: int = Field(2, ge=0, description="prompts of the float32 correctness pass before timing; 0: no pass")
     load_failure_policy: Literal["auto", "recompute", "fail"] = Field(
-        "auto", description="what vLLM does when a load fails; auto: recompute where that gives right tokens, else fail"
+        "auto", description="what vLLM does when a load fails; auto: recompute if that gives right tokens, else fail"
     )
     keep_store: bool = Field(False, description="leave the primed chunks in the store")
     seed: int = Field(0, description="seed of the warm-up prompts")

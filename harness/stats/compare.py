@@ -23,7 +23,7 @@ EXACT_PAIRS = 200
 class Comparison:
     """How much longer the candidate takes than the base, by one metric: ``ratio`` 1.10 is 10% slower.
 
-    ``low`` and ``high`` bound the ratio at level 1 - ``alpha``; 0 and infinity where nothing is known.
+    ``low`` and ``high`` bound the ratio at level 1 - ``alpha``; 0 and infinity if nothing is known.
     ``p_value`` is that of the test of "no change" (Wilcoxon's, two-sided). ``log_ratios`` has one entry per pair, so that
     others can go on from here; if there are no pairs (``unpaired``) it has the candidate's values and ``base_logs`` the
     base's, both as logs.
@@ -69,7 +69,7 @@ class Comparison:
 
     @property
     def mark(self) -> str:
-        """``~`` where the difference is not significant, else empty."""
+        """``~`` if the difference is not significant, else empty."""
         return "" if self.significant else "~"
 
 

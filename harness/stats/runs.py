@@ -109,7 +109,7 @@ def paired(frame: pd.DataFrame, base: str, candidate: str, metrics: Sequence[str
 
 
 def require_arms(frame: pd.DataFrame, *arms: str) -> None:
-    """Raise UsageError if an arm has no rows, or where two of them are the same."""
+    """Raise UsageError if an arm has no rows, or if two of them are the same."""
     there = [str(arm) for arm in frame["arm"].dropna().unique()]
     for arm in arms:
         if arm not in there:

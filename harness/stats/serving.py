@@ -48,7 +48,7 @@ def serving(rows: pd.DataFrame, objectives: Mapping[str, float] | None = None) -
 
     Columns: ``arm``, ``runs``, ``requests_per_s`` and ``output_tokens_per_s`` (of finished requests), then
     ``<what>_<p50|p95>_s`` of ``e2e``, ``queue``, ``tpot`` and ``itl_max``, ``lag_p95_s``, and with objectives
-    ``goodput_per_s`` (requests a second that met all) and ``good_share``. NaN where a thing does not apply.
+    ``goodput_per_s`` (requests a second that met all) and ``good_share``. NaN if a thing does not apply.
     """
     found = []
     for arm, some in rows.groupby("arm", sort=False):

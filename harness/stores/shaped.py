@@ -1,7 +1,7 @@
 """``shaped+...``: any store, made as slow as one behind a network. Put it before another store's scheme.
 
 A call (a ``read`` with all of its batch, an ``exists``, a ``write``) is one round trip on one stream:
-``latency + bytes / stream_mbps``, longer where ``total_mbps`` is shared with other calls. Calls from
+``latency + bytes / stream_mbps``, longer if ``total_mbps`` is shared with other calls. Calls from
 several threads, or several ``aread``, overlap as on a network. The wrapped store does its work inside
 that time and only the rest is slept, so a call takes the longer of the two. A failed read takes as long
 as if it had succeeded. A read with a deadline that would end later ends there, and has failed.
@@ -194,7 +194,7 @@ class ShapedStore(Wrapper):
 
     def _sleep(self, call: Transfer, deadline: float = math.inf) -> bool:
         """Whether the call ended before its deadline."""
-        # More than once where calls that began later have taken a share of total_mbps.
+        # More than once if calls that began later have taken a share of total_mbps.
         while (rest := self._rest(call)) > 0:
             pause = _until(deadline, rest)
             time.sleep(pause)

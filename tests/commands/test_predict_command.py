@@ -35,7 +35,9 @@ def test_options_alone_give_a_table_its_limits_and_a_file(
         capsys, monkeypatch, *STORE, *MODEL, *COMPUTE, *QUICK, "--recompute-ms-per-token", "0.3", "--out", str(file)
     )
     assert (code, err) == (0, "")
-    assert "Store: 2 ms a call, 300 MB/s a stream, no bound together. Model: 24 layers, chunks of 256 tokens and 12.6 MB." in out
+    assert (
+        "Store: 2 ms per call, 300 MB/s per stream, no bound together. Model: 24 layers, chunks of 256 tokens and 12.6 MB." in out
+    )
     assert "Limits: one request at a time" in out and "one compute time stands for every prefix length" in out
     table = pd.read_csv(file)
     assert list(table.columns) == list(COLUMNS)
@@ -90,7 +92,9 @@ def test_numbers_stand_in_for_those_of_a_run(
     words = ["--latency-ms", "7", "--total-mbps", "900", "--chunk-tokens", "512", "--overhead-ms", "1", "--compute-ms", "9"]
     code, out, err = run(capsys, monkeypatch, "--from", str(folder), *words, *QUICK)
     assert (code, err) == (0, "")
-    assert "Store: 7 ms a call, 300 MB/s a stream, 900 MB/s together. Model: 24 layers, chunks of 512 tokens and 25.2 MB." in out
+    assert (
+        "Store: 7 ms per call, 300 MB/s per stream, 900 MB/s together. Model: 24 layers, chunks of 512 tokens and 25.2 MB." in out
+    )
     assert "10.0 ms" in out  # the floor
 
 

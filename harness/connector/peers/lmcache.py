@@ -17,7 +17,7 @@ KEYS = "*@*@*@*@*"
 
 
 class LMCacheOptions(PeerOptions):
-    """As LMCache calls them where it has a name for them."""
+    """As LMCache calls them if it has a name for them."""
 
     mode: Literal["chunkwise", "layerwise"] = Field("chunkwise", description="LMCache's engine (use_layerwise)")
     backend: Literal["disk", "fs", "redis"] = Field(
@@ -117,7 +117,7 @@ class LMCache(Peer):
     def servers(self) -> Iterator[None]:
         """None of its own, but a Redis database is to be empty before, as a folder would be, and is emptied afterwards.
 
-        Raises SetupError where it is not, or nobody answers: LMCache would go on without hits. RunError where keys stay.
+        Raises SetupError if it is not, or nobody answers: LMCache would go on without hits. RunError if keys stay.
         """
         if self._own.backend != "redis":
             yield

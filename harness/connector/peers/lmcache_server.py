@@ -18,7 +18,7 @@ _NEVER_S = 86400.0
 
 
 class LMCacheServerOptions(PeerOptions):
-    """As LMCache calls them where it has a name for them."""
+    """As LMCache calls them if it has a name for them."""
 
     transfer: Literal["lmcache_driven", "engine_driven"] = Field(
         "lmcache_driven", description="mp_transfer_mode: whether the server or vLLM's worker moves the bytes"
@@ -96,6 +96,6 @@ class LMCacheServer(Peer):
 
     @contextlib.contextmanager
     def servers(self) -> Iterator[None]:
-        """Its server. Raises SetupError where that does not start."""
+        """Its server. Raises SetupError if that does not start."""
         with running("LMCache's server", self.command(), lambda: answers(self.port), self.environment()):
             yield

@@ -11,7 +11,7 @@ from harness.core.machine import uses_gpu
 
 
 class OffloadingOptions(PeerOptions):
-    """As vLLM calls them where it has a name for them."""
+    """As vLLM calls them if it has a name for them."""
 
     cpu_gib: float = Field(2.0, gt=0, description="cpu_bytes_to_use: the first tier, which all loads pass through and stay in")
     readers: int = Field(16, ge=1, le=256, description="n_read_threads of the second tier")
@@ -55,7 +55,7 @@ class Offloading(Peer):
         }
 
     def environment(self) -> Mapping[str, str]:
-        """Block hashes are Python's where no seed is set."""
+        """Block hashes are Python's if no seed is set."""
         return {"PYTHONHASHSEED": "0"}
 
     def request(self, *, save: bool) -> Mapping[str, Any]:

@@ -43,7 +43,7 @@ def running(
 ) -> Iterator[int]:
     """The process id of ``command``, from when it is ``ready`` on; ended in any case.
 
-    Raises SetupError where it ends before, or is not ready after ``patience_s``.
+    Raises SetupError if it ends before, or is not ready after ``patience_s``.
     """
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=2, stderr=2, env={**os.environ, **(environment or {})})
     try:

@@ -166,7 +166,7 @@ class Worker:
                 self._group.go_on()
                 self._process.send_signal(signal.SIGINT)
             clean = self._wait(self._ending_s)
-        finally:  # also where the user has no patience: whatever is left of vLLM
+        finally:  # also if the user has no patience: whatever is left of vLLM
             self._group.kill()
             self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):

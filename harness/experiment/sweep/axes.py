@@ -26,7 +26,7 @@ class Axis:
 
     @property
     def numbers(self) -> tuple[float, ...] | None:
-        """The values as numbers, where all of them are finite ones."""
+        """The values as numbers, if all of them are finite ones."""
         try:
             found = tuple(float(value) for value in self.values)
         except ValueError:

@@ -14,7 +14,7 @@ from harness.experiment.sweep.planning import Plan, Planned
 from harness.experiment.sweep.state import State
 
 START_S, REQUEST_S = 30.0, 1.0
-"""Assumed where nothing like it was measured: a start of vLLM, and a request with what lies around it."""
+"""Assumed if nothing like it was measured: a start of vLLM, and a request with what lies around it."""
 
 
 @dataclass(frozen=True, slots=True)

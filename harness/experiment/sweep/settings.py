@@ -33,8 +33,8 @@ def is_arm_axis(axis: Axis) -> bool:
 
 
 def straight_along(axis: Axis) -> str:
-    """What runs about straight between two values: ``times`` where each unit adds as much as the last, the logarithms of
-    ``ratios`` where it divides (an option of an engine such as pool, a bandwidth); empty if neither is known."""
+    """What runs about straight between two values: ``times`` if each unit adds as much as the last, the logarithms of
+    ``ratios`` if it divides (an option of an engine such as pool, a bandwidth); empty if neither is known."""
     if axis.key in ADDING:
         return "times"
     return "ratios" if is_arm_axis(axis) or axis.option.endswith("_mbps") else ""

@@ -89,7 +89,7 @@ class State:
 
 
 def read_state(folder: Path, store: str | None = None) -> State:
-    """A sweep's folder read back. ``store``: its URL again, where the one in sweep.json lacks a password.
+    """A sweep's folder read back. ``store``: its URL again, if the one in sweep.json lacks a password.
 
     Raises ResultsError if it is none or damaged, SchemaMismatch for another version's, UsageError for another store.
     """

@@ -41,7 +41,7 @@ def draw_several(runs: Runs, ratios: Ratios, levels: Levels, folder: Path) -> li
 
 
 def ecdfs(runs: Runs) -> Picture | None:
-    """A panel a run on one time axis; None if no request counts."""
+    """One panel per run on one time axis; None if no request counts."""
     runs = {label: evidence for label, evidence in runs.items() if len(evidence.rows)}
     if not runs:
         return None
@@ -70,7 +70,7 @@ def ecdfs(runs: Runs) -> Picture | None:
 
 
 def forest(runs: Runs, ratios: Ratios) -> Picture | None:
-    """A row a run and arm: its ratio to that run's first arm with the interval; None if nothing was compared."""
+    """One row per run and arm: its ratio to that run's first arm with the interval; None if nothing was compared."""
     if not ratios:
         return None
     look = looks(next(iter(runs.values())).arms)
@@ -96,7 +96,7 @@ def forest(runs: Runs, ratios: Ratios) -> Picture | None:
 
 
 def concurrency(runs: Runs, levels: Levels) -> Picture | None:
-    """TTFT over concurrency, an arm a line; None unless the runs differ in it alone."""
+    """TTFT over concurrency, one line per arm; None unless the runs differ in it alone."""
     levels = {arm: found for arm, found in levels.items() if len(found) > 1}
     if not levels:
         return None
@@ -119,7 +119,7 @@ def concurrency(runs: Runs, levels: Levels) -> Picture | None:
         picture.entry(line, arm)
     scale_axis(axes.yaxis, times * unit.scale, f"TTFT at the client ({unit.name})", zero=True)
     axes.set_xticks(sorted({number for found in levels.values() for number, _ in found}))
-    axes.set_xlabel("requests under way at once")
+    axes.set_xlabel("requests in flight")
     gridded(axes)
     picture.arms_legend()
     return picture

@@ -8,14 +8,14 @@ from harness.reporting.forecast.prediction import predictions
 from harness.results.evidence import Evidence
 
 TRUST = 0.25
-"""Where the model misjudges arms by more, something that it leaves out decides, and no margin makes up for that."""
+"""Where the model misjudges arms by more, something that it does not model decides, and no margin makes up for that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """An arm's medians over its prompts, in seconds; ``ratio`` is the median of measured over predicted TTFT.
 
-    The stalls tell where a miss is from: where they agree, the store is as the model has it, and the compute was not.
+    The stalls show where an error comes from: if they agree, the store is as the model has it, and the compute is not.
     """
 
     arm: str
@@ -47,6 +47,6 @@ def miss(checks: Sequence[Check]) -> float:
     return max(ratios) / min(ratios) - 1 if ratios else 0.0
 
 
-def told(margin: float, checks: Sequence[Check]) -> float:
+def smallest_lead(margin: float, checks: Sequence[Check]) -> float:
     """The smallest lead that counts, as a share of TTFT: ``margin``, or what the model misjudged in the run, up to TRUST."""
     return max(margin, min(miss(checks), TRUST))

@@ -1,6 +1,6 @@
 """TTFT as harness.core.recurrence predicts it, beside the TTFT that a run measured, prompt by prompt.
 
-Only where all that the model needs is known: a shaped store (its URL has latency and bandwidth), one request
+Only if all that the model needs is known: a shaped store (its URL has latency and bandwidth), one request
 at a time, and a floor arm, whose compute is that of a forward without any load.
 """
 
@@ -35,7 +35,7 @@ def predictions(evidence: Evidence, link: Link | None = None) -> pd.DataFrame:
     ``measured_stall_s`` and ``predicted_stall_s``, the part that the forward waited for loads.
 
     ``measured_s`` is the median over the rounds; compute and what lies around it are the floor arm's medians for
-    the same prompt; ``link`` stands in for the store's. Raises ResultsError with the reason where the run does not say
+    the same prompt; ``link`` stands in for the store's. Raises ResultsError with the reason if the run does not say
     what the model needs.
     """
     setup = setup_of(evidence, link)
@@ -78,7 +78,7 @@ def setup_of(evidence: Evidence, link: Link | None = None) -> Setup:
         blocks, tokens, size = (int(geometry[name]) for name in ("chunk_blocks", "block_tokens", "block_bytes"))
         layers = int(geometry["layers"])
     except (KeyError, TypeError, ValueError):
-        raise ResultsError("no prediction: run.json does not tell the geometry of the KV cache") from None
+        raise ResultsError("no prediction: run.json does not say the geometry of the KV cache") from None
     if min(layers, blocks, tokens, size) < 1:
         raise ResultsError("no prediction: the geometry of the KV cache in run.json makes no sense")
     cores = (evidence.run.meta.get("machine") or {}).get("cores")

@@ -22,7 +22,7 @@ COLUMNS: Mapping[str, str] = {
 
 
 def long_table(advices: Sequence[Advice]) -> pd.DataFrame:
-    """One row per arm and prefix length, COLUMNS, the soonest first at each length."""
+    """One row per arm and prefix length, COLUMNS, the fastest first at each length."""
     rows = [
         (
             advice.prefix,

@@ -38,7 +38,7 @@ class LongTable:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Begin the file. Raises ResultsError where it cannot be written, or is there already."""
+        """Begin the file. Raises ResultsError if it cannot be written, or is there already."""
         self.file = folder / "bench.csv"
         self.rounds: list[list[Row]] = []
         self.notes: list[str] = []
@@ -81,7 +81,7 @@ def conduct(
     """Measure into ``table``; ``address`` is the store's URL as given.
 
     Deletes what it wrote, also when it is interrupted. Raises StoreError, RunError, ResultsError, and UsageError
-    where the time is too short for two rounds.
+    if the time is too short for two rounds.
     """
     part = Scoped(store, address, fresh_prefix("bench"))
     with ExitStack() as stack:

@@ -141,7 +141,7 @@ with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
 
 
 def receive(connection: socket.socket, place: memoryview) -> None:
-    """Fill ``place``. Raises ConnectionError where the other side closes before."""
+    """Fill ``place``. Raises ConnectionError if the other side closes before."""
     done = 0
     while done < place.nbytes:
         got = connection.recv_into(place[done:])

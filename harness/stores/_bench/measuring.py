@@ -38,7 +38,7 @@ class Need:
 
 
 def needed(settings: BenchSettings) -> Need:
-    """What will be written, and held in memory. Raises UsageError where this machine's memory is too small for it."""
+    """What will be written, and held in memory. Raises UsageError if this machine's memory is too small for it."""
     need = Need(settings.keys * sum(settings.sizes), settings.keys * max(settings.sizes))
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if need.memory > free:

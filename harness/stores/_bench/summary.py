@@ -86,8 +86,8 @@ def cell_of(row: "Row") -> Cell:
 class LinkFit:
     """``t(size) = latency + size / bandwidth`` of calls that read one object, one after the other.
 
-    ``latency_s`` in seconds; ``bytes_per_s`` has infinite values where more bytes took no more time. ``off`` is the
-    largest distance of a size's time from the line, as a share of that time: a line says little where it is large.
+    ``latency_s`` in seconds; ``bytes_per_s`` has infinite values if more bytes took no more time. ``off`` is the
+    largest distance of a size's time from the line, as a share of that time: a line says little if it is large.
     """
 
     latency_s: Estimate

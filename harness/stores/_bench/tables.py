@@ -39,7 +39,7 @@ def rates_table(summary: Summary, limit: str) -> Table:
 
 
 def batches_table(summary: Summary) -> Table | None:
-    """One call of several keys against as many calls of one; None where no batches were measured."""
+    """One call of several keys against as many calls of one; None if no batches were measured."""
     batches = sorted({cell.batch for cell in summary.cells} - {1})
     if not batches:
         return None

@@ -37,7 +37,7 @@ class GdsOptions(DirectoryOptions):
         "auto = as it finds",
     )
     direct: bool = Field(
-        False, description="POSIX reads use O_DIRECT where they are aligned; what is written leaves the page cache at once"
+        False, description="POSIX reads use O_DIRECT if they are aligned; what is written leaves the page cache at once"
     )
     threads: int = Field(8, ge=1, le=1024, description="in KvikIO's pool, which all reads of the process share")
 
@@ -65,7 +65,7 @@ class GdsStore(DirectoryStore):
     fills: frozenset[Memory] = frozenset({"host", "device"})
 
     def __init__(self, url: SplitResult, options: GdsOptions) -> None:
-        """Open, and try a read. Raises UsageError, StoreUnavailable, and SetupError where KvikIO cannot work."""
+        """Open, and try a read. Raises UsageError, StoreUnavailable, and SetupError if KvikIO cannot work."""
         self._kvikio = _PROCESS.enter(Settings(options.compat, options.threads, options.direct))
         self._closed = False
         try:
@@ -106,7 +106,7 @@ class GdsStore(DirectoryStore):
             raise ReadFailures(failures)
 
     def evict_from_os_cache(self, keys: Iterable[str]) -> bool:
-        """Drop, then count what is left; True where nothing is."""
+        """Drop, then count what is left; True if nothing is."""
         return self._evict(keys)
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class GdsStore(DirectoryStore):
         file = self._cufile(item.key)
         futures: deque[Any] = deque()
         try:
-            # Asked first, since KvikIO fails as a whole where a file ends too early, and does not say that it did.
+            # Asked first, since KvikIO fails as a whole if a file ends too early, and does not say that it did.
             there = min(max(os.fstat(file.fileno()).st_size - item.offset, 0), item.length)
             if there < item.length:
                 raise truncated(item, there)

@@ -63,7 +63,7 @@ def test_the_picture_has_a_line_a_size(summary: Summary) -> None:
     labels = {str(text.get_text()) for legend in picture.legends for text in legend.get_texts()}
     assert labels == {"4 KiB", "64 KiB", "1 MiB", "exists"}
     assert [axes.get_title(loc="left") for axes in picture.axes] == [
-        "One call, one thread", "Blocking reads", "Asynchronous reads", "One call for several keys, over a call a key",
+        "One call, one thread", "Blocking reads", "Asynchronous reads", "One call for several keys, over one call per key",
     ]  # fmt: skip
 
 

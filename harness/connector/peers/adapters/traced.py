@@ -44,7 +44,7 @@ def traced(name: str) -> type[Any]:
             config = args[0] if args else kwargs["vllm_config"]
             role = args[1] if len(args) > 1 else kwargs["role"]
             rank = config.parallel_config.rank
-            # Before the real one's: where that fails, its own shutdown may still be called.
+            # Before the real one's: if that fails, its own shutdown may still be called.
             self._ttft = Times("scheduler" if role == KVConnectorRole.SCHEDULER else f"{rank}", rank)
             super().__init__(*args, **kwargs)
 
@@ -97,7 +97,7 @@ def _class_of(name: str, module: str) -> Any:
 
 
 def _tokens(forward_context: Any) -> int | None:
-    """How many the forward computes; None where vLLM does not say."""
+    """How many the forward computes; None if vLLM does not say."""
     found = getattr(forward_context, "attn_metadata", None)
     found = found[0] if isinstance(found, list) and found else found
     found = next(iter(found.values()), None) if isinstance(found, dict) else found
@@ -122,7 +122,7 @@ class Times:
             self._span_log.write({"kind": "start", "torch_threads": torch.get_num_threads()})
 
     def looked_up(self, start_s: float, end_s: float, tokens: int | None, between_steps: bool) -> None:
-        """``tokens``: None where the connector does not know yet. ``between_steps``: whether it loads asynchronously."""
+        """``tokens``: None if the connector does not know yet. ``between_steps``: whether it loads asynchronously."""
         record = {"start_s": start_s, "end_s": end_s, "hit_tokens": tokens, "between_steps": bool(between_steps)}
         self._fresh.append({"kind": "lookup", **record})
 
