@@ -17,7 +17,7 @@ SHOWN = (4, 6, 8, 12, 20, 50)
 """Numbers of pairs whose margins are printed; the file has more."""
 
 ENOUGH_GATES = 20
-"""With fewer, even no alarm at all leaves a rate of more than 17% possible."""
+"""With fewer, a rate above 17% is possible even if there was no alarm."""
 
 
 def calibrate(
@@ -26,7 +26,7 @@ def calibrate(
         str | None, typer.Option(help="engine spec to measure against itself [default: the experiment's first]")
     ] = None,
     pairs: Annotated[int, typer.Option(help="pairs of runs, at least 8")] = 20,
-    budget: Annotated[str | None, typer.Option(help="end within this time, as 10m, with the pairs measured by then")] = None,
+    budget: Annotated[str | None, typer.Option(help="end within this time, such as 10m, with the pairs measured by then")] = None,
     store: Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")] = None,
     workload: Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")] = None,
     setting: Annotated[
@@ -39,7 +39,7 @@ def calibrate(
     alpha: Annotated[float, typer.Option(help="error rate of the gate's bounds")] = 0.05,
     gate_pairs: Annotated[int, typer.Option(help="pairs of the gates whose false alarms are counted")] = 6,
     from_run: Annotated[
-        Path | None, typer.Option("--from", help="measure nothing: take this run, which has two like arms")
+        Path | None, typer.Option("--from", help="measure nothing: take this measurement, which has two like arms")
     ] = None,
     folder: Annotated[
         Path | None, typer.Option(help="folder of the run; must be new [default: results/<time>-calibrate-<experiment>]")
@@ -64,7 +64,7 @@ def calibrate(
         wanted = {"store": store, "workload": workload, "pairs": pairs}
         from_run = _measure(experiment, arm, wanted, setting or [], budget, folder, dry_run)
     elif store or workload or setting or budget or folder or dry_run:
-        raise UsageError("--from takes a run as it is, so do not give what says how to measure one")
+        raise UsageError("--from takes a measurement as it is; remove the options that say how to measure one")
     run = load(from_run)
     base, again = like_arms(run, arm)
     found = calibrate_run(run, base, again, metric or [], alpha, gate_pairs)
@@ -92,7 +92,7 @@ def _measure(
     settings = given_settings(items)
     for name in ("arms", "pairs", "bounds"):
         if name in settings:
-            raise UsageError(f"--set {name} is the calibration's own business; give --arm and --pairs instead")
+            raise UsageError(f"--set {name} is set by the calibration itself; give --arm and --pairs instead")
     limit = gates.Budget(gates.parse_duration(budget)) if budget else None
     written = read_experiment(experiment)
     first = arm or merge(written).arms[0]
@@ -114,7 +114,7 @@ def _measure(
     except KeyboardInterrupt:
         if limit is None or limit.left > 0:
             further = f"ttft compare --resume {folder}, then ttft calibrate --from {folder}"
-            typer.echo(f"Interrupted; what was measured is kept. Go on with: {further}")
+            typer.echo(f"Interrupted; what was measured is kept. Resume it: {further}")
             raise typer.Exit(INTERRUPTED) from None
         if not has_requests(folder):
             raise UsageError(f"the budget of {budget} was over before the first request; give a larger one") from None
@@ -124,7 +124,7 @@ def _measure(
 
 
 def _require_enough(folder: Path, budget: str) -> None:
-    """Whether the budget held enough pairs; they are kept, and can be added to."""
+    """Whether the budget held enough pairs; they are kept, and more can be added."""
     from harness.gate.calibration import LEAST
     from harness.results import load
 
@@ -133,7 +133,7 @@ def _require_enough(folder: Path, budget: str) -> None:
     if pairs < LEAST:
         raise UsageError(
             f"the budget of {budget} was over after {pairs} pairs, and {LEAST} are needed; give a larger one, "
-            f"or go on with: ttft compare --resume {folder}, then ttft calibrate --from {folder}"
+            f"or resume it: ttft compare --resume {folder}, then ttft calibrate --from {folder}"
         )
 
 
@@ -144,7 +144,7 @@ def _show(found: "Calibration", path: Path) -> None:
     terminal.print(_false_alarms(found).to_terminal(titled=True))
     gates = found.alarms[0].rate.trials
     if gates < ENOUGH_GATES:
-        few = f"- {gates} gates say little about a rate; more --pairs, or smaller gates (--gate-pairs), say more"
+        few = f"- {gates} gates say little about a rate; give more --pairs, or smaller gates (--gate-pairs)"
         terminal.print(few, markup=False, soft_wrap=True)
     for text in found.warnings:
         terminal.print(f"- {text}", markup=False, soft_wrap=True)
@@ -152,7 +152,7 @@ def _show(found: "Calibration", path: Path) -> None:
 
 
 def _floors(found: "Calibration") -> "Table":
-    """What is to be known of each metric. A margin holds if an unchanged arm passes in 9 of 10 gates."""
+    """What to know about each metric. A margin holds if an unchanged arm passes in 9 of 10 gates."""
     from harness.core.table import Cell, Table
 
     head = ["metric", "noise of a pair", "bias (95%)", *(f"{size} pairs" for size in SHOWN)]

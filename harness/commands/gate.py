@@ -39,9 +39,9 @@ def gate(
     experiment: Annotated[
         str | None, typer.Option("--run", help="measure this experiment (a name or a TOML file) and judge it by a plan")
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="with --run: end within this time, as 10m or 90s")] = None,
+    budget: Annotated[str | None, typer.Option(help="with --run: end within this time, such as 10m or 90s")] = None,
     pairs: Annotated[int | None, typer.Option(help="with --run: pairs at most, with looks at 8, 12, 18, 27, ... [40]")] = None,
-    looks: Annotated[str | None, typer.Option(help="with --run: judge at these numbers of pairs, as 8,12,18")] = None,
+    looks: Annotated[str | None, typer.Option(help="with --run: judge at these numbers of pairs, such as 8,12,18")] = None,
     spending: Annotated[str | None, typer.Option(help="with --run: pocock (stops early) or obrien-fleming [pocock]")] = None,
     store: Annotated[str | None, typer.Option(help="with --run: URL of the store")] = None,
     workload: Annotated[str | None, typer.Option(help="with --run: workload spec")] = None,
@@ -63,13 +63,13 @@ def gate(
     if experiment is None:
         if plan.given or store or workload or setting or dry_run:
             raise UsageError(
-                "--budget, --pairs, --looks, --spending, --store, --workload, --set and --dry-run belong to --run EXPERIMENT"
+                "--budget, --pairs, --looks, --spending, --store, --workload, --set and --dry-run need --run EXPERIMENT"
             )
         verdict = _stored(run, other, margins, candidate, base, relative_to, alpha, calibration, force)
         folder = other or run
     else:
         if run is not None or relative_to is not None:
-            raise UsageError("--run measures anew, so do not give stored runs and --relative-to")
+            raise UsageError("--run measures again; remove the stored measurements and --relative-to")
         wanted = {"store": store, "workload": workload, **given_settings(setting or [])}
         candidate, base = _arms(candidate, base)
         verdict, folder = measure_and_judge(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlanFlags:
-    """The plan as given on the command line; None if it was left out."""
+    """The plan as given on the command line; None if it was not given."""
 
     pairs: int | None
     looks: str | None
@@ -28,7 +28,7 @@ class PlanFlags:
 
     @property
     def given(self) -> bool:
-        """Whether any of it was."""
+        """Whether any of it was given."""
         return any(value is not None for value in (self.pairs, self.looks, self.spending, self.budget))
 
 
@@ -51,7 +51,7 @@ def measure_and_judge(
     """The verdict and the folder of the run behind it.
 
     ``settings`` override the experiment's; its arms are ``base`` and ``candidate``. Raises UsageError before
-    anything is measured if the plan or the arms will not do, and TtftError if the measurement fails
+    anything is measured if the plan or the arms are invalid, and TtftError if the measurement fails
     before there is anything to judge. Ctrl-C exits with 130, without a verdict; ``dry_run`` prints the plan and exits.
     """
     from harness import gate as gates
@@ -63,7 +63,7 @@ def measure_and_judge(
 
     for name in ("arms", "pairs", "bounds"):
         if name in settings:
-            raise UsageError(f"--set {name} is the gate's own business; give --candidate, --base and --pairs instead")
+            raise UsageError(f"--set {name} is set by the gate itself; give --candidate, --base and --pairs instead")
     plan = _plan(flags, alpha)
     budget = gates.Budget(gates.parse_duration(flags.budget)) if flags.budget else None
     only = {"arms": [base, candidate], "bounds": False, "pairs": plan.looks[-1]}
@@ -111,9 +111,9 @@ def _print_plan(plan: "Plan", budget: str | None, settled: "Setting", folder: Pa
         f"folder    {folder}",
         f"arms      {candidate} against {base}",
         f"looks     at these numbers of pairs, each with its one-sided error rate: {levels}",
-        f"in all    {100 * plan.alpha:g}%, spent as {plan.spending} says",
+        f"in all    {100 * plan.alpha:g}%, spent by {plan.spending}",
         f"budget    {budget or 'none'}",
-        f"requests  {requests} a pair, at most {requests * plan.looks[-1]}",
+        f"requests  {requests} per pair, at most {requests * plan.looks[-1]}",
         *peers_that_cannot_run(settled, folder),
         *settled.notes,
     ]
@@ -129,7 +129,7 @@ def _plan(flags: PlanFlags, alpha: float) -> "Plan":
     if flags.looks is None:
         return Plan(default_looks(flags.pairs or DEFAULT_PAIRS), alpha, spending)
     if flags.pairs is not None:
-        raise UsageError("--looks says how many pairs there are at most, so do not give --pairs")
+        raise UsageError("--looks says how many pairs there are at most; remove --pairs")
     try:
         looks = tuple(int(look) for look in flags.looks.split(","))
     except ValueError:

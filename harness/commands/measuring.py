@@ -1,4 +1,4 @@
-"""Carrying an experiment out from the command line: the folder, the progress bar, and every way it can end."""
+"""Running an experiment from the command line: the folder, the progress bar, and every way it can end."""
 
 import shlex
 import signal
@@ -101,7 +101,7 @@ def has_requests(folder: Path) -> bool:
 
 
 def command_line() -> str:
-    """The command as it was given, without secrets."""
+    """The command line, without secrets."""
     from harness.core.text import redact
 
     return " ".join(shlex.quote(redact(word) if "://" in word else word) for word in ["ttft", *sys.argv[1:]])

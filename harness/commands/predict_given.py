@@ -31,7 +31,7 @@ class Given:
 
 
 def of_run(folder: Path, given: Given) -> "tuple[Basis, tuple[Check, ...]]":
-    """A run's numbers, with those that were given in their place; and how well the model told that run."""
+    """A measurement's numbers, replaced by those that were given; and how well the recurrence predicted that measurement."""
     from harness.reporting import forecast as advice
     from harness.reporting.forecast.prediction import link_of
     from harness.results import load

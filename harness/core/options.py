@@ -34,7 +34,7 @@ def split_spec(text: str) -> tuple[str, dict[str, str]]:
         if not equals or not key:
             raise UsageError(f"'{item}' in '{text}' is not option=value")
         if key in options:
-            raise UsageError(f"option '{key}' stands twice in '{text}'")
+            raise UsageError(f"option '{key}' is listed twice in '{text}'")
         options[key] = value
     return name, options
 
@@ -55,7 +55,7 @@ def parse_options(model: type[OptionsT], values: Mapping[str, Any], owner: str) 
             raise UsageError(f"{owner} needs the option '{where}'") from None
         given = first["input"]
         shown = redact(given) if isinstance(given, str) and "://" in given else given
-        raise UsageError(f"{owner}: {where}={shown!r} will not do: {message}") from None
+        raise UsageError(f"{owner}: {where}={shown!r} is invalid: {message}") from None
 
 
 def describe_options(model: type[Options]) -> list[tuple[str, str, str]]:

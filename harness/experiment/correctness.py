@@ -44,7 +44,7 @@ async def check(session: "Session", arms: Sequence[str], chosen: Sequence[tuple[
             behind = session.behind_window(tokens, hit, namespace)
             reason = load_reason(loads, hit, session.logged, session.log.saved, keys, behind)
             if outcome.cached_tokens != hit:
-                reason = f"hit {outcome.cached_tokens} tokens where {hit} are stored"
+                reason = f"hit {outcome.cached_tokens} tokens, but {hit} are stored"
             reason = reason or _difference(outcome.tokens, truth.tokens, "those of recompute")
             if reason:
                 raise VoidRuns(f"arm {arm} is not correct, so nothing was timed: prompt {prompt.id}: {reason}")

@@ -174,7 +174,7 @@ def _times(experiment: Experiment, data: DataSet) -> list[float] | None:
     ):
         if value != only:
             raise UsageError(
-                f"arrivals={experiment.arrivals} sends whatever is under way, so {name}={value} cannot hold; use {name}={only}"
+                f"arrivals={experiment.arrivals} sends requests at their times, so {name}={value} cannot hold; use {name}={only}"
             )
     return found
 
@@ -205,7 +205,7 @@ def _idle(hits: list[int], experiment: Experiment) -> list[str]:
 
 
 def _provable(data: DataSet, limits: Limits) -> DataSet:
-    """``data`` with at least two output tokens a prompt: the KV proof is taken after the first. Traces have prompts with one."""
+    """``data`` with at least two output tokens per prompt: the KV proof is taken after the first. Traces have some with one."""
     short = [prompt for prompt in data.prompts if prompt.output_tokens < 2]
     if not short:
         return data

@@ -27,7 +27,7 @@ BINDING = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU", "OMP_NUM
 
 
 def versions(more: Iterable[str] = ()) -> dict[str, str]:
-    """Versions of everything that may change a time, of the packages ``more`` too."""
+    """Versions of everything that may change a time, also of the packages ``more``."""
     found = {"ttft": __version__, "python": platform.python_version()}
     for package in (*_PACKAGES, *filter(None, more)):
         try:
@@ -118,7 +118,7 @@ HOLDER = ".measuring"
 def held(folder: Path, command: str) -> Iterator[None]:
     """Nobody else measures into ``folder`` during the body. Raises UsageError, naming the process that does.
 
-    Where nothing can be written or locked there is no lock; whoever writes the results says so.
+    If nothing can be written or locked, there is no lock; the writer of the results reports the error.
     """
     holder = folder / HOLDER
     lock = FileLock(folder / f"{HOLDER}.lock", timeout=0, is_singleton=True)
@@ -193,7 +193,7 @@ NOTHING = Earlier()
 
 
 def earlier_of(measurement: Measurement, setting: Setting) -> Earlier:
-    """What of ``measurement`` can be kept: its complete rounds. A round that was cut off is measured anew as a whole, since
+    """What of ``measurement`` can be kept: its complete rounds. A round that was cut off is measured again as a whole, since
     a pair of runs with a restart of vLLM, or a night, between them shares no machine state.
 
     Raises UsageError if the experiment, data or machine is another one.
@@ -215,7 +215,7 @@ def earlier_of(measurement: Measurement, setting: Setting) -> Earlier:
     done = {(int(number), str(arm)) for number, arm in zip(complete["round"], complete["arm"], strict=True)}
     broken = _broken_rounds(done, setting)
     last = max([-1, *rows["run"].dropna(), *(int(entry["run"]) for entry in meta.get("runs", []))])
-    # An unfinished run stays in ``runs`` as such, which is why readers leave it out. It is not void: no proof failed.
+    # An unfinished run stays in ``runs`` as such, which is why readers exclude it. It is not void: no proof failed.
     kept = {name: meta.get(name) for name in ("started", "command")}
     kept["runs"] = [entry | ({"done": False} if entry.get("round") in broken else {}) for entry in meta.get("runs", [])]
     kept["void_runs"] = meta.get("void_runs", [])

@@ -1,4 +1,4 @@
-"""Share of load hidden: how much of what blocking chunkwise adds an arm takes away."""
+"""Share of load hidden: the part of the time that blocking chunkwise adds, which an arm saves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ FARTHEST = 1e6
 class Share:
     """(chunkwise - arm) / (chunkwise - floor): 1 hides all, 0 nothing, below 0 is slower than chunkwise.
 
-    ``value``, ``low`` and ``high`` are None if chunkwise and floor cannot be told apart; a single bound
+    ``value``, ``low`` and ``high`` are None if chunkwise and floor do not differ beyond chance; a single bound
     is infinite if the rounds leave it open.
     """
 

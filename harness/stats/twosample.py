@@ -11,7 +11,7 @@ from harness.stats.location import Interval
 from harness.stats.quantiles import Floats
 
 EXACT = 40
-"""Values a side up to which the distribution of the rank sum is formed."""
+"""Values per side up to which the distribution of the rank sum is formed."""
 ALL_DIFFERENCES = 4_000_000
 """Differences formed at most (32 MiB); beyond that Welch's t is as good."""
 

@@ -57,7 +57,7 @@ def wrong_kv(served: Served) -> None:
     ("change", "reason"),
     [
         (other_tokens, "only 7 of 8 tokens equal those of recompute"),
-        (wrong_hit, "hit 16 tokens where 32 are stored"),
+        (wrong_hit, "hit 16 tokens, but 32 are stored"),
         (wrong_kv, "the KV in the paged cache is not what was saved: layer 0"),
     ],
 )

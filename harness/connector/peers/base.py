@@ -1,4 +1,4 @@
-"""What a peer is: how vLLM is told to use it, and how its cache state is brought about and shown.
+"""What a peer is: how vLLM uses it, and how its cache state is set and verified.
 
 A peer is one file in this folder: a subclass of ``Peer`` with a ``name``, an ``Options`` model, and ``transfer``.
 """
@@ -38,7 +38,7 @@ class Peer(ABC):
     package: ClassVar[str] = ""
     """The distribution whose version decides what is measured; empty if it is vLLM's own."""
     variables: ClassVar[str] = ""
-    """How the peer's own environment variables begin: the user's are unset, since run.json would not tell of them."""
+    """How the peer's own environment variables begin: the user's are unset, since run.json would not show them."""
 
     def __init__(self, options: PeerOptions, place: Place) -> None:
         self.options = options
@@ -79,7 +79,7 @@ class Peer(ABC):
         return {}
 
     def request(self, *, save: bool) -> Mapping[str, Any]:
-        """A request's ``kv_transfer_params``. Without ``save`` it must leave nothing behind, if the peer can be told."""
+        """A request's ``kv_transfer_params``. Without ``save`` it must save nothing, if the peer has such a parameter."""
         return {}
 
     def servers(self) -> AbstractContextManager[None]:

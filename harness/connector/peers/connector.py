@@ -62,7 +62,7 @@ class Connector(Peer):
             if variable == "":
                 raise UsageError(f"'{item}' in '{spec}' names no variable; write env.NAME=value")
             if key in plain or key in config or variable in environment:
-                raise UsageError(f"option '{key}' stands twice in '{spec}'")
+                raise UsageError(f"option '{key}' is listed twice in '{spec}'")
             unknown = [one for one in _PLACEHOLDER.findall(value) if one != FOLDER]
             if unknown:
                 raise UsageError(
@@ -119,7 +119,7 @@ EXAMPLE = "ExampleConnector,shared_storage_path={folder},prime=prompts"
 
 
 def _value(text: str) -> Any:
-    """JSON if it is JSON (true, 8, null), text otherwise, also NaN and what is no number of JSON's."""
+    """JSON if it is JSON (true, 8, null), else text, also NaN and other numbers that JSON does not have."""
     try:
         value = json.loads(text)
         json.dumps(value, allow_nan=False)

@@ -43,11 +43,11 @@ class LMCacheServer(Peer):
 
     @cached_property
     def port(self) -> int:
-        """Where the server listens; the connector is told before the server starts."""
+        """Where the server listens; the connector has to know it before the server starts."""
         return free_port()
 
     def transfer(self) -> dict[str, Any]:
-        """The defaults of server and worker do not fit each other on a CPU, so both are told how to move the bytes."""
+        """The defaults of server and worker do not fit each other on a CPU, so both are given the way to move the bytes."""
         return {
             "kv_connector": "LMCacheMPConnector",
             "kv_role": "kv_both",
@@ -70,7 +70,7 @@ class LMCacheServer(Peer):
         return {"PYTHONHASHSEED": "0", "LMCACHE_TRACK_USAGE": "false"}
 
     def request(self, *, save: bool) -> Mapping[str, Any]:
-        """LMCache can be told how many of a prompt's tokens it may save."""
+        """LMCache takes per request how many of a prompt's tokens it may save."""
         return {} if save else {"lmcache.max_offload_tokens": 0}
 
     def command(self) -> list[str]:

@@ -33,7 +33,7 @@ class MooncakeStoreOptions(PeerOptions):
 
 
 class MooncakeStorePeer(Peer):
-    """Nothing lies on a disk, and no request can be told not to save: suffixes must be shorter than a block of vLLM's."""
+    """Nothing lies on a disk, and every request saves: suffixes must be shorter than a block of vLLM's."""
 
     name: ClassVar[str] = "mooncake-store"
     Options = MooncakeStoreOptions

@@ -29,10 +29,10 @@ class Offloading(Peer):
         self._own = OffloadingOptions.model_validate(options.model_dump())
 
     def check(self) -> None:
-        """The refusal of vLLM itself comes after the model is loaded, in the log of a process."""
+        """In vLLM the refusal comes only after the model is loaded, in the log of a process."""
         if not uses_gpu():
             raise SetupError(
-                f"the arm {self.name} needs a GPU: vLLM's OffloadingConnector supports CUDA and XPU only; leave the arm out here"
+                f"the arm {self.name} needs a GPU: vLLM's OffloadingConnector supports CUDA and XPU only; remove the arm here"
             )
 
     def transfer(self) -> dict[str, Any]:
@@ -59,5 +59,5 @@ class Offloading(Peer):
         return {"PYTHONHASHSEED": "0"}
 
     def request(self, *, save: bool) -> Mapping[str, Any]:
-        """It can be told how many of a prompt's tokens it may save."""
+        """It takes per request how many of a prompt's tokens it may save."""
         return {} if save else {"max_offload_tokens": 0}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from harness.core.errors import SetupError
 
 START_S = 60.0
-"""So long a server may take until it answers: one that imports torch needs some seconds, on a busy machine many."""
+"""How long a server may take until it answers: one that imports torch needs some seconds, on a busy machine many."""
 ENDING_S = 10.0
 _POLL_S = 0.05
 

@@ -1,4 +1,4 @@
-"""``sweep.json``: what was asked for, and how far it is. Replaced as a whole, so that a crash leaves the old one or the new."""
+"""``sweep.json``: what was asked for and what is done. Replaced as a whole, so that a crash leaves the old one or the new."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -97,7 +97,7 @@ class KvikioProcess:
                     self._registered.append(buffer)
 
     def leave(self) -> None:
-        """A store is closed. With the last one the memory is let go."""
+        """A store is closed. With the last one the memory is deregistered."""
         with self._lock:
             self._users -= 1
             if self._users:

@@ -34,7 +34,7 @@ class GdsOptions(DirectoryOptions):
     compat: Compat = Field(
         "auto",
         description="KvikIO's compatibility mode: on = POSIX reads and a copy, off = GPUDirect Storage or an error, "
-        "auto = as it finds",
+        "auto = whatever works",
     )
     direct: bool = Field(
         False, description="POSIX reads use O_DIRECT if they are aligned; what is written leaves the page cache at once"
@@ -53,9 +53,9 @@ class _UnderWay:
 
 
 class GdsStore(DirectoryStore):
-    """One file an object, in the directory that the URL names, read by KvikIO into GPU or host memory.
+    """One file per object, in the directory that the URL names, read by KvikIO into GPU or host memory.
 
-    Each buffer of a read is one ``CuFile.pread``, and all of a batch are under way at once, as far as KvikIO's
+    Each buffer of a read is one ``CuFile.pread``, and all of a batch are in flight at once, as far as KvikIO's
     pool has threads. Deadlines are looked at before each file; a read that was begun is waited for however long it takes,
     since KvikIO cannot take it back, and it may still write to its target.
     """
@@ -110,7 +110,7 @@ class GdsStore(DirectoryStore):
         return self._evict(keys)
 
     def close(self) -> None:
-        """Let go of registered memory, with the last store of the process."""
+        """Deregister the memory, with the last store of the process."""
         if not self._closed:
             self._closed = True
             _PROCESS.leave()
@@ -188,7 +188,7 @@ class GdsStore(DirectoryStore):
 
 
 def _abandon(file: Any, futures: deque[Any]) -> None:
-    """Wait for what is still under way, whatever comes of it, then close the file."""
+    """Wait for what is still in flight, whatever its outcome, then close the file."""
     while futures:
         try:
             futures.popleft().get()

@@ -55,8 +55,8 @@ def test_any_text_is_an_axis_or_a_sentence(text: str) -> None:
         ("concurrency=1,,2", "has an empty value"),
         ("concurrency=", "has an empty value"),
         ("concurrency=1", "has one value, so nothing varies"),
-        ("concurrency=1,2,1", "has 1 twice"),
-        ("concurrency=1,2,1.0", "has 1 and 1.0, which are the same"),
+        ("concurrency=1,2,1", "lists 1 twice"),
+        ("concurrency=1,2,1.0", "lists 1 and 1.0, which are the same"),
     ],
 )
 def test_what_is_no_axis_is_told(text: str, said: str) -> None:
@@ -65,7 +65,7 @@ def test_what_is_no_axis_is_told(text: str, said: str) -> None:
 
 
 def test_a_key_stands_once_and_something_has_to_vary() -> None:
-    with pytest.raises(UsageError, match="--vary pairs is given twice"):
+    with pytest.raises(UsageError, match="--vary pairs is listed twice"):
         parse_axes(["pairs=1,2", "pairs=3,4"])
     with pytest.raises(UsageError, match="needs something to vary"):
         parse_axes([])

@@ -81,7 +81,7 @@ def test_sizes_too_small_to_tell_the_bandwidth_are_told() -> None:
     fit = fit_link({size: summary.seconds_a_key(Cell("read", size)) for size in SETTINGS.sizes})
     assert fit is not None
     told = fit_lines(fit, summary)
-    assert "these sizes don't tell a stream's bandwidth" in told[-1]
+    assert "these sizes do not show a stream's bandwidth" in told[-1]
     assert len(fit_lines(fit_link({4096: [1e-3] * 6, 1 << 20: [1.0] * 6}), summary)) == 3
 
 
@@ -90,7 +90,7 @@ def test_predict_is_told_nothing_where_larger_objects_took_less_time(summary: Su
     told = fit_lines(fit, summary)
     assert "bytes / no bound" in told[0]
     assert not [line for line in told if "ttft predict" in line]  # it refuses a stream without a bound
-    assert "these sizes don't tell a stream's bandwidth" in told[-1]
+    assert "these sizes do not show a stream's bandwidth" in told[-1]
 
 
 def test_what_shaped_and_predict_are_told_is_understood(

@@ -1,7 +1,7 @@
-"""Any connector, with a note of when vLLM asked it what a first token waits for, and how long each answer took.
+"""Any connector, with the times at which vLLM asked it for what a first token waits for, and how long each answer took.
 
 vLLM finds a connector by class name and module. Asked for ``NAME`` or ``NAME@MODULE``, this module gives a subclass of that
-one which takes the times and changes nothing else. They go to the folder that the variable TTFT_PEER_SPAN_LOG names:
+one that takes the times and changes nothing else. They go to the folder that the variable TTFT_PEER_SPAN_LOG names:
 
     {"kind": "start", "torch_threads"}                                  each worker, once
     {"kind": "lookup", "start_s", "end_s", "hit_tokens" | null, "between_steps"}   each time the scheduler asked for a hit
@@ -133,7 +133,7 @@ class Times:
         self._earlier, self._fresh = self._fresh, []
 
     def begin_step(self) -> None:
-        """Write what the step before noted, whose token is on its way."""
+        """Write what the step before noted, whose token has left."""
         self._write()
         self._begin, self._load, self._tokens, self._waits = time.perf_counter(), None, None, []
 
