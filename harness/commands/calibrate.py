@@ -42,10 +42,10 @@ def calibrate(
         Path | None, typer.Option("--from", help="measure nothing: take this measurement, which has two like arms")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="folder of the run; must be new [default: results/<time>-calibrate-<experiment>]")
+        Path | None, typer.Option(help="folder of the measurement; must be new [default: results/<time>-calibrate-<experiment>]")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="the calibration's file [default: calibration.json beside the run's folder]")
+        Path | None, typer.Option(help="the calibration's file [default: calibration.json beside the measurement's folder]")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be measured and stop")] = False,
 ) -> None:
@@ -82,7 +82,7 @@ def _measure(
     folder: Path | None,
     dry_run: bool,
 ) -> Path:
-    """Measure ``arm`` and its double; returns the run's folder. Exits if it was a dry run or interrupted."""
+    """Measure ``arm`` and its double; returns the measurement's folder. Exits if it was a dry run or interrupted."""
     from harness import gate as gates
     from harness.experiment.dotted import experiment_of
     from harness.experiment.plan import settle

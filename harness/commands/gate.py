@@ -14,22 +14,24 @@ if TYPE_CHECKING:
 
 
 def gate(
-    run: Annotated[Path | None, typer.Argument(help="a run's folder; with a second one, the base")] = None,
-    other: Annotated[Path | None, typer.Argument(help="a second run's folder, of the same environment: the candidate")] = None,
+    run: Annotated[Path | None, typer.Argument(help="a measurement's folder; with a second one, the base")] = None,
+    other: Annotated[
+        Path | None, typer.Argument(help="a second measurement's folder, of the same environment: the candidate")
+    ] = None,
     margin: Annotated[
         list[str] | None, typer.Option("--max", help="METRIC:PERCENT that it may be slower by, e.g. p50:5%")
     ] = None,
     candidate: Annotated[str | None, typer.Option(help="the arm to judge")] = None,
     base: Annotated[str | None, typer.Option(help="the arm to compare it with")] = None,
     relative_to: Annotated[
-        str | None, typer.Option(help="with two runs: a control arm that both have; then the machines may differ")
+        str | None, typer.Option(help="with two measurements: a control arm that both have; then the machines may differ")
     ] = None,
     alpha: Annotated[float, typer.Option(help="error rate of each bound")] = 0.05,
     out: Annotated[
-        Path | None, typer.Option(help="folder for verdict.json, verdict.md, junit.xml; with --run for the run as well")
+        Path | None, typer.Option(help="folder for verdict.json, verdict.md, junit.xml; with --run for the measurement as well")
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the run's folder]")
+        Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the measurement's folder]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor anyway")] = False,
     history: Annotated[Path | None, typer.Option(help="append the verdict to this .csv or .parquet file (ttft trend)")] = None,
@@ -98,14 +100,14 @@ def _stored(
     from harness.results import load
 
     if run is None:
-        raise UsageError("name a run's folder to judge, or measure one with --run EXPERIMENT")
+        raise UsageError("name a measurement's folder to judge, or measure one with --run EXPERIMENT")
     floors = consulted(calibration, other or run)
     if other is not None:
         return gates.judge_runs(
             load(run, spans=False), load(other, spans=False), margins, base, candidate, alpha, relative_to, floors, force
         )
     if relative_to is not None:
-        raise UsageError("--relative-to needs two runs; give the candidate's folder as well")
+        raise UsageError("--relative-to needs two measurements; give the candidate's folder as well")
     candidate, base = _arms(candidate, base)
     found = load(run, spans=False)
     plan = gates.plan_of(found.meta)
@@ -116,5 +118,5 @@ def _stored(
 
 def _arms(candidate: str | None, base: str | None) -> tuple[str, str]:
     if candidate is None or base is None:
-        raise UsageError("to judge one run name its arms: --candidate ARM --base ARM")
+        raise UsageError("to judge one measurement, name its arms: --candidate ARM --base ARM")
     return candidate, base

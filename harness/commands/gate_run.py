@@ -48,7 +48,7 @@ def measure_and_judge(
     out: Path | None,
     dry_run: bool = False,
 ) -> tuple["Verdict", Path]:
-    """The verdict and the folder of the run behind it.
+    """The verdict and the folder of its measurement.
 
     ``settings`` override the experiment's; its arms are ``base`` and ``candidate``. Raises UsageError before
     anything is measured if the plan or the arms are invalid, and TtftError if the measurement fails

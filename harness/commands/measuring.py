@@ -88,13 +88,13 @@ def measured_and_shown(setting: "Setting", folder: Path, earlier: "Earlier | Non
 
 
 def show_if_any(folder: Path) -> None:
-    """Report a run that may have been cut off before its first request."""
+    """Report a measurement that may have been cut off before its first request."""
     if has_requests(folder):
         show(folder)
 
 
 def has_requests(folder: Path) -> bool:
-    """Whether the folder holds a run with at least one row."""
+    """Whether the folder holds a measurement with at least one row."""
     from harness.results import load
 
     return (folder / "run.json").exists() and len(load(folder, spans=False).requests) > 0

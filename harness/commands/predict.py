@@ -94,7 +94,7 @@ def predict(
 
 
 def _lengths(basis: "Basis") -> Sequence[int]:
-    """Those at which the run's compute is known, the ends and some between."""
+    """Those at which the measurement's compute is known, the ends and some between."""
     known = [tokens for tokens, _ in basis.compute.points]
     places = {round(place * (len(known) - 1) / (SHOWN - 1)) for place in range(SHOWN)}
     return [known[place] for place in sorted(places)]

@@ -145,4 +145,4 @@ def test_flags_of_the_plan_need_an_experiment(gate: Gate) -> None:
     code, _, err = gate("somewhere", "--max", "p50:5%", "--budget", "10m")
     assert (code, "need --run EXPERIMENT" in err) == (2, True)
     code, _, err = gate("--max", "p50:5%")
-    assert (code, "name a run's folder to judge, or measure one with --run" in err) == (2, True)
+    assert (code, "name a measurement's folder to judge, or measure one with --run" in err) == (2, True)

@@ -1,4 +1,4 @@
-"""Pictures of a run. One file per picture, each with ``draw(evidence) -> Picture | None``.
+"""Pictures of a measurement. One file per picture, each with ``draw(evidence) -> Picture | None``.
 
 Add one: write a file like ``ecdf.py`` and name it in PICTURES.
 """

@@ -1,4 +1,4 @@
-"""The break-even map: which engine the recurrence says wins at which load and which penalty; the run's arms on it."""
+"""The break-even map: which engine the recurrence says wins at which load and which penalty; the measurement's arms on it."""
 
 import numpy as np
 from matplotlib.axes import Axes

@@ -1,4 +1,4 @@
-"""Which arm the model of harness.core.recurrence recommends for a store and a model, before anything is measured.
+"""Which arm the recurrence (harness.core.recurrence) recommends for a store and a model, before anything is measured.
 
 It searches a grid of arms by the same predictions that reports print beside the measured TTFT, and prefers the
 simplest of those whose times the recurrence cannot separate.

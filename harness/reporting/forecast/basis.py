@@ -49,9 +49,9 @@ class Basis:
 
 
 def from_run(evidence: Evidence, link: Link | None = None) -> Basis:
-    """Store, geometry, the floor arm's compute and the recompute arm's TTFT, by prefix length, of a stored run.
+    """Store, geometry, the floor arm's compute and the recompute arm's TTFT, by prefix length, of a stored measurement.
 
-    ``link`` stands in for the store of the run. Raises ResultsError with what the run doesn't say.
+    ``link`` replaces the store of the measurement. Raises ResultsError with what the measurement doesn't say.
     """
     try:
         link = link or link_of(evidence)
@@ -69,8 +69,8 @@ def from_run(evidence: Evidence, link: Link | None = None) -> Basis:
     notes = []
     if len(suffixes) and suffixes.max() > 1.5 * max(suffixes.min(), 1):
         notes.append(
-            f"the run's suffixes are {suffixes.min():,.0f} to {suffixes.max():,.0f} tokens, so its compute is no function of "
-            "the prefix alone; here each prefix length has the median over its prompts"
+            f"the measurement's suffixes are {suffixes.min():,.0f} to {suffixes.max():,.0f} tokens, so its compute does not "
+            "depend on the prefix alone; here each prefix length has the median over its prompts"
         )
     return Basis(
         setup,

@@ -19,7 +19,7 @@ MOST_CALLS = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """An arm and its TTFT by the model, in seconds."""
+    """An arm and its TTFT by the recurrence, in seconds."""
 
     arm: Arm
     ttft_s: float
@@ -44,7 +44,7 @@ class Advice:
 
     @property
     def soonest(self) -> Forecast:
-        """What the model alone would take."""
+        """The fastest arm by the recurrence."""
         return self.forecasts[0]
 
     @property

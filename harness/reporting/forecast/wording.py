@@ -48,21 +48,21 @@ def sentences(basis: Basis, advices: Sequence[Advice], margin: float, checks: Se
     least, missed = _percent(smallest_lead(margin, checks)), miss(checks)
     found = [
         f"Recommended is the simplest arm within {least} of the fastest: fewest threads, then chunkwise before "
-        "layerwise, then the engine's defaults; 'given up' is what that costs by the model. '/ pool=0' is TTFT over that of "
+        "layerwise, then the engine's defaults; 'given up' is what that costs by the recurrence. '/ pool=0' is TTFT over that of "
         "chunkwise:pool=0, floor the TTFT if loading took no time."
     ]
     if missed > TRUST:
         found.append(
-            f"WARNING: in the run the model misjudged one arm against another by {_percent(missed)}, so something that it "
-            "does not model decides there; measure, and do not rely on this table."
+            f"WARNING: in the measurement the recurrence misjudged one arm against another by {_percent(missed)}, so something "
+            "it does not model decides there; measure, and do not rely on this table."
         )
     elif missed > margin:
         found.append(
-            f"Not within {_percent(margin)}: in the run the model misjudged one arm against another by {least}, and no less can "
-            "be told."
+            f"Not within {_percent(margin)}: in the measurement the recurrence misjudged one arm against another by {least}; "
+            "smaller leads do not count."
         )
     found += [
-        f"Measured / predicted in the run: {printable(one.arm)} {_time(one.measured_s)} / {_time(one.predicted_s)}, "
+        f"Measured / predicted in the measurement: {printable(one.arm)} {_time(one.measured_s)} / {_time(one.predicted_s)}, "
         f"{one.ratio:.2f} over {one.prompts} prompts; of it waiting for loads {_time(one.measured_stall_s)} / "
         f"{_time(one.predicted_stall_s)}."
         for one in checks

@@ -69,7 +69,7 @@ def _arm_lines(
         rows = pd.concat([table[mine].assign(arm=axis.owner), *others], ignore_index=True)
         shown = [Arm(axis.owner, axis.owner, {}, 0), *(arm for arm in arms if arm.engine != axis.owner)]
         there = [one for one in found if one.axis == axis.key]
-        note = f"{_fixed(grid, [axis])}\nBars: 95% intervals over the rounds. All of it is one run; {axis.owner} is one line."
+        note = f"{_fixed(grid, [axis])}\nBars: 95% intervals over the rounds. One measurement; {axis.owner} is one line."
         yield f"lines-{_name(axis)}", draw_lines(rows, axis, shown, metric, there, note)
 
 

@@ -43,9 +43,7 @@ def batches_table(summary: Summary) -> Table | None:
     batches = sorted({cell.batch for cell in summary.cells} - {1})
     if not batches:
         return None
-    table = Table(
-        box=None, pad_edge=False, title="A batch: times as fast as one call per key", title_justify="left"
-    )
+    table = Table(box=None, pad_edge=False, title="A batch: times as fast as one call per key", title_justify="left")
     for name in ("call", "size", "one key per call, ms", *(f"{batch} keys" for batch in batches)):
         table.add_column(name, justify="left" if name in ("call", "size") else "right")
     for action, name in _ACTIONS:
