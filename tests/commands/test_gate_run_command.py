@@ -129,7 +129,7 @@ def test_ctrl_c_keeps_the_rows_and_gives_no_verdict(lab: Lab, gate: Gate) -> Non
         (["--pairs", "1"], "each at least 2"),
         (["--spending", "all"], "unknown spending 'all'; known: obrien-fleming, pocock"),
         (["--set", "pairs=3"], "--set pairs is set by the gate itself"),
-        (["--relative-to", "floor"], "do not give stored runs and --relative-to"),
+        (["--relative-to", "floor"], "remove the stored measurements and --relative-to"),
         (["--max", "p42:5%", "--alpha", "0.4"], "alpha is 0.4"),
         (["--store", "nothing://here"], "unknown store 'nothing'"),
     ],

@@ -39,7 +39,7 @@ def test_the_value_of_an_option_stays_as_it_was_written(value: str) -> None:
             "chunkwise.pool=4",
             "--set chunkwise.pool is no option inside workload, store, .*options of an arm are part of its spec",
         ),
-        ("vllm.a.b=4", "--set vllm.a.b names no option"),
+        ("vllm.a.b=4", "--set vllm.a.b is no option"),
     ],
 )
 def test_an_option_that_does_not_exist_is_refused_with_what_does(item: str, said: str) -> None:

@@ -80,7 +80,7 @@ SHAPED = merge({"store": "shaped+file:///tmp/kv?latency_ms=2", "arrivals": "pois
         ("concurency=1,2", "unknown setting to vary 'concurency' .did you mean 'concurrency'.*workload.OPTION"),
         ("arms=chunkwise,layerwise", "arms cannot be varied: several --arm make several arms"),
         ("pairs=1,2", "pairs cannot be varied"),
-        ("vllm=1,2", "name the engine argument, as vllm.max_num_seqs"),
+        ("vllm=1,2", "name the engine argument, such as vllm.max_num_seqs"),
         ("workload.prefx=1,2", "unknown option of workload to vary 'workload.prefx' .did you mean 'workload.prefix'"),
         ("store.latency=1,2", "did you mean 'store.latency_ms'"),
         ("store.bucket=a,b", "known: store.direct, store.fsync, store.jitter"),
