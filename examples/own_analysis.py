@@ -1,6 +1,6 @@
-"""An analysis of one's own: TTFT quantiles an arm, paired ratios, one picture.
+"""An analysis of your own: TTFT quantiles per arm, paired ratios, one picture.
 
-    python examples/own_analysis.py results/RUN picture.png
+    python examples/own_analysis.py results/NAME picture.png
 
 docs/results.md has the columns. For a verdict with intervals use `ttft report` or `ttft gate`.
 """
@@ -19,13 +19,13 @@ from harness.results import Measurement, load
 
 
 def quantiles(run: Measurement) -> pd.DataFrame:
-    """TTFT in milliseconds: one row an arm."""
+    """TTFT in milliseconds: one row per arm."""
     by_arm = run.counted.groupby("arm")["ttft_s"]
     return by_arm.quantile(pd.Series([0.5, 0.9, 0.95])).unstack().mul(1e3).rename(columns=lambda share: f"p{100 * share:g}")
 
 
 def paired_ratios(run: Measurement, base: str) -> pd.DataFrame:
-    """Median TTFT of each run over that of ``base`` in the same round: one row a round, one column an arm.
+    """Median TTFT of each run over that of ``base`` in the same round: one row per round, one column per arm.
 
     The machine drifts; within a round it hardly does, so ratios are kept and milliseconds are not.
     """
@@ -34,7 +34,7 @@ def paired_ratios(run: Measurement, base: str) -> pd.DataFrame:
 
 
 def picture(ratios: pd.DataFrame, base: str, file: Path) -> None:
-    """A point a round and arm; below 1 is sooner than ``base``."""
+    """One point per round and arm; below 1 is faster than ``base``."""
     figure, axes = plt.subplots(layout="constrained")
     for arm, values in ratios.items():
         axes.plot(ratios.index.astype(int), values, "o-", label=str(arm))

@@ -1,4 +1,4 @@
-"""Compare ways of fetching stored KV cache by the time to first token they give.
+"""Which way of fetching stored KV cache gives the user the lowest time to first token (TTFT)?
 
 The same stored KV, fetched by two engines, timed by one clock:
 workload -> replay -> vLLM -> connector -> engine -> store.

@@ -18,7 +18,7 @@ from harness.stores.base import Store
 class DelayedOptions(LayerwiseOptions):
     """Options of ``delayed``: those of ``layerwise`` and one more."""
 
-    delay_ms: float = Field(10.0, ge=0, description="what a step with a load waits before it begins, milliseconds")
+    delay_ms: float = Field(10.0, ge=0, description="how long a step with a load waits before it begins, milliseconds")
 
 
 class Delayed(Layerwise):

@@ -1,1 +1,1 @@
-"""One command of the command line a file: parse, call, print. ``app.py`` names them all."""
+"""One command of the command line per file: parse, call, print. ``app.py`` names them all."""

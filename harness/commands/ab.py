@@ -40,9 +40,9 @@ def ab(
     calibration: Annotated[
         Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the results folder]")
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor all the same")] = False,
+    force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor anyway")] = False,
     out: Annotated[Path | None, typer.Option(help="results folder; must be new [default: results/<time>-ab]")] = None,
-    timeout: Annotated[float, typer.Option(min=1, help="seconds without a word after which a version counts as hung")] = 900.0,
+    timeout: Annotated[float, typer.Option(min=1, help="seconds without a message after which a version counts as hung")] = 900.0,
     dry_run: DryRun = False,
 ) -> None:
     """Measure two versions of a package in turns and judge: PASS (exit 0), FAIL (1), INCONCLUSIVE (3); 2 or 4: no verdict."""
@@ -89,7 +89,7 @@ def _print_plan(versions: "Sequence[Version]", experiment: "Experiment", folder:
 
 
 def _measure(versions: "Sequence[Version]", experiment: "Experiment", folder: Path, timeout: float) -> None:
-    """Install both versions and measure them; whatever was measured is shown. Raises TtftError; Ctrl-C exits with 130."""
+    """Install both versions and measure them; what was measured is shown in any case. Raises TtftError; Ctrl-C exits with 130."""
     from harness.commands.progress_bar import ProgressBar
     from harness.experiment.lanes.ab import measure
     from harness.experiment.lanes.environment import prepare
@@ -124,7 +124,7 @@ def _judge(
     calibration: "Calibration | None",
     force: bool,
 ) -> None:
-    """Publish a verdict an arm, and exit with the gravest one's code."""
+    """Publish one verdict per arm, and exit with the gravest one's code."""
     from harness.experiment.lanes.ab import gravest, judge
     from harness.results import load
 

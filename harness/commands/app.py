@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def _lacking(error: ModuleNotFoundError) -> SetupError:
-    """For a package of the extra ``report``; any other missing module is a fault of ours and stays what it is."""
+    """For a package of the extra ``report``; any other missing module is a fault of ours and is raised as it is."""
     package = (error.name or "").partition(".")[0]
     if package not in REPORT:
         raise error

@@ -30,7 +30,7 @@ SHOWN = (4, 6, 8, 12, 20, 50)
 """Numbers of pairs whose margins are printed; the file has more."""
 
 ENOUGH_GATES = 20
-"""With fewer, even no alarm at all leaves a rate of more than 17% possible."""
+"""With fewer, a rate above 17% is possible even if there was no alarm."""
 
 
 def calibrate(
@@ -56,13 +56,13 @@ def calibrate(
     alpha: Annotated[float, typer.Option(help="error rate of the gate's bounds")] = 0.05,
     gate_pairs: Annotated[int, typer.Option(help="pairs of the gates whose false alarms are counted")] = 6,
     from_run: Annotated[
-        Path | None, typer.Option("--from", help="measure nothing: take this run, which has two like arms")
+        Path | None, typer.Option("--from", help="measure nothing: take this measurement, which has two like arms")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option(help="folder of the run; must be new [default: results/<time>-calibrate-<experiment>]")
+        Path | None, typer.Option(help="folder of the measurement; must be new [default: results/<time>-calibrate-<experiment>]")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="the calibration's file [default: calibration.json beside the run's folder]")
+        Path | None, typer.Option(help="the calibration's file [default: calibration.json beside the measurement's folder]")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would be measured and stop")] = False,
 ) -> None:
@@ -92,7 +92,7 @@ def calibrate(
         wanted["pairs"] = pairs
         from_run = _measure(experiment, arm, wanted, setting or [], budget, folder, dry_run, metric or [])
     elif any(value is not None for value in wanted.values()) or setting or budget or folder or dry_run:
-        raise UsageError("--from takes a run as it is, so do not give what says how to measure one")
+        raise UsageError("--from takes a measurement as it is; remove the options that say how to measure one")
     run = load(from_run)
     base, again = like_arms(run, arm)
     found = calibrate_run(run, base, again, metric or [], alpha, gate_pairs)
@@ -111,7 +111,7 @@ def _measure(
     dry_run: bool,
     metrics: list[str],
 ) -> Path:
-    """Measure ``arm`` and its double; returns the run's folder. Exits where it was a dry run or interrupted."""
+    """Measure ``arm`` and its double; returns the measurement's folder. Exits if it was a dry run or interrupted."""
     from harness import gate as gates
     from harness.experiment.dotted import experiment_of
     from harness.experiment.plan import settle
@@ -122,7 +122,7 @@ def _measure(
     settings = given_settings(items)
     for name in ("arms", "pairs", "bounds"):
         if name in settings:
-            raise UsageError(f"--set {name} is the calibration's own business; give --arm and --pairs instead")
+            raise UsageError(f"--set {name} is set by the calibration itself; give --arm and --pairs instead")
     limit = gates.Budget(gates.parse_duration(budget)) if budget else None
     written = read_experiment(experiment)
     first = arm or merge(written).arms[0]
@@ -145,7 +145,7 @@ def _measure(
     except KeyboardInterrupt:
         if limit is None or limit.left > 0:
             further = f"ttft compare --resume {folder}, then ttft calibrate --from {folder}"
-            typer.echo(f"Interrupted; what was measured is kept. Go on with: {further}")
+            typer.echo(f"Interrupted; what was measured is kept. Resume it: {further}")
             raise typer.Exit(INTERRUPTED) from None
         if not has_requests(folder):
             raise UsageError(f"the budget of {budget} was over before the first request; give a larger one") from None
@@ -155,7 +155,7 @@ def _measure(
 
 
 def _require_enough(folder: Path, budget: str) -> None:
-    """Whether the budget held enough pairs; they are kept, and can be added to."""
+    """Whether the budget held enough pairs; they are kept, and more can be added."""
     from harness.gate.calibration import LEAST
     from harness.results import load
 
@@ -164,7 +164,7 @@ def _require_enough(folder: Path, budget: str) -> None:
     if pairs < LEAST:
         raise UsageError(
             f"the budget of {budget} was over after {pairs} pairs, and {LEAST} are needed; give a larger one, "
-            f"or go on with: ttft compare --resume {folder}, then ttft calibrate --from {folder}"
+            f"or resume it: ttft compare --resume {folder}, then ttft calibrate --from {folder}"
         )
 
 
@@ -175,7 +175,7 @@ def _show(found: "Calibration", path: Path) -> None:
     terminal.print(_false_alarms(found).to_terminal(titled=True))
     gates = found.alarms[0].rate.trials
     if gates < ENOUGH_GATES:
-        few = f"- {gates} gates say little about a rate; more --pairs, or smaller gates (--gate-pairs), say more"
+        few = f"- {gates} gates say little about a rate; give more --pairs, or smaller gates (--gate-pairs)"
         terminal.print(few, markup=False, soft_wrap=True)
     for text in found.warnings:
         terminal.print(f"- {text}", markup=False, soft_wrap=True)
@@ -183,7 +183,7 @@ def _show(found: "Calibration", path: Path) -> None:
 
 
 def _floors(found: "Calibration") -> "Table":
-    """What is to be known of each metric. A margin holds if an unchanged arm passes in 9 of 10 gates."""
+    """What to know about each metric. A margin holds if an unchanged arm passes in 9 of 10 gates."""
     from harness.core.table import Cell, Table
 
     head = ["metric", "noise of a pair", "bias (95%)", *(f"{size} pairs" for size in SHOWN)]

@@ -34,7 +34,7 @@ NOT_RESUMED = {
     ("lanes", "sides"): "by `ttft ab`, each version by its own code",
     ("peers",): "with peers, each in a vLLM of its own",
 }
-"""By entries of run.json: what such a measurement came from. ``sides`` is what older versions wrote."""
+"""By entries of run.json: which command made such a measurement. ``sides`` is what older versions wrote."""
 
 
 def compare(

@@ -78,7 +78,7 @@ def machine_size() -> Check:
     if free < NEEDED_MEMORY:
         return Check("cores and memory", False, detail, f"free {NEEDED_MEMORY // GIB} GiB, or take a smaller model")
     if cores < 2:
-        return Check("cores and memory", False, detail, "allow two cores: with one, loading cannot overlap computing")
+        return Check("cores and memory", False, detail, "allow two cores: with one, a load cannot overlap compute")
     return Check("cores and memory", True, detail)
 
 
@@ -150,7 +150,7 @@ def tools() -> Iterator[Check]:
     """Programs that only some things need."""
     for program, purpose, package in (
         ("c++", "compiled graphs (without it vLLM runs eagerly)", "g++"),
-        ("fio", "the storage benchmark's yardstick", "fio"),
+        ("fio", "the limit in ttft store bench", "fio"),
         ("redis-server", "trying redis:// stores", "redis-server"),
     ):
         found = shutil.which(program)

@@ -19,8 +19,10 @@ FLAGS = {"target_span_log": "--span-log"}
 
 
 def gate(
-    run: Annotated[Path | None, typer.Argument(help="a run's folder; with a second one, the base")] = None,
-    other: Annotated[Path | None, typer.Argument(help="a second run's folder, of the same environment: the candidate")] = None,
+    run: Annotated[Path | None, typer.Argument(help="a measurement's folder; with a second one, the base")] = None,
+    other: Annotated[
+        Path | None, typer.Argument(help="a second measurement's folder, of the same environment: the candidate")
+    ] = None,
     margin: Annotated[
         list[str] | None,
         typer.Option("--max", help="METRIC:PERCENT that it may be slower by, as p50:5%, or METRIC:TIME at most, as p95:800ms"),
@@ -28,14 +30,14 @@ def gate(
     candidate: Annotated[str | None, typer.Option(help="the arm to judge")] = None,
     base: Annotated[str | None, typer.Option(help="the arm to compare it with")] = None,
     relative_to: Annotated[
-        str | None, typer.Option(help="with two runs: a control arm that both have; then the machines may differ")
+        str | None, typer.Option(help="with two measurements: a control arm that both have; then the machines may differ")
     ] = None,
     alpha: Annotated[float, typer.Option(help="error rate of each bound")] = 0.05,
     out: Annotated[
-        Path | None, typer.Option(help="folder for verdict.json, verdict.md, junit.xml; with --run for the run as well")
+        Path | None, typer.Option(help="folder for verdict.json, verdict.md, junit.xml; with --run for the measurement as well")
     ] = None,
     calibration: Annotated[
-        Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the run's folder]")
+        Path | None, typer.Option(help="what `ttft calibrate` saved [default: calibration.json beside the measurement's folder]")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="judge margins below the noise floor anyway")] = False,
     history: Annotated[Path | None, typer.Option(help="append the verdict to this .csv or .parquet file (ttft trend)")] = None,
@@ -45,9 +47,9 @@ def gate(
     experiment: Annotated[
         str | None, typer.Option("--run", help="measure this experiment (a name or a TOML file) and judge it by a plan")
     ] = None,
-    budget: Annotated[str | None, typer.Option(help="with --run: end within this time, as 10m or 90s")] = None,
+    budget: Annotated[str | None, typer.Option(help="with --run: end within this time, such as 10m or 90s")] = None,
     pairs: Annotated[int | None, typer.Option(help="with --run: pairs at most, with looks at 8, 12, 18, 27, ... [40]")] = None,
-    looks: Annotated[str | None, typer.Option(help="with --run: judge at these numbers of pairs, as 8,12,18")] = None,
+    looks: Annotated[str | None, typer.Option(help="with --run: judge at these numbers of pairs, such as 8,12,18")] = None,
     spending: Annotated[str | None, typer.Option(help="with --run: pocock (stops early) or obrien-fleming [pocock]")] = None,
     store: Annotated[str | None, typer.Option(help="with --run: URL of the store")] = None,
     workload: Annotated[str | None, typer.Option(help="with --run: workload spec")] = None,
@@ -100,7 +102,7 @@ def gate(
         folder = other or run
     else:
         if run is not None or relative_to is not None:
-            raise UsageError("--run measures anew, so do not give stored runs and --relative-to")
+            raise UsageError("--run measures again; remove the stored measurements and --relative-to")
         candidate, base = _arms(candidate, base)
         judged = Judged(candidate, base, margins, limits, alpha, calibration, force)
         verdict, folder = measure_and_judge(experiment, wanted | given_settings(setting or []), judged, plan, out, dry_run)
@@ -128,13 +130,13 @@ def _stored(
     from harness.results import load
 
     if run is None:
-        raise UsageError("name a run's folder to judge, or measure one with --run EXPERIMENT")
+        raise UsageError("name a measurement's folder to judge, or measure one with --run EXPERIMENT")
     floors = consulted(calibration, other or run)
     if other is not None:
         both = load(run, spans=False), load(other, spans=False)
         return gates.judge_runs(*both, margins, base, candidate, alpha, relative_to, floors, force, limits)
     if relative_to is not None:
-        raise UsageError("--relative-to needs two runs; give the candidate's folder as well")
+        raise UsageError("--relative-to needs two measurements; give the candidate's folder as well")
     candidate, base = _arms(candidate, base)
     found = load(run, spans=False)
     plan = gates.plan_of(found.meta)
@@ -145,5 +147,5 @@ def _stored(
 
 def _arms(candidate: str | None, base: str | None) -> tuple[str, str]:
     if candidate is None or base is None:
-        raise UsageError("to judge one run name its arms: --candidate ARM --base ARM")
+        raise UsageError("to judge one measurement, name its arms: --candidate ARM --base ARM")
     return candidate, base

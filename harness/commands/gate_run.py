@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class PlanFlags:
-    """The plan as given on the command line; None if it was left out."""
+    """The plan as given on the command line; None if it was not given."""
 
     pairs: int | None
     looks: str | None
@@ -51,7 +51,7 @@ def measure_and_judge(
     out: Path | None,
     dry_run: bool = False,
 ) -> tuple["Verdict", Path]:
-    """The verdict and the folder of the run behind it.
+    """The verdict and the folder of its measurement.
 
     ``settings`` override the experiment's; its arms are those of ``judged``. Raises UsageError before anything is
     measured if the plan or the arms will not do or a run has too few requests for a metric, and TtftError if the
@@ -121,9 +121,9 @@ def _print_plan(plan: "Plan", budget: str | None, settled: "Setting", folder: Pa
         f"folder    {folder}",
         f"arms      {candidate} against {base}",
         f"looks     at these numbers of pairs, each with its one-sided error rate: {levels}",
-        f"in all    {100 * plan.alpha:g}%, spent as {plan.spending} says",
+        f"in all    {100 * plan.alpha:g}%, spent by {plan.spending}",
         f"budget    {budget or 'none'}",
-        f"requests  {requests} a pair, at most {requests * plan.looks[-1]}",
+        f"requests  {requests} per pair, at most {requests * plan.looks[-1]}",
         *peers_that_cannot_run(settled, folder),
         *settled.notes,
         *unsure,
@@ -140,7 +140,7 @@ def _plan(flags: PlanFlags, alpha: float) -> "Plan":
     if flags.looks is None:
         return Plan(default_looks(flags.pairs or DEFAULT_PAIRS), alpha, spending)
     if flags.pairs is not None:
-        raise UsageError("--looks says how many pairs there are at most, so do not give --pairs")
+        raise UsageError("--looks says how many pairs there are at most; remove --pairs")
     try:
         looks = tuple(int(look) for look in flags.looks.split(","))
     except ValueError:

@@ -1,4 +1,4 @@
-"""Carrying an experiment out from the command line: the folder, the progress bar, and every way it can end."""
+"""Running an experiment from the command line: the folder, the progress bar, and every way it can end."""
 
 import shlex
 import signal
@@ -88,20 +88,20 @@ def measured_and_shown(setting: "Setting", folder: Path, earlier: "Earlier | Non
 
 
 def show_if_any(folder: Path) -> None:
-    """Report a run that may have been cut off before its first request."""
+    """Report a measurement that may have been cut off before its first request."""
     if has_requests(folder):
         show(folder)
 
 
 def has_requests(folder: Path) -> bool:
-    """Whether the folder holds a run with at least one row."""
+    """Whether the folder holds a measurement with at least one row."""
     from harness.results import load
 
     return (folder / "run.json").exists() and len(load(folder, spans=False).requests) > 0
 
 
 def command_line() -> str:
-    """The command as it was given, without secrets."""
+    """The command line, without secrets."""
     from harness.core.text import redact
 
     return " ".join(shlex.quote(redact(word) if "://" in word else word) for word in ["ttft", *sys.argv[1:]])

@@ -1,4 +1,4 @@
-"""``ttft predict``: which arm the model recommends, before anything is measured."""
+"""``ttft predict``: which arm the recurrence recommends, before anything is measured."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 PREFIXES = "1024,2048,4096,8192,16384,32768"
 SHOWN = 8
-"""Prefix lengths of a run that are taken where none are asked for."""
+"""How many prefix lengths of a measurement are taken if none are given."""
 
 
 def predict(
@@ -40,7 +40,7 @@ def predict(
         typer.Option(help="the forward over the suffix, prefix in place: milliseconds, or TOKENS:MS,... by prefix length"),
     ] = None,
     overhead_ms: Annotated[
-        float | None, typer.Option(help="TTFT outside load and forward [default: 0, or that of --from]")
+        float | None, typer.Option(help="TTFT outside of load and forward [default: 0, or that of --from]")
     ] = None,
     suffix: Annotated[int | None, typer.Option(help="tokens behind the prefix, for recomputing [default: 32]")] = None,
     recompute_ms_per_token: Annotated[float | None, typer.Option(help="computing a token of prefix or suffix")] = None,
@@ -55,7 +55,7 @@ def predict(
     margin: Annotated[float, typer.Option(help="leads of up to this many percent count as equal")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="CSV file for every arm at every length")] = None,
 ) -> None:
-    """Say which arm the model recommends for a store and a model, over prefix lengths; measures nothing."""
+    """Say which arm the recurrence recommends for a store and a model, over prefix lengths; measures nothing."""
     from harness.reporting import forecast as advice
     from harness.reporting.forecast import wording
 
@@ -83,7 +83,7 @@ def predict(
     share = number("--margin", margin) / 100
     basis, checks = of_run(run, given) if run else (of_options(given), ())
     lengths = _numbers("--prefix", prefix) if prefix is not None else _lengths(basis) if run else _numbers("--prefix", PREFIXES)
-    found = advice.advise(basis, grid, lengths, advice.told(share, checks))
+    found = advice.advise(basis, grid, lengths, advice.smallest_lead(share, checks))
     terminal = console()
     terminal.print(wording.started_from(basis), markup=False, soft_wrap=True)
     terminal.print(wording.table(found).to_terminal())
@@ -94,7 +94,7 @@ def predict(
 
 
 def _lengths(basis: "Basis") -> Sequence[int]:
-    """Those at which the run's compute is known, the ends and some between."""
+    """Those at which the measurement's compute is known, the ends and some between."""
     known = [tokens for tokens, _ in basis.compute.points]
     places = {round(place * (len(known) - 1) / (SHOWN - 1)) for place in range(SHOWN)}
     return [known[place] for place in sorted(places)]

@@ -31,7 +31,7 @@ class Given:
 
 
 def of_run(folder: Path, given: Given) -> "tuple[Basis, tuple[Check, ...]]":
-    """A run's numbers, with those that were given in their place; and how well the model told that run."""
+    """A measurement's numbers, replaced by those that were given; and how well the recurrence predicted that measurement."""
     from harness.reporting import forecast as advice
     from harness.reporting.forecast.prediction import link_of
     from harness.results import load
@@ -39,7 +39,7 @@ def of_run(folder: Path, given: Given) -> "tuple[Basis, tuple[Check, ...]]":
 
     for name in ("model", "layers", "layer_kib", "suffix"):
         if getattr(given, name) is not None:
-            raise UsageError(f"--from has that from the run; remove --{name.replace('_', '-')}")
+            raise UsageError(f"--from has that from the measurement; remove --{name.replace('_', '-')}")
     evidence = gather(load(folder, spans=False))
     try:
         own = link_of(evidence)
@@ -49,7 +49,7 @@ def of_run(folder: Path, given: Given) -> "tuple[Basis, tuple[Check, ...]]":
     basis = advice.from_run(evidence, link)
     try:
         checks = advice.check(evidence, own or link)
-    except ResultsError:  # only arms that the model doesn't know: nothing to check it by
+    except ResultsError:  # only arms that the recurrence doesn't know: nothing to check it by
         checks = ()
     if given.chunk_tokens is not None:
         size = _whole("--chunk-tokens", given.chunk_tokens)

@@ -19,7 +19,7 @@ from harness.experiment.hooks import Hooks, Watch
 
 
 class ProgressBar(Hooks):
-    """A line for the stage; a bar once requests are timed. Without a terminal it prints the stages only."""
+    """One line for the stage; a bar once requests are timed. Without a terminal it prints the stages only."""
 
     def __init__(self, console: Console, watch: Watch | None = None) -> None:
         super().__init__(watch)

@@ -1,4 +1,4 @@
-"""``ttft report``: render one run again, or several side by side."""
+"""``ttft report``: make the report of one measurement again, or of several side by side."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -13,16 +13,18 @@ if TYPE_CHECKING:
 
 
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="a run's folder; several stand side by side, unpooled")],
-    out: Annotated[Path | None, typer.Option(help="folder for the report [default: the run's own]")] = None,
+    runs: Annotated[
+        list[Path], typer.Argument(metavar="RUN...", help="a measurement's folder; several are shown side by side, unpooled")
+    ],
+    out: Annotated[Path | None, typer.Option(help="folder for the report [default: the measurement's own]")] = None,
     parquet: Annotated[
-        bool, typer.Option("--parquet", help="also write requests, runs and spans as .parquet; one run only")
+        bool, typer.Option("--parquet", help="also write requests, runs and spans as .parquet; one measurement only")
     ] = False,
 ) -> None:
-    """Render the report of one run again, or of several side by side; needs no vLLM."""
+    """Make the report of one measurement again, or of several side by side; needs no vLLM."""
     if parquet and len(runs) > 1:
-        raise UsageError("--parquet is for one run at a time; several are not pooled")
-    if parquet:  # first, since it says at once where pyarrow is missing
+        raise UsageError("--parquet takes one measurement at a time; several are not pooled")
+    if parquet:  # first, since it says at once if pyarrow is missing
         from harness.results import load, write_parquet
 
         written = write_parquet(load(runs[0]), out or runs[0])
@@ -30,7 +32,7 @@ def report(
     if len(runs) == 1:
         show(runs[0], out)
     elif out is None:
-        raise UsageError("several runs need a folder of their own for the report; give one with --out")
+        raise UsageError("several measurements need a folder of their own for the report; give one with --out")
     else:
         show_several(runs, out)
 
@@ -62,7 +64,7 @@ def show_several(folders: list[Path], out: Path) -> None:
 
 
 def say(report: "Report") -> None:
-    """The table, what its marks mean, what is to be known, and last, where eyes rest, the verdict."""
+    """The table, what its marks mean, warnings, and last, where the eye rests, the verdict."""
     from harness.core.findings import Severity
     from harness.core.text import printable
 

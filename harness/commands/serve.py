@@ -30,7 +30,7 @@ def serve(
     experiment: Named = "default",
     arm: Arms = None,
     store: Store = None,
-    workload: Annotated[str | None, typer.Option(help="workload spec; its longest prompt has to fit")] = None,
+    workload: Annotated[str | None, typer.Option(help="workload spec; its longest prompt must fit")] = None,
     model: Model = None,
     dtype: Dtype = None,
     setting: Settings = None,
@@ -103,7 +103,7 @@ def _serve(setting: "Setting", folder: Path, command: list[str], host: str, port
 
 
 def _prepared(setting: "Setting", folder: Path) -> dict[str, str]:
-    """The folder with what the server will tell, and the server's environment."""
+    """The folder with what the server says of itself, and the server's environment."""
     from harness.core.machine import boot_id
     from harness.core.text import redact
     from harness.experiment import record as environment
@@ -125,7 +125,7 @@ def _prepared(setting: "Setting", folder: Path) -> dict[str, str]:
     )
     (folder / SPAN_LOG).mkdir(parents=True, exist_ok=True)
     about.write(folder)
-    # As for vLLM in this process: no fork under the clients of stores, and no report to anybody.
+    # As for vLLM in this process: no fork under the clients of stores, and no usage report.
     told = {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn", **os.environ, VARIABLE: about.folder}
     told[STORE] = experiment.store
     if key := os.environ.get(KEYS[0]):

@@ -1,4 +1,4 @@
-"""``ttft sweep``: an experiment over a grid of settings, and one table of all of it."""
+"""``ttft sweep``: an experiment over a grid of settings, and one table of all points."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 def sweep(
     experiment: Named = "default",
     vary: Annotated[
-        list[str] | None, typer.Option(help="KEY=V1,V2,..., as concurrency=1,2,4 or chunkwise.pool=0,8; give several for a grid")
+        list[str] | None,
+        typer.Option(help="KEY=V1,V2,..., such as concurrency=1,2,4 or chunkwise.pool=0,8; give several for a grid"),
     ] = None,
     arm: Arms = None,
     store: Store = None,
@@ -104,7 +105,7 @@ def _new_folder(out: Path | None, name: str) -> Path:
 
     folder = out or Path("results") / f"{datetime.now():%Y%m%d-%H%M%S}-sweep-{name}"
     if any((folder / one).exists() for one in ("sweep.json", "run.json", "requests.csv")):
-        raise UsageError(f"{folder} already holds results; give another --out, or go on with a sweep by --resume {folder}")
+        raise UsageError(f"{folder} already holds results; give another --out, or resume a sweep: --resume {folder}")
     return folder
 
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def publish(verdict: "Verdict", out: Path | None, suffix: str = "") -> None:
     """Print ``verdict`` and write verdict.json, verdict.md and junit.xml into ``out``.
 
-    ``suffix`` goes before the dot, where one folder holds several. Raises UsageError if they cannot be written.
+    ``suffix`` goes before the dot, if one folder holds several. Raises UsageError if they cannot be written.
     """
     from harness import gate as gates
 

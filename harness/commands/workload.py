@@ -30,7 +30,7 @@ def show(
     spec: Annotated[str, typer.Argument(help="workload spec, e.g. mooncake:path=trace.jsonl,scale=0.25")],
     out: Annotated[Path | None, typer.Option(help="folder for the pictures: lengths, reuse and arrivals as PNG")] = None,
     model: Annotated[str | None, typer.Option(help="count as for this model, which may be too short for some prompts")] = None,
-    max_tokens: Annotated[int | None, typer.Option(min=2, help="count as for a model of so many tokens")] = None,
+    max_tokens: Annotated[int | None, typer.Option(min=2, help="count as for a model with a context of this many tokens")] = None,
     chunk_tokens: Annotated[int, typer.Option(min=1, help="tokens of a chunk in the store; hits are whole chunks")] = 256,
 ) -> None:
     """Show lengths, reuse, ideal hit rate and arrivals of a workload; needs no vLLM."""

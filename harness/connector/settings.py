@@ -1,4 +1,4 @@
-"""What the connector is told: at start by ``kv_connector_extra_config``, per request by ``kv_transfer_params``."""
+"""The connector's settings: at start by ``kv_connector_extra_config``, per request by ``kv_transfer_params``."""
 
 import os
 from collections.abc import Mapping
@@ -34,7 +34,7 @@ class RequestParams(Options):
 
     arm: str = Field("", description="which arm serves this request; empty: the default one")
     max_hit_tokens: int | None = Field(None, ge=0, description="never grant a longer hit than this")
-    save: bool | None = Field(None, description="save what this request computes; unset: as the connector is set")
+    save: bool | None = Field(None, description="save what this request computes; unset: as the connector's setting says")
     namespace: str | None = Field(None, max_length=1000, description="another namespace than the connector's")
     label: str = Field("", max_length=1000, description="name of the request in the span log; empty: not logged")
 
@@ -88,7 +88,7 @@ def parse_params(params: Mapping[str, Any] | None, arms: Mapping[str, Arm]) -> R
 
 
 def check_chunk(chunk_tokens: int, block_tokens: int) -> int:
-    """Blocks in a chunk. Raises UsageError where a chunk is not a whole number of vLLM's blocks."""
+    """Blocks in a chunk. Raises UsageError if a chunk is not a whole number of vLLM's blocks."""
     if chunk_tokens % block_tokens:
         raise UsageError(
             f"chunk_tokens={chunk_tokens} is not a multiple of vLLM's block of {block_tokens} tokens; "

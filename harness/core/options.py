@@ -34,7 +34,7 @@ def split_spec(text: str) -> tuple[str, dict[str, str]]:
         if not equals or not key:
             raise UsageError(f"'{item}' in '{text}' is not option=value")
         if key in options:
-            raise UsageError(f"option '{key}' stands twice in '{text}'")
+            raise UsageError(f"option '{key}' is listed twice in '{text}'")
         options[key] = value
     return name, options
 

@@ -1,4 +1,4 @@
-"""A session with a peer: as ours, but what was stored and hit shows in counts of cached tokens and in tokens alone."""
+"""A session with a peer: as ours, but what was stored and hit shows only in counts of cached tokens and in the tokens."""
 
 import asyncio
 import contextlib
@@ -30,18 +30,18 @@ from harness.stores.files.page_cache import PAGE, drop, fill, resident_pages
 from harness.workloads.base import Prompt
 
 TIMED = "harness.connector.peers.adapters.traced"
-"""The module that gives any connector with its calls timed."""
+"""The module that wraps any connector and times its calls."""
 
 
 def place_of(setting: Setting, folder: Path) -> Place:
-    """For the run in ``folder``; two runs never share one."""
+    """For the measurement in ``folder``; two measurements never share one."""
     store = named_directory(urlsplit(setting.experiment.store))
     name = xxhash.xxh3_64_hexdigest(str(folder.resolve()).encode())
     return Place(store.resolve() / "peers" / name, setting.experiment.chunk_tokens)
 
 
 SETTLE_S = 20.0
-"""So long a peer may take to have in its store what it was given: some save behind the request."""
+"""How long a peer may take until its store has what it was given: some save after the request."""
 ASK_AGAIN_S = 0.25
 
 
@@ -127,7 +127,7 @@ class PeerSession(Session):
             await asyncio.sleep(ASK_AGAIN_S)
 
     def files(self) -> list[Path]:
-        """What the peer keeps on the disk, which may change under our hands."""
+        """What the peer keeps on the disk, which may change at any time."""
         return [path for path in self.peer.place.folder.rglob("*") if path.is_file()]
 
     def sizes(self) -> list[int]:
@@ -135,7 +135,7 @@ class PeerSession(Session):
         return [size for path in self.files() if (size := _size(path)) is not None]
 
     async def drop_page_cache(self, keys: Sequence[str]) -> bool:
-        """Of all the peer's files, since nothing tells which it will read."""
+        """Of all the peer's files, since nothing says which it will read."""
         return await asyncio.to_thread(self._drop)
 
     def _drop(self) -> bool:
@@ -151,7 +151,7 @@ class PeerSession(Session):
         return all(cached)
 
     def close(self, *, keep_store: bool = False) -> None:
-        """Stop vLLM; what the peer stored is of no use to anybody else, so it goes in any case."""
+        """Stop vLLM; what the peer stored is of no use to anybody else, so it is deleted in any case."""
         try:
             self.engine.close()
         finally:
@@ -159,7 +159,7 @@ class PeerSession(Session):
 
 
 def _cached(path: Path) -> bool:
-    """Have all of a file in the page cache, and whether it is; a file that is gone hides nothing."""
+    """Bring all of a file into the page cache; whether it is there. A file that is gone counts as there."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         fill(file.fileno())
         size = os.fstat(file.fileno()).st_size
@@ -168,7 +168,7 @@ def _cached(path: Path) -> bool:
 
 
 def _uncached(path: Path) -> bool:
-    """Have a file leave the page cache; whether all of it has."""
+    """Drop a file from the page cache; whether all of it is gone."""
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         drop(file.fileno())
         return resident_pages(file.fileno(), os.fstat(file.fileno()).st_size) == 0
@@ -176,7 +176,7 @@ def _uncached(path: Path) -> bool:
 
 
 def _size(path: Path) -> int | None:
-    """Bytes; None if it is gone."""
+    """Size in bytes; None if it is gone."""
     with contextlib.suppress(FileNotFoundError):
         return path.stat().st_size
     return None
@@ -230,7 +230,7 @@ async def session_with_peer(settings: EngineSettings, peer: Peer, store: Store, 
 
 @contextlib.contextmanager
 def _emptied(folder: Path) -> Iterator[None]:
-    """A new folder, whatever a run of the same name left there, which would give hits; gone afterwards, servers included."""
+    """A new folder, whatever a run of the same name left there, which would give hits; deleted afterwards, servers included."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:

@@ -1,4 +1,4 @@
-"""A session with a server that runs already: what has to hold before anything is measured there."""
+"""A session with a server that runs already: what must hold before anything is measured there."""
 
 import contextlib
 import secrets
@@ -110,7 +110,7 @@ async def session_at_server(setting: Setting, store: Store, folder: Path, hooks:
             async with scraper.during():
                 if scraper.others:
                     session.notes.append(
-                        f"The server was serving {scraper.others:.0f} other requests at the start: TTFT holds their load too."
+                        f"The server was serving {scraper.others:.0f} other requests at the start: TTFT contains their load."
                     )
                 yield session
             if scraper.errors:
@@ -142,7 +142,7 @@ def _session(setting: Setting, engine: HttpEngine, store: Store) -> ServerSessio
 
 
 def _check(setting: Setting, target: Target, start: Mapping[str, Any]) -> None:
-    """Whatever the server tells of itself must be what the experiment says, or its numbers would stand under a wrong name."""
+    """What the server says of itself must be what the experiment says, or its numbers would have a wrong name."""
     experiment, about, url = setting.experiment, target.about, target.url
     if target.max_model_len < setting.max_model_len:
         raise SetupError(
@@ -197,7 +197,7 @@ async def _probe(session: ServerSession, setting: Setting) -> None:
             again = _served(url, await session.send(name, tokens, 1, namespace, hit=chunk, save=False))
             if again.cached_tokens != chunk:
                 raise SetupError(
-                    f"the server at {url} has no connector of ours with the arm '{name}': what was just saved was hit by "
+                    f"the server at {url} does not have our connector with the arm '{name}': what was just saved was hit by "
                     f"{again.cached_tokens} of {chunk} tokens; start it with: ttft serve, and the same arms and chunk_tokens"
                 )
         session.note_saves()

@@ -20,7 +20,7 @@ CacheState = Literal["primed", "natural"]
 
 
 def expected_hits(data: DataSet, state: CacheState, chunk_tokens: int) -> list[int]:
-    """Tokens that each prompt must hit, in the data's order: whole chunks, one token at least left to compute.
+    """Tokens that each prompt must hit, in the data's order: whole chunks, with at least one token left to compute.
 
     In ``primed`` other prompts may need more of a prompt's chunks stored than it is to hit (a later turn
     stores the earlier turn's whole prompt): whoever grants hits must also cap them at this number.
@@ -96,7 +96,7 @@ class PlannedRun:
 
 
 def rounds_of(count: int, rounds: int) -> frozenset[int]:
-    """``count`` of ``rounds`` rounds, evenly spread, the first and the last among them where count > 1."""
+    """``count`` of ``rounds`` rounds, evenly spread; with count > 1 the first and the last are among them."""
     if count >= rounds:
         return frozenset(range(rounds))
     if count == 1:

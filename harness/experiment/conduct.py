@@ -30,7 +30,7 @@ Open = Callable[[str], AbstractAsyncContextManager[Session]]
 
 
 def measure(setting: Setting, folder: Path, command: str, hooks: Hooks, earlier: Earlier = NOTHING) -> dict[str, Any]:
-    """Carry the experiment out and return the measurement's meta data, as in run.json.
+    """Run the experiment and return the measurement's meta data, as in run.json.
 
     ``earlier``: what a resumed folder already holds. Raises TtftError; whatever ends it, the rows measured so
     far are on disk, run.json says ``partial``, vLLM is stopped and the store cleaned.
@@ -99,7 +99,7 @@ class Conductor:
         self.meta["warnings"].extend(session.warnings)
 
     def _note(self, session: Session) -> None:
-        """What the session knows of itself by now, in run.json: whoever gives out the turns reads it there."""
+        """Write what the session knows of itself to run.json: the driver of the turns reads it there."""
         session.log.poll()
         start = session.log.start
         self.meta |= {"geometry": start.get("geometry", {}), "direct_reads": start.get("direct"), **session.facts()}
@@ -122,7 +122,7 @@ class Conductor:
         self._writer.write_meta(self.meta)
 
     async def _warm_up(self, session: Session) -> None:
-        """Every arm serves prompts of its own before anything is timed."""
+        """Every arm serves warm-up prompts before anything is timed."""
         tokens, hit = self._setting.warmup
         namespace = f"{self._namespace}-warm-up"
         self._hooks.stage("warming up")

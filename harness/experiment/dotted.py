@@ -31,7 +31,7 @@ def experiment_of(*sources: Mapping[str, Any]) -> Experiment:
         owner, _, option = key.rpartition(".")
         if owner not in OPENED:
             raise UsageError(
-                f"--set {key} names no option inside {', '.join(OPENED)}; options of an arm are part of its spec, "
+                f"--set {key} is no option inside {', '.join(OPENED)}; options of an arm are part of its spec, "
                 "as --arm chunkwise:pool=4"
             )
         options = options_of(owner, experiment)

@@ -1,4 +1,4 @@
-"""Who looks on while an experiment runs: learns its progress, gives its runs their turns, may end it between two rounds."""
+"""What an experiment calls while it runs: to show progress, to give runs their turns, to end between two rounds."""
 
 from collections.abc import Mapping
 from typing import Any, Protocol
@@ -22,7 +22,7 @@ class Watch(Protocol):
 
 
 class Hooks:
-    """What a measurement calls on its way; override what you need, the rest does nothing."""
+    """What a measurement calls while it runs; override what you need, the rest does nothing."""
 
     def __init__(self, watch: Watch | None = None) -> None:
         self.watch = watch
@@ -44,7 +44,7 @@ class Hooks:
 
     @property
     def declared(self) -> Mapping[str, Any]:
-        """Entries of run.json that the watch lays down before the first request."""
+        """Entries of run.json that are declared before the first request."""
         return self.watch.declared if self.watch else {}
 
     @property

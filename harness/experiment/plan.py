@@ -186,7 +186,7 @@ def _times(experiment: Experiment, data: DataSet) -> list[float] | None:
     ):
         if value != only:
             raise UsageError(
-                f"arrivals={experiment.arrivals} sends whatever is under way, so {name}={value} cannot hold; use {name}={only}"
+                f"arrivals={experiment.arrivals} sends requests at their times, so {name}={value} cannot hold; use {name}={only}"
             )
     return found
 
@@ -204,7 +204,7 @@ def _build(spec: str, limits: Limits) -> DataSet:
 
 
 def _idle(hits: list[int], experiment: Experiment) -> list[str]:
-    """A sentence where some prompts load nothing: no arm can be faster there, and quantiles may lie among them."""
+    """A sentence if some prompts load nothing: no arm can be faster there, and quantiles may lie among them."""
     none = hits.count(0)
     if not none:
         return []
@@ -229,7 +229,7 @@ def _whole(arm: Arm, data: DataSet, hits: list[int], chunk_tokens: int) -> list[
 
 
 def _provable(data: DataSet, limits: Limits) -> DataSet:
-    """``data`` with at least two output tokens a prompt: the KV proof is taken after the first. Traces have prompts with one."""
+    """``data`` with at least two output tokens per prompt: the KV proof is taken after the first. Traces have some with one."""
     short = [prompt for prompt in data.prompts if prompt.output_tokens < 2]
     if not short:
         return data

@@ -27,7 +27,7 @@ BINDING = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU", "OMP_NUM
 
 
 def versions(more: Iterable[str] = ()) -> dict[str, str]:
-    """Versions of everything that may change a time, of the packages ``more`` too."""
+    """Versions of everything that may change a time, also of the packages ``more``."""
     found = {"ttft": __version__, "python": platform.python_version()}
     for package in (*_PACKAGES, *filter(None, more)):
         try:
@@ -119,7 +119,7 @@ HOLDER = ".measuring"
 def held(folder: Path, command: str) -> Iterator[None]:
     """Nobody else measures into ``folder`` during the body. Raises UsageError, naming the process that does.
 
-    Where nothing can be written or locked there is no lock; whoever writes the results says so.
+    If nothing can be written or locked, there is no lock; the writer of the results reports the error.
     """
     holder = folder / HOLDER
     lock = FileLock(folder / f"{HOLDER}.lock", timeout=0, is_singleton=True)
@@ -196,7 +196,7 @@ NOTHING = Earlier()
 
 
 def earlier_of(measurement: Measurement, setting: Setting) -> Earlier:
-    """What of ``measurement`` can be kept: its complete rounds. A round that was cut off is measured anew as a whole, since
+    """What of ``measurement`` can be kept: its complete rounds. A round that was cut off is measured again as a whole, since
     a pair of runs with a restart of vLLM, or a night, between them shares no machine state.
 
     Raises UsageError if the experiment, data or machine is another one.

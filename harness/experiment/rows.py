@@ -16,7 +16,7 @@ def tokens_digest(tokens: Sequence[int]) -> str:
 def kv_digest(loads: Sequence[Mapping[str, Any]]) -> str:
     """16 hexadecimal digits over all sampled blocks of a request; empty if none was sampled.
 
-    The keys are left out: they hold the namespace of one measurement, and a resumed run or a second one has another.
+    Without the keys: they hold the namespace of one measurement, and a resumed or second one has another.
     """
     proofs = [(layer, digest) for load in loads for _, layer, digest in load["proof"] or []]
     return xxhash.xxh3_64_hexdigest(repr(proofs).encode()) if proofs else ""
@@ -26,7 +26,7 @@ def hit_reason(expected: int, hit: int | None) -> str:
     """Empty if the hit is what the workload implies."""
     if hit == expected:
         return ""
-    return f"hit {hit} tokens where the workload implies {expected}"
+    return f"hit {hit} tokens, but the workload implies {expected}"
 
 
 def load_reason(
@@ -39,7 +39,7 @@ def load_reason(
 ) -> str:
     """Empty if the load is proven: every sampled block holds what was saved under its key.
 
-    ``keys``: of the chunks that the hit consists of, all ranks; where given, each has to be sampled, and no other.
+    ``keys``: of the chunks that the hit consists of, all ranks; if given, each has to be sampled, and no other.
     ``behind``: those of them that vLLM may have freed by then, behind a sliding window; they may be sampled or not.
     """
     if not moves_kv or not expected_hit:
@@ -84,7 +84,7 @@ def timings(
 ) -> dict[str, object]:
     """The time columns, in seconds. Ranks work side by side, so their longest load and stall count.
 
-    Neither ``logged`` nor a lookup: lookups and stalls are not known, so what is left for computing is not either.
+    Neither ``logged`` nor a lookup: lookups and stalls are not known, so compute is not either.
     """
     lookup_s = lookup["end_s"] - lookup["start_s"] if lookup else None
     moved = [load for load in loads if load["start_s"] is not None]
@@ -113,7 +113,7 @@ def timings(
 
 
 def counters(loads: Sequence[Mapping[str, Any]]) -> dict[str, object]:
-    """What the retrieval asked of the store, all ranks together; empty if nothing was loaded, or nobody can tell."""
+    """What the retrieval asked of the store, all ranks together; empty if nothing was loaded, or it is not known."""
     if not loads or "operations" not in loads[0]:
         return {}
     return {name: sum(load[name] for load in loads) for name in ("operations", "keys", "bytes")}
@@ -122,7 +122,7 @@ def counters(loads: Sequence[Mapping[str, Any]]) -> dict[str, object]:
 def span_rows(
     run: int, prompt: str, lookup: Mapping[str, Any] | None, loads: Sequence[Mapping[str, Any]]
 ) -> list[dict[str, object]]:
-    """The request's spans as rows of spans.jsonl; of several ranks those of the one whose stall counts: the row's story."""
+    """The request's spans as rows of spans.jsonl; of several ranks those of the one whose stall is in the row."""
     rows: list[dict[str, object]] = []
     if lookup:
         rows.append(_span(run, prompt, ["lookup", -1, lookup["start_s"], lookup["end_s"], 0, 0]))

@@ -50,7 +50,7 @@ class Engine(Protocol):
 
 
 class Session(ABC):
-    """Sends requests to one vLLM and keeps account of what they stored.
+    """Sends requests to one vLLM and notes what they stored.
 
     ``logged``: the connector's span log can be read; without it there are no keys and no proofs of bytes. ``local``: the
     store's files, if it has any, are in this machine's page cache. ``notes``: what a reader of the numbers has to know.
@@ -106,7 +106,7 @@ class Session(ABC):
 
     @abstractmethod
     async def prime(self, heads: Sequence[Sequence[int]], namespace: str) -> None:
-        """Have all chunks of ``heads`` in the store. Raises StoreUnavailable or RunError."""
+        """Store all chunks of ``heads``. Raises StoreUnavailable or RunError."""
 
     @abstractmethod
     async def prove(self, setting: Setting, chosen: Sequence[tuple[Prompt, int]], namespace: str) -> dict[str, Any]:
@@ -127,7 +127,7 @@ class Session(ABC):
         return [for_rank(key, rank, world) for key in keys for rank in range(world)]
 
     async def failed_blocks(self) -> float | None:
-        """Blocks that vLLM could not load so far, for whomever; 0 if the span log says it of each request."""
+        """Blocks that vLLM could not load so far, for any request; 0 if the span log says so for each request."""
         return 0
 
     def behind_window(self, tokens: Sequence[int], hit: int, namespace: str) -> list[ChunkKey]:
@@ -157,7 +157,7 @@ class Session(ABC):
         return saved
 
     def keep_cached(self, keys: Sequence[str]) -> bool:
-        """Have these chunks in the page cache; whether the store can tell that all of them are."""
+        """Bring these chunks into the page cache; whether the store can verify that all of them are there."""
         self.store.fill_os_cache(keys)
         return not keys or self.store.cached_fraction(keys) == 1.0
 
@@ -223,14 +223,14 @@ class OwnSession(Session):
             await asyncio.sleep(0.01)
 
     async def prove(self, setting: Setting, chosen: Sequence[tuple[Prompt, int]], namespace: str) -> dict[str, Any]:
-        """Every loading arm against ``recompute``, in a namespace that is gone afterwards."""
+        """Every loading arm against ``recompute``, in a namespace that is deleted afterwards."""
         await self.prime([prompt.tokens[:hit] for prompt, hit in chosen], namespace)
         found = await correctness.check(self, {arm: setting.arms[arm] for arm in setting.loading_arms}, chosen, namespace)
         self.delete([key for prompt, hit in chosen for key in self.keys(prompt.tokens[:hit], namespace)])
         return found
 
     def hand_over(self, *, keep_store: bool = False) -> None:
-        """Make way for another experiment: of this one no chunk is left in the store, and nothing unread in the span log."""
+        """Make way for another experiment: its chunks are deleted from the store, and its span log is read to the end."""
         self.log.poll()
         self.stored.update(self.log.saved)
         if not keep_store:

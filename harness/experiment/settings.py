@@ -1,7 +1,7 @@
 """An experiment's settings: defaults, then the TOML file, then the flags. One rule merges them.
 
 A later source replaces a setting as a whole; nothing is merged inside a setting, so ``--arm`` given once or more replaces
-all arms of the file. Only a key with a dot, as workload.suffix, changes a part of one (experiment/dotted.py).
+all arms of the file. Only a key with a dot, such as workload.suffix, changes a part of one (experiment/dotted.py).
 """
 
 import tomllib
@@ -19,7 +19,7 @@ from harness.core.text import printable, shortened
 class Experiment(Options):
     """Everything that decides what is measured. Field names are the TOML keys."""
 
-    question: str = Field("", description="what the experiment answers, one sentence")
+    question: str = Field("", description="what the experiment answers, in one sentence")
     workload: str = Field("shared_prefix", description="workload spec, name:option=value,...")
     store: str = Field("file://~/.cache/ttft/kv", description="URL of the store")
     arms: list[str] = Field(
@@ -36,7 +36,7 @@ class Experiment(Options):
     page_cache: Literal["warm", "dropped"] = Field(
         "warm", description="state of the operating system's page cache before each request"
     )
-    concurrency: int = Field(1, ge=1, le=1024, description="concurrent requests, in a closed loop")
+    concurrency: int = Field(1, ge=1, le=1024, description="requests in flight, in a closed loop")
     arrivals: str = Field(
         "closed", description="closed, or an open loop: constant|poisson:rate=2, gamma:rate=2,burstiness=0.5, ramp, trace:speed=2"
     )
@@ -44,13 +44,13 @@ class Experiment(Options):
         0, ge=0, le=256, description="requests that decode beside every run; the gaps of their tokens are kept"
     )
     probe_every_s: float = Field(0.0, ge=0, description="seconds between short prompts beside every run; 0: none")
-    slo: str = Field("", description="objectives that a good request meets, as ttft:300ms,tpot:60ms (also itl, e2e)")
+    slo: str = Field("", description="objectives that a good request meets, such as ttft:300ms,tpot:60ms (also itl, e2e)")
     model: str = Field("builtin", description="builtin[:option=value,...], a local folder, or a hub name")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="auto: what this processor computes fastest"
     )
     max_model_len: int = Field(
-        0, ge=0, description="longest prompt and output together, in tokens; 0: as the longest prompt needs"
+        0, ge=0, description="longest prompt and output together, in tokens; 0: as much as the longest prompt needs"
     )
     chunk_tokens: int = Field(256, ge=1, description="tokens per chunk")
     layout: Literal["chunk", "layer"] = Field("chunk", description="an object of the store is a chunk, or one layer of a chunk")
@@ -59,7 +59,7 @@ class Experiment(Options):
     warmup: int = Field(1, ge=0, description="warm-up requests per arm, with prompts outside the measured set")
     correctness_prompts: int = Field(2, ge=0, description="prompts of the float32 correctness pass before timing; 0: no pass")
     load_failure_policy: Literal["auto", "recompute", "fail"] = Field(
-        "auto", description="what vLLM does when a load fails; auto: recompute where that gives right tokens, else fail"
+        "auto", description="what vLLM does when a load fails; auto: recompute if that gives right tokens, else fail"
     )
     keep_store: bool = Field(False, description="leave the primed chunks in the store")
     seed: int = Field(0, description="seed of the warm-up prompts")
@@ -68,8 +68,8 @@ class Experiment(Options):
     target_timeout_s: float = Field(
         300.0, gt=0, allow_inf_nan=False, description="seconds of silence after which a request to a target has failed"
     )
-    vllm: dict[str, Any] = Field(default={}, description="further engine arguments of vLLM, as they are")
-    vary: list[str] = Field(default=[], description="axes of `ttft sweep`, as concurrency=1,2,4; nothing else reads them")
+    vllm: dict[str, Any] = Field(default={}, description="further engine arguments of vLLM, passed on unchanged")
+    vary: list[str] = Field(default=[], description="axes of `ttft sweep`, such as concurrency=1,2,4; nothing else reads them")
 
     @property
     def one_by_one(self) -> bool:
@@ -155,7 +155,7 @@ def read_experiment(name: str) -> dict[str, Any]:
 def given_settings(items: list[str]) -> dict[str, Any]:
     """Settings as KEY=VALUE, the value as TOML if it is valid TOML, else as text. Raises UsageError.
 
-    A key with a dot names an option inside a setting, as workload.suffix; its value stays a text.
+    A key with a dot names an option inside a setting, such as workload.suffix; its value stays a text.
     """
     values: dict[str, Any] = {}
     for item in items:

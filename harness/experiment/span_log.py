@@ -58,7 +58,7 @@ class SpanLogReader:
         return sorted(self._folder.glob("worker-*.jsonl")) if self._folder is not None else []
 
     def skip(self) -> None:
-        """Begin behind what is there, but for how each process named itself: a server may have served others for days."""
+        """Begin after what is there, except how each process named itself: a server may have served others for days."""
         for path in self._files():
             with path.open("rb") as file:
                 first = file.readline()
@@ -87,7 +87,7 @@ class SpanLogReader:
         return self._lookups.pop(label, None)
 
     def loads(self, label: str) -> list[dict[str, Any]]:
-        """The loads of a request, one a rank (more after a preemption), once."""
+        """The loads of a request, one per rank (more after a preemption), once."""
         return self._loads.pop(label, [])
 
     def forget(self, keys: Iterable[str]) -> None:
@@ -96,7 +96,7 @@ class SpanLogReader:
             self.saved.pop(key, None)
 
     def begin_anew(self) -> None:
-        """Forget all that was read but how each process named itself: another experiment begins."""
+        """Forget all that was read except how each process named itself: another experiment begins."""
         self.saved.clear()
         self.save_errors.clear()
         self._lookups.clear()
@@ -133,7 +133,7 @@ class PeerLogReader(SpanLogReader):
             super()._take(record)
 
     def settle(self, label: str, outcome: Outcome) -> None:
-        """File what happened from sending a request to its first token under ``label``, and forget what was before."""
+        """Keep what happened from sending a request to its first token under ``label``, and forget what was before."""
         self.poll()
         asked, forwards = self._asked, self._forwards
         self._asked, self._forwards = [], []

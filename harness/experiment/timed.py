@@ -85,7 +85,7 @@ class TimedRuns:
         return void
 
     def _warm(self, namespace: str) -> str:
-        """``warm`` if all chunks were brought into the page cache and the store can tell; a natural run starts without any."""
+        """``warm`` if all chunks were brought into the page cache and the store can verify it; a natural run starts empty."""
         if not self._session.local:
             return "unknown"
         if self._natural:

@@ -56,7 +56,7 @@ def report(summary: Summary, said: Headline, pictures: Sequence[Path]) -> str:
 
 def report_several(several: Several, pictures: Sequence[Path]) -> str:
     """The same of several measurements side by side."""
-    sections = ["# Time to first token: several runs", f"**{markdown(several.headline)}.**"]
+    sections = ["# Time to first token: several measurements", f"**{markdown(several.headline)}.**"]
     sections += warnings(several.differences)
     sections += [UNPOOLED, *pictures_of(pictures)]
     for label, said, summary in zip(several.labels, several.headlines, several.summaries, strict=True):

@@ -13,8 +13,8 @@ from harness.results.conditions import Difference, differences, unknown_parts
 from harness.results.evidence import Arm, Evidence, gather
 
 UNPOOLED = (
-    "Every interval comes from the rounds of one run; nothing is pooled over the runs. Ratios within a run cancel the "
-    "machine's drift; milliseconds of two runs, made at different times, do not compare."
+    "Every interval comes from the rounds of one measurement; nothing is pooled. Ratios within a measurement cancel the "
+    "machine's drift; milliseconds of two measurements, made at different times, do not compare."
 )
 
 
@@ -33,9 +33,13 @@ class Several:
 
     @property
     def headline(self) -> str:
-        """One sentence about what stands here."""
-        text = f"{len(self.labels)} runs side by side, each with a verdict of its own"
-        return f"{text}: their environments differ, so only ratios within a run may be read" if self.differences else text
+        """One sentence about all of them."""
+        text = f"{len(self.labels)} measurements side by side, each with its own verdict"
+        return (
+            f"{text}: their environments differ, so only ratios within a measurement can be compared"
+            if self.differences
+            else text
+        )
 
 
 def gather_several(paths: Sequence[Path]) -> Several:

@@ -1,4 +1,4 @@
-"""Statistics of a run, pure: frames and arrays in, frozen values out; every estimate with its n, interval and warnings.
+"""Statistics of a measurement, pure: frames and arrays in, frozen values out; every estimate with its n, interval and warnings.
 
 The unit is the run (one replay of the whole workload by one arm), never the request. ``frame`` is
 always ``results.Measurement.counted`` or rows like it: columns run, round, position, arm, prompt and the
@@ -8,9 +8,9 @@ seconds asked for (``ttft_s`` unless ``column`` says otherwise).
     compare(frame, base, candidate) -> [Comparison]   candidate over base, one entry per metric
     share_hidden(frame, arm, chunkwise, floor) -> Share   the part of chunkwise's load that an arm hides
     shift_function(frame, base, candidate) -> Shift   the ratio decile by decile, with simultaneous intervals
-    ratio_of_ratios(new, old) -> [Comparison]         two comparisons from different runs, against each other
-    compare_unpaired(base_frame, base, candidate_frame, candidate) -> [Comparison]   two runs with no rounds in common
-    outlier_runs, drift                               what to be wary of; they flag, they never drop
+    ratio_of_ratios(new, old) -> [Comparison]         two comparisons from different measurements, against each other
+    compare_unpaired(base_frame, base, candidate_frame, candidate) -> [Comparison]   two measurements with no rounds in common
+    outlier_runs, drift                               warnings about the data; they flag and never drop
     harrell_davis, interval, Plan                     the parts
 
 How intervals are made, and why so: docs/decisions/0003-interval.md.

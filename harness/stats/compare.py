@@ -23,9 +23,9 @@ EXACT_PAIRS = 200
 class Comparison:
     """How much longer the candidate takes than the base, by one metric: ``ratio`` 1.10 is 10% slower.
 
-    ``low`` and ``high`` bound the ratio at level 1 - ``alpha``; 0 and infinity where nothing is known.
-    ``p_value`` is that of the test of "no change" (Wilcoxon's, two-sided). ``log_ratios`` has one entry per pair, so that
-    others can go on from here; if there are no pairs (``unpaired``) it has the candidate's values and ``base_logs`` the
+    ``low`` and ``high`` bound the ratio at level 1 - ``alpha``; 0 and infinity if nothing is known.
+    ``p_value`` is that of the test of "no change" (Wilcoxon's, two-sided). ``log_ratios`` has one entry per pair, for
+    further statistics; if there are no pairs (``unpaired``) it has the candidate's values and ``base_logs`` the
     base's, both as logs.
     ``smallest_run`` is the number of requests of the shortest run.
     """
@@ -64,12 +64,12 @@ class Comparison:
 
     @property
     def significant(self) -> bool:
-        """Whether the interval leaves out 1."""
+        """Whether the interval excludes 1."""
         return self.low > 1 or self.high < 1
 
     @property
     def mark(self) -> str:
-        """``~`` where the difference is not significant, else empty."""
+        """``~`` if the difference is not significant, else empty."""
         return "" if self.significant else "~"
 
 
@@ -94,7 +94,7 @@ def compare(
 def check_alpha(alpha: float) -> None:
     """Raise UsageError if ``alpha`` is no error rate."""
     if not 0 < alpha < 0.5:
-        raise UsageError(f"alpha is {alpha:g}; it is an error rate between 0 and 0.5, as 0.05")
+        raise UsageError(f"alpha is {alpha:g}; it is an error rate between 0 and 0.5, such as 0.05")
 
 
 def _comparison(metric: str, base: str, candidate: str, pairs: Pairs, alpha: float) -> Comparison:

@@ -15,7 +15,7 @@ def harm(heard: pd.DataFrame, base: str) -> pd.DataFrame:
     Columns: ``arm``, ``kind``, ``runs``, ``count`` (gaps or probes), ``p50_s``, ``p95_s`` and ``max_s`` (medians over
     the runs of each run's), and ``p95_ratio`` with ``p95_ratio_low``, ``p95_ratio_high``: of the runs' p95 to those of
     ``base`` in the same rounds, with its 95% interval by the signed ranks of the log ratios (docs/decisions/0003).
-    NaN where ``base`` has no run in a round of the arm's. The p95 of a run with few gaps is unsure; the count tells.
+    NaN if ``base`` has no run in a round of the arm's. The p95 of a run with few gaps is unsure; see the count.
     """
     found = []
     for kind, some in heard.groupby("kind", sort=True):

@@ -22,7 +22,7 @@ ALL_AVERAGES = 400
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """An estimate with its bounds; infinite bounds where the sample says nothing."""
+    """An estimate with its bounds; infinite bounds if the sample says nothing."""
 
     value: float
     low: float

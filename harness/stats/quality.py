@@ -1,4 +1,4 @@
-"""What to be wary of in a series of runs: drift, outliers, neighbours alike. They flag; nothing is dropped."""
+"""Warnings about a series of runs: drift, outliers, neighbours that are alike. They flag; nothing is dropped."""
 
 from dataclasses import dataclass
 
@@ -33,7 +33,7 @@ class Drift:
 def drift(values: npt.ArrayLike) -> Drift:
     """Mann-Kendall test and Theil-Sen slope of ``values``, shape (n,), in time order.
 
-    Both are rank methods, which outliers do not lead astray. Fewer than 5 values show nothing (p 1).
+    Both are rank methods, which outliers hardly affect. Fewer than 5 values show nothing (p 1).
     """
     series = np.asarray(values, dtype=np.float64)
     if len(series) < 5 or np.ptp(series) == 0:
@@ -46,7 +46,7 @@ def drift(values: npt.ArrayLike) -> Drift:
 def outliers(values: npt.ArrayLike) -> list[int]:
     """Places of the values more than OUTLYING robust standard deviations (MAD / 0.6745) from the median.
 
-    Fewer than 5 values show nothing. Where over half the values are equal any other would be infinitely
+    Fewer than 5 values show nothing. If over half the values are equal, any other would be infinitely
     far away; the mean absolute deviation then takes the MAD's place (Iglewicz and Hoaglin, 1993).
     """
     series = np.asarray(values, dtype=np.float64)
@@ -58,7 +58,7 @@ def outliers(values: npt.ArrayLike) -> list[int]:
 
 
 def outlier_runs(frame: pd.DataFrame, metric: str = "p50", column: str = "ttft_s") -> dict[int, Finding]:
-    """Runs whose ``metric`` stands out from their own arm's, with what is to be said of each."""
+    """Runs whose ``metric`` stands out from their own arm's, with a finding for each."""
     table = run_table(frame, [metric], column)
     odd: dict[int, Finding] = {}
     for arm, side in table.groupby("arm", sort=False):

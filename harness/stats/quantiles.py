@@ -14,10 +14,10 @@ from harness.core.errors import UsageError
 Floats = npt.NDArray[np.float64]
 
 METRICS: tuple[str, ...] = ("mean", "p50", "p90", "p95", "p99")
-"""The metrics of every table. Any other quantile (``p75``, ``p99.9``) may be asked for by name."""
+"""The metrics of every table. Any other quantile (``p75``, ``p99.9``) can be given by name."""
 
 BEYOND = 5
-"""So many requests of a run should lie beyond a quantile before it may be trusted."""
+"""This many requests of a run should lie beyond a quantile before it can be trusted."""
 
 
 def harrell_davis(values: npt.ArrayLike, q: float) -> Any:
@@ -50,7 +50,7 @@ def parse_metric(metric: str) -> float | None:
     match = re.fullmatch(r"p(\d{1,2}(?:\.\d+)?)", metric)
     q = float(match[1]) / 100 if match else 0.0
     if not 0 < q < 1:
-        raise UsageError(f"unknown metric '{metric}'; known: {', '.join(METRICS)}, or any other quantile as p75 or p99.9")
+        raise UsageError(f"unknown metric '{metric}'; known: {', '.join(METRICS)}, or any other quantile, such as p75 or p99.9")
     return q
 
 

@@ -53,7 +53,7 @@ def _refuse_nonsense(frame: pd.DataFrame, values: Floats, column: str) -> None:
         row = frame.iloc[place]
         raise ResultsError(
             f"run {row['run']}, prompt {row['prompt']} has {column} = {values[place]:g} ({int(wrong.sum())} such rows); "
-            "it must be a number of seconds, not negative: take the row out or measure again"
+            "it must be a number of seconds, not negative: delete the row or measure again"
         )
 
 
@@ -81,7 +81,7 @@ class Pairs:
 def paired(frame: pd.DataFrame, base: str, candidate: str, metrics: Sequence[str], column: str = "ttft_s") -> Pairs:
     """The rounds that hold a run of both arms, over the prompts that both runs have.
 
-    What has to be left out is said in ``warnings``. Several runs of an arm in a round count as their
+    ``warnings`` say what is excluded. Several runs of an arm in a round count as their
     geometric mean. Raises UsageError for an arm that isn't there, ResultsError if no round has both.
     """
     require_arms(frame, base, candidate)
@@ -109,7 +109,7 @@ def paired(frame: pd.DataFrame, base: str, candidate: str, metrics: Sequence[str
 
 
 def require_arms(frame: pd.DataFrame, *arms: str) -> None:
-    """Raise UsageError if an arm has no rows, or where two of them are the same."""
+    """Raise UsageError if an arm has no rows, or if two of them are the same."""
     there = [str(arm) for arm in frame["arm"].dropna().unique()]
     for arm in arms:
         if arm not in there:
@@ -140,7 +140,7 @@ def _refuse_zero(table: pd.DataFrame, metrics: Sequence[str], column: str) -> No
 
 
 def _shared_prompts(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[Finding]]:
-    """Only the prompts that every run of a round has: a lost slow request must not make its arm look fast."""
+    """Only the prompts that every run of a round has: a slow request that failed must not make its arm look fast."""
     prompt = pd.Series(pd.factorize(frame["prompt"])[0], index=frame.index)
     # Runs with equal counts and equal sums of scrambled ids have the same prompts: the usual case, found fast.
     marks = pd.Series(pd.util.hash_array(prompt.to_numpy()) >> 16, index=frame.index)

@@ -1,4 +1,4 @@
-"""Looking at the data more than once, by a plan declared before: how sure one must be at each look."""
+"""Looking at the data more than once, by a plan declared before: which error rate each look may use."""
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,7 +17,7 @@ GRID = 800
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The numbers of pairs at which one looks, e.g. (8, 12, 16); a single one is a plan of fixed size.
+    """The numbers of pairs at which results are judged, e.g. (8, 12, 16); a single one is a plan of fixed size.
 
     ``alpha`` is the one-sided error rate of the whole plan, as the gate's is. ``spending`` says how it is spent: by
     "pocock" about evenly, which stops early more often, by "obrien-fleming" late, which loses least
@@ -30,9 +30,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         if not self.looks or min(self.looks) < 2 or any(b <= a for a, b in zip(self.looks, self.looks[1:], strict=False)):
-            raise UsageError(f"looks {list(self.looks)} must be growing numbers of pairs, each at least 2, as 8, 12, 16")
+            raise UsageError(f"looks {list(self.looks)} must be growing numbers of pairs, each at least 2, such as 8, 12, 16")
         if not 0 < self.alpha < 0.25:
-            raise UsageError(f"alpha is {self.alpha:g}; give an error rate above 0 and below 0.25, as 0.05")
+            raise UsageError(f"alpha is {self.alpha:g}; give an error rate above 0 and below 0.25, such as 0.05")
         if self.spending not in ("obrien-fleming", "pocock"):
             raise UsageError(f"unknown spending '{self.spending}'; known: obrien-fleming, pocock")
 
@@ -46,7 +46,7 @@ class Plan:
         return dict(zip(self.looks, self.levels(), strict=True)).get(pairs)
 
     def next_look(self, pairs: int) -> int | None:
-        """The first look beyond ``pairs``; None when the plan is through."""
+        """The first look beyond ``pairs``; None after the last one."""
         return next((look for look in self.looks if look > pairs), None)
 
 

@@ -1,4 +1,4 @@
-"""What an arm did to the service as a whole: rates, gaps between tokens, and how many requests were good enough."""
+"""An arm's effect on the service as a whole: rates, gaps between tokens, and goodput."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ def parse_slo(text: str) -> dict[str, float]:
         match = re.fullmatch(r"(\w+):(\d+(?:\.\d+)?)(ms|s)", part.strip())
         if match is None or match[1] not in SLO_COLUMNS or float(match[2]) == 0:
             known = ", ".join(SLO_COLUMNS)
-            raise UsageError(f"'{part}' is no objective; write one of {known} and a time above 0, as ttft:300ms or e2e:2s")
+            raise UsageError(f"'{part}' is no objective; write one of {known} and a time above 0, such as ttft:300ms or e2e:2s")
         if match[1] in objectives:
             raise UsageError(f"the objective of {match[1]} is listed twice in '{text}'; give one")
         objectives[match[1]] = float(match[2]) * _UNITS[match[3]]
@@ -44,11 +44,11 @@ def duration_s(rows: pd.DataFrame) -> float:
 
 
 def serving(rows: pd.DataFrame, objectives: Mapping[str, float] | None = None) -> pd.DataFrame:
-    """One row per arm: medians over its runs of what each run came to. ``rows`` are counted requests.
+    """One row per arm: medians over its runs. ``rows`` are counted requests.
 
     Columns: ``arm``, ``runs``, ``requests_per_s`` and ``output_tokens_per_s`` (of finished requests), then
     ``<what>_<p50|p95>_s`` of ``e2e``, ``queue``, ``tpot`` and ``itl_max``, ``lag_p95_s``, and with objectives
-    ``goodput_per_s`` (requests a second that met all) and ``good_share``. NaN where a thing does not apply.
+    ``goodput_per_s`` (requests per second that met all) and ``good_share``. NaN if a thing does not apply.
     """
     found = []
     for arm, some in rows.groupby("arm", sort=False):

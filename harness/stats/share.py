@@ -1,4 +1,4 @@
-"""Share of load hidden: how much of what blocking chunkwise adds an arm takes away."""
+"""Share of load hidden: the part of the time that blocking chunkwise adds, which an arm saves."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,8 +23,8 @@ FARTHEST = 1e6
 class Share:
     """(chunkwise - arm) / (chunkwise - floor): 1 hides all, 0 nothing, below 0 is slower than chunkwise.
 
-    ``value``, ``low`` and ``high`` are None if chunkwise and floor cannot be told apart; a single bound
-    is infinite where the rounds leave it open.
+    ``value``, ``low`` and ``high`` are None if chunkwise and floor do not differ beyond chance; a single bound
+    is infinite if the rounds leave it open.
     """
 
     arm: str
@@ -69,7 +69,7 @@ def share_hidden(
 
 
 def _quotient(top: Floats, bottom: Floats, alpha: float) -> tuple[float, float, float]:
-    """Low, estimate and high of s such that ``top - s * bottom`` is centred on 0; the hull where there are gaps.
+    """Low, estimate and high of s such that ``top - s * bottom`` is centred on 0; the hull if there are gaps.
 
     The interval of ``top - s * bottom`` moves down as s grows while the bottom is positive, so each of its three
     numbers crosses zero once; they are found by bisection.

@@ -46,7 +46,7 @@ def shift_function(
 
     The critical value is the 1 - alpha quantile of max |t| over the quantiles when the rounds' residuals
     change their signs, all quantiles of a round together (Westfall and Young's max-T by sign flips): so
-    the dependence between quantiles is used, not paid for. Raises UsageError for fewer than 3 pairs.
+    the dependence between quantiles makes them narrower. Raises UsageError for fewer than 3 pairs.
     """
     check_alpha(alpha)
     pairs = paired(frame, base, candidate, quantiles, column)

@@ -17,7 +17,7 @@ def summary(frame: pd.DataFrame, metrics: Sequence[str] = METRICS, alpha: float 
     """A table with one row per arm, in the order in which the arms first ran.
 
     Columns: arm, runs, requests, for each metric ``p50_s``, ``p50_low_s``, ``p50_high_s`` (the
-    Hodges-Lehmann centre of the runs' values and its interval of level 1 - alpha; infinite bounds where
+    Hodges-Lehmann centre of the runs' values and its interval of level 1 - alpha; infinite bounds if
     one run says nothing), and warnings (a list of findings). The intervals hold for
     one arm by itself; differences between arms are ``compare``'s, whose pairs cancel the machine's drift.
     """

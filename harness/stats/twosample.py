@@ -11,7 +11,7 @@ from harness.stats.location import Interval
 from harness.stats.quantiles import Floats
 
 EXACT = 40
-"""Values a side up to which the distribution of the rank sum is formed."""
+"""Values per side up to which the distribution of the rank sum is formed."""
 ALL_DIFFERENCES = 4_000_000
 """Differences formed at most (32 MiB); beyond that Welch's t is as good."""
 
@@ -29,8 +29,8 @@ def shift_interval(ours: Floats, theirs: Floats, alpha: float) -> Interval:
 def shift_lower(ours: Floats, theirs: Floats, level: float) -> float:
     """The one-sided lower bound of the shift: the k-th smallest difference, k from the rank-sum distribution.
 
-    Interpolated between neighbouring k. Welch's t where there are too few values for ``level``, or very many;
-    -inf where a side has one value only.
+    Interpolated between neighbouring k. Welch's t if there are too few values for ``level``, or very many;
+    -inf if a side has one value only.
     """
     n, m = len(ours), len(theirs)
     if min(n, m) < 2:

@@ -1,4 +1,4 @@
-"""Two samples that share no rounds: stored runs of different times, or ratios measured on different machines."""
+"""Two samples that share no rounds: stored measurements of different times, or ratios measured on different machines."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,10 +24,10 @@ def compare_unpaired(
     alpha: float = 0.05,
     column: str = "ttft_s",
 ) -> list[Comparison]:
-    """Candidate of one stored run over base of another, run against run without pairs.
+    """Candidate of one stored measurement over base of another, by their runs without pairs.
 
-    Whatever changed on the machine between the two counts as a difference, and no interval can tell: the
-    comparisons say so in their warnings. ``ratio_of_ratios`` over an arm that both runs have is better.
+    Whatever changed on the machine between the two counts as a difference, which no interval shows: the
+    comparisons say so in their warnings. ``ratio_of_ratios`` over an arm that both measurements have is better.
     """
     check_alpha(alpha)
     require_arms(base_frame, base)
@@ -50,7 +50,7 @@ def compare_unpaired(
 def ratio_of_ratios(new: Sequence[Comparison], old: Sequence[Comparison]) -> list[Comparison]:
     """What a candidate-over-control ratio became since it was stored; one entry per metric that both have.
 
-    Both were measured against the control arm of their own run, so that a machine's own speed cancels out.
+    Both were measured against the control arm of their own measurement, so that a machine's own speed cancels.
     ``base`` and ``candidate`` of the results name the old and the new ratio. Raises UsageError if the
     metrics do not meet.
     """
@@ -71,7 +71,7 @@ def ratio_of_ratios(new: Sequence[Comparison], old: Sequence[Comparison]) -> lis
 
 @dataclass(frozen=True, slots=True)
 class _Sides:
-    """Logs of two samples and what is to be said of them."""
+    """Logs of two samples, with their findings."""
 
     metric: str
     base: str

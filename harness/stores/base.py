@@ -281,6 +281,6 @@ def _read(url: str) -> tuple[type[Store], SplitResult, dict[str, str]]:
     values: dict[str, str] = {}
     for key, value in pairs:
         if key in values:
-            raise UsageError(f"option '{key}' stands twice in '{redact(url)}'")
+            raise UsageError(f"option '{key}' is listed twice in '{redact(url)}'")
         values[key] = value
     return cls, parts, values

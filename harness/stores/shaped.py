@@ -1,7 +1,7 @@
 """``shaped+...``: any store, made as slow as one behind a network. Put it before another store's scheme.
 
 A call (a ``read`` with all of its batch, an ``exists``, a ``write``) is one round trip on one stream:
-``latency + bytes / stream_mbps``, longer where ``total_mbps`` is shared with other calls. Calls from
+``latency + bytes / stream_mbps``, longer if ``total_mbps`` is shared with other calls. Calls from
 several threads, or several ``aread``, overlap as on a network. The wrapped store does its work inside
 that time and only the rest is slept, so a call takes the longer of the two. A failed read takes as long
 as if it had succeeded. A read with a deadline that would end later ends there, and has failed.
@@ -34,23 +34,23 @@ class ShapedOptions(StoreOptions):
     """Options of ``shaped``; all others go to the wrapped store."""
 
     latency_ms: float = Field(0.0, ge=0, allow_inf_nan=False, description="round trip of a call, milliseconds")
-    stream_mbps: float = Field(0.0, ge=0, allow_inf_nan=False, description="MB (1e6 bytes) a second of one call; 0: no bound")
+    stream_mbps: float = Field(0.0, ge=0, allow_inf_nan=False, description="MB (1e6 bytes) per second of one call; 0: no bound")
     total_mbps: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="MB a second of all calls of this process together; 0: no bound"
+        0.0, ge=0, allow_inf_nan=False, description="MB per second of all calls of this process together; 0: no bound"
     )
     jitter: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="standard deviation of the latency over its mean, lognormal"
     )
-    slow_share: float = Field(0.0, ge=0, le=1, description="share of calls that take slow_ms more, as of a store that stalls")
-    slow_ms: float = Field(0.0, ge=0, le=3.6e6, description="milliseconds that a slow call takes more")
+    slow_share: float = Field(0.0, ge=0, le=1, description="share of calls that take slow_ms longer, as with a store that stalls")
+    slow_ms: float = Field(0.0, ge=0, le=3.6e6, description="milliseconds that a slow call takes longer")
     seed: int = Field(
         0, description="of jitter and slow calls: drawn from key, offset and how often that was asked for, whoever asks first"
     )
-    shape_writes: bool = Field(False, description="slow writes down as well; off, since priming is not measured")
+    shape_writes: bool = Field(False, description="slow down writes as well; off, since priming is not measured")
 
 
 class ShapedStore(Wrapper):
-    """A store behind an imagined network. ``total_mbps`` holds for each opened store, not across processes."""
+    """A store behind a simulated network. ``total_mbps`` holds for each opened store, not across processes."""
 
     name = "shaped"
     Options = ShapedOptions
@@ -175,7 +175,7 @@ class ShapedStore(Wrapper):
             return self._link.send(now, now + latency_s, size)
 
     def _latency_s(self, call: str) -> float:
-        """Drawn from the call itself, so that the order of threads does not matter."""
+        """Drawn from the call itself, so that the order of threads has no effect."""
         milliseconds = self.options.latency_ms
         if self._log_latency is not None:  # a factor of mean 1
             milliseconds *= math.exp(self._log_latency.inv_cdf(_uniform(f"{self.options.seed} {call}")))
@@ -194,7 +194,7 @@ class ShapedStore(Wrapper):
 
     def _sleep(self, call: Transfer, deadline: float = math.inf) -> bool:
         """Whether the call ended before its deadline."""
-        # More than once where calls that began later have taken a share of total_mbps.
+        # More than once if calls that began later have taken a share of total_mbps.
         while (rest := self._rest(call)) > 0:
             pause = _until(deadline, rest)
             time.sleep(pause)

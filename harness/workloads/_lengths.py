@@ -20,7 +20,7 @@ class LengthTraceOptions(TraceOptions):
         0,
         ge=0,
         le=10**6,
-        description="an assumption, since the trace does not say: all prompts begin with the same so many tokens (after scale)",
+        description="an assumption, since the trace does not say: all prompts begin with this many equal tokens (after scale)",
     )
 
 

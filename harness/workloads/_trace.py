@@ -59,16 +59,21 @@ class TraceOptions(FittedOptions):
 
     path: str = Field(description="the trace")
     scale: float = Field(1.0, gt=0, le=1024, allow_inf_nan=False, description="multiplies all lengths of the trace; rounded up")
-    limit: int | None = Field(None, ge=1, description="measure at most so many requests, the first that qualify")
+    limit: int | None = Field(None, ge=1, description="measure at most this many requests, the first that qualify")
     start_s: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="measure only requests so many seconds after the trace's first one, or later"
+        0.0, ge=0, allow_inf_nan=False, description="measure only requests this many seconds or more after the trace's first one"
     )
     end_s: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="measure only requests less than so many seconds after the trace's first one"
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="measure only requests less than this many seconds after the trace's first one",
     )
-    min_input: Tokens = Field(1, ge=1, description="measure only requests of at least so many tokens in the trace, before scale")
-    max_input: TokensOrNone = Field(None, ge=1, description="measure only requests of at most so many tokens in the trace")
-    output: int = Field(4, ge=1, description="generate at most so many tokens; the trace's own number where that is less")
+    min_input: Tokens = Field(
+        1, ge=1, description="measure only requests of at least this many tokens in the trace, before scale"
+    )
+    max_input: TokensOrNone = Field(None, ge=1, description="measure only requests of at most this many tokens in the trace")
+    output: int = Field(4, ge=1, description="generate at most this many tokens; the trace's own number if that is less")
     seed: int = Field(0, description="another seed gives other tokens")
 
     @field_validator("end_s")

@@ -40,7 +40,7 @@ class BurstGPTOptions(LengthTraceOptions):
 
     model: str | None = Field(None, description="measure only requests to this model, e.g. GPT-4")
     log: str | None = Field(None, description="measure only this log type, e.g. 'API log'")
-    failed: Literal["skip", "keep"] = Field("skip", description="requests that failed in the trace: skip leaves them out")
+    failed: Literal["skip", "keep"] = Field("skip", description="requests that failed in the trace: skip excludes them")
 
 
 class BurstGPT(LengthTrace):

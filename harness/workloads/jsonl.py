@@ -18,8 +18,8 @@ class JsonlOptions(FittedOptions):
 
     path: str = Field(description="the file: one object per line, with tokens (a list of ids) or text")
     tokenizer: str | None = Field(None, description=f"for text: {TOKENIZER}")
-    limit: int | None = Field(None, ge=1, description="read at most so many prompts")
-    output: int = Field(4, ge=1, description="tokens to generate where the line does not say output_tokens")
+    limit: int | None = Field(None, ge=1, description="read at most this many prompts")
+    output: int = Field(4, ge=1, description="tokens to generate if the line does not say output_tokens")
 
 
 class PromptLine(BaseModel):

@@ -71,8 +71,8 @@ class OpenAIBatchOptions(FittedOptions):
 
     path: str = Field(description="the file: one request per line")
     tokenizer: str | None = Field(None, description=f"for messages and text prompts: {TOKENIZER}")
-    limit: int | None = Field(None, ge=1, description="read at most so many requests")
-    output: int = Field(4, ge=1, description="generate at most so many tokens; the request's own maximum where that is less")
+    limit: int | None = Field(None, ge=1, description="read at most this many requests")
+    output: int = Field(4, ge=1, description="generate at most this many tokens; the request's own maximum if that is less")
 
 
 @dataclass(slots=True)

@@ -21,7 +21,7 @@ class SharedPrefixOptions(FittedOptions):
         None,
         ge=1,
         le=10**12,
-        description="in place of groups: so many tokens in all shared prefixes together, rounded up to whole prefixes;"
+        description="instead of groups: this many tokens in all shared prefixes together, rounded up to whole prefixes;"
         " more than a store holds makes it evict",
     )
     hit_rate: float = Field(

@@ -65,9 +65,9 @@ class ShareGPTOptions(FittedOptions):
 
     path: str = Field(description="the file: a JSON array of conversations, or one per line")
     tokenizer: str = Field(description=TOKENIZER)
-    limit: int | None = Field(None, ge=1, description="read at most so many prompts (turns)")
-    min_turns: int = Field(1, ge=1, description="use only conversations with at least so many turns of the user's")
-    max_turns: int | None = Field(None, ge=1, description="send at most so many turns of each conversation, the first ones")
+    limit: int | None = Field(None, ge=1, description="read at most this many prompts (turns)")
+    min_turns: int = Field(1, ge=1, description="use only conversations with at least this many turns of the user's")
+    max_turns: int | None = Field(None, ge=1, description="send at most this many turns of each conversation, the first ones")
     output: int = Field(4, ge=1, description="tokens to generate for each turn")
 
 

@@ -147,7 +147,7 @@ def test_a_stored_run_is_taken_as_it_is(ttft: Command, tmp_path: Path) -> None:
         (["--metric", "p95"], "p95 needs at least 20 requests per run, better 100, and this workload has 10"),
         (["--from", "nowhere"], "nowhere has no run.json"),
         (["--from", "AA", "--out", "AA/run.json/c.json", "--metric", "p50"], "cannot be written"),
-        (["--set", "pairs=3"], "--set pairs is the calibration's own business"),
+        (["--set", "pairs=3"], "--set pairs is set by the calibration itself"),
         (["--budget", "soon"], "'soon' is not a duration"),
         (["--budget", "5s"], "over before anything is measured"),
         (["--arm", "chunkwize"], "unknown engine 'chunkwize'"),

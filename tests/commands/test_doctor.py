@@ -114,5 +114,5 @@ def test_thread_settings_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_missing_program_is_optional(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     found = named(list(doctor.tools()))
-    assert found["fio"] == Check("fio", None, "not installed; for the storage benchmark's yardstick", "apt-get install fio")
+    assert found["fio"] == Check("fio", None, "not installed; for the limit in ttft store bench", "apt-get install fio")
     assert all(check.ok is None for check in found.values())

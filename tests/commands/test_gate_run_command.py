@@ -67,8 +67,8 @@ def test_a_dry_run_declares_the_plan_and_starts_nothing(lab: Lab, gate: Gate) ->
     code, out, err = gate.measure("--looks", "8,16", "--budget", "10m", "--dry-run")
     assert (code, err) == (0, "")
     assert f"arms      {LAYERWISE} against {CHUNKWISE}" in out
-    assert "8 (3.1%), 16 (3%)" in out and "in all    5%, spent as pocock says" in out
-    assert "requests  24 a pair, at most 384" in out
+    assert "8 (3.1%), 16 (3%)" in out and "in all    5%, spent by pocock" in out
+    assert "requests  24 per pair, at most 384" in out
     assert lab.vllm.engines == [] and not lab.folder.exists()
 
 
@@ -125,7 +125,7 @@ def test_void_runs_get_no_verdict(lab: Lab, gate: Gate) -> None:
     lab.vllm.tamper = lambda served: setattr(served, "cached_tokens", 0) if served.label == "1/2" else None
     code, out, _ = gate.measure()
     assert code == 2
-    assert "No verdict, because" in out and "hit 0 tokens where the workload implies 32" in out
+    assert "No verdict, because" in out and "hit 0 tokens, but the workload implies 32" in out
     assert lab.run().meta["stopped"]["reason"] == "REFUSED at the look at 8 pairs"
 
 
@@ -149,11 +149,11 @@ def test_ctrl_c_keeps_the_rows_and_gives_no_verdict(lab: Lab, gate: Gate) -> Non
         (["--budget", "5s"], "a budget of 5s is over before anything is measured"),
         (["--looks", "8,x"], "--looks 8,x is not a list of numbers of pairs"),
         (["--looks", "12,8"], "must be growing numbers of pairs"),
-        (["--looks", "8", "--pairs", "8"], "do not give --pairs"),
+        (["--looks", "8", "--pairs", "8"], "remove --pairs"),
         (["--pairs", "1"], "each at least 2"),
         (["--spending", "all"], "unknown spending 'all'; known: obrien-fleming, pocock"),
-        (["--set", "pairs=3"], "--set pairs is the gate's own business"),
-        (["--relative-to", "floor"], "do not give stored runs and --relative-to"),
+        (["--set", "pairs=3"], "--set pairs is set by the gate itself"),
+        (["--relative-to", "floor"], "remove the stored measurements and --relative-to"),
         (["--max", "p42:5%", "--alpha", "0.4"], "alpha is 0.4"),
         (["--store", "nothing://here"], "unknown store 'nothing'"),
         (["--max", "p95:20%"], "p95 needs at least 20 requests per run, better 100, and this workload has 12; let it have more"),
@@ -176,4 +176,4 @@ def test_flags_of_the_plan_need_an_experiment(gate: Gate) -> None:
     code, _, err = gate("somewhere", "--max", "p50:5%", "--model", "builtin", "--concurrency", "4", "--set", "dtype=float32")
     assert (code, "--concurrency, --model, --set: these belong to --run" in err) == (2, True)
     code, _, err = gate("--max", "p50:5%")
-    assert (code, "name a run's folder to judge, or measure one with --run" in err) == (2, True)
+    assert (code, "name a measurement's folder to judge, or measure one with --run" in err) == (2, True)

@@ -35,7 +35,9 @@ def test_options_alone_give_a_table_its_limits_and_a_file(
         capsys, monkeypatch, *STORE, *MODEL, *COMPUTE, *QUICK, "--recompute-ms-per-token", "0.3", "--out", str(file)
     )
     assert (code, err) == (0, "")
-    assert "Store: 2 ms a call, 300 MB/s a stream, no bound together. Model: 24 layers, chunks of 256 tokens and 12.6 MB." in out
+    assert (
+        "Store: 2 ms per call, 300 MB/s per stream, no bound together. Model: 24 layers, chunks of 256 tokens and 12.6 MB." in out
+    )
     assert "Limits: one request at a time" in out and "one compute time stands for every prefix length" in out
     table = pd.read_csv(file)
     assert list(table.columns) == list(COLUMNS)
@@ -75,12 +77,15 @@ def test_a_run_gives_the_numbers_and_is_told_beside_them(
     folder = write_synthetic_run(tmp_path / "run", ARMS, rounds=3, prompts=4)
     code, out, err = run(capsys, monkeypatch, "--from", str(folder), "--readers", "2,8", "--batches", "1", "--margin", "0.1")
     assert (code, err) == (0, "")
-    assert "Measured / predicted in the run: layerwise:depth=4 " in out and " over 4 prompts; of it waiting for loads " in out
-    assert "Not within 0.1%: in the run the model misjudged one arm against another by" in out
+    assert (
+        "Measured / predicted in the measurement: layerwise:depth=4 " in out
+        and " over 4 prompts; of it waiting for loads " in out
+    )
+    assert "Not within 0.1%: in the measurement the recurrence misjudged one arm against another by" in out
     assert "Fetching is faster than recomputing" in out
     folder = write_synthetic_run(tmp_path / "other", ARMS, rounds=3, prompts=4, mean_s={ARMS[1]: 0.9})
     _, out, _ = run(capsys, monkeypatch, "--from", str(folder), "--readers", "2,8", "--batches", "1")
-    assert "Recommended is the simplest arm within 25%" in out and "WARNING: in the run the model misjudged" in out
+    assert "Recommended is the simplest arm within 25%" in out and "WARNING: in the measurement the recurrence misjudged" in out
 
 
 def test_numbers_stand_in_for_those_of_a_run(
@@ -90,7 +95,9 @@ def test_numbers_stand_in_for_those_of_a_run(
     words = ["--latency-ms", "7", "--total-mbps", "900", "--chunk-tokens", "512", "--overhead-ms", "1", "--compute-ms", "9"]
     code, out, err = run(capsys, monkeypatch, "--from", str(folder), *words, *QUICK)
     assert (code, err) == (0, "")
-    assert "Store: 7 ms a call, 300 MB/s a stream, 900 MB/s together. Model: 24 layers, chunks of 512 tokens and 25.2 MB." in out
+    assert (
+        "Store: 7 ms per call, 300 MB/s per stream, 900 MB/s together. Model: 24 layers, chunks of 512 tokens and 25.2 MB." in out
+    )
     assert "10.0 ms" in out  # the floor
 
 
@@ -100,7 +107,7 @@ def test_a_run_of_a_real_store_needs_the_stores_numbers(
     meta = {"config": {"store": "file:///kv", "concurrency": 1}}
     folder = write_synthetic_run(tmp_path / "run", ARMS, rounds=3, prompts=4, meta=meta)
     code, out, err = run(capsys, monkeypatch, "--from", str(folder), *STORE, "--readers", "2,8", "--batches", "1")
-    assert (code, err) == (0, "") and "Measured / predicted in the run: chunkwise:pool=0" in out
+    assert (code, err) == (0, "") and "Measured / predicted in the measurement: chunkwise:pool=0" in out
     code, _, err = run(capsys, monkeypatch, "--from", str(folder))
     assert code == 2 and "give both --latency-ms and --stream-mbps" in err and err.count("\n") == 1
 

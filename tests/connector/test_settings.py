@@ -45,7 +45,7 @@ def test_an_unknown_option_lists_the_known_ones() -> None:
 @pytest.mark.parametrize("text", ["chunkwise:pool=-1", "chunkwise:pool=many", "layerwise:depth=0"])
 def test_a_wrong_value_names_option_and_value(text: str) -> None:
     option, _, value = text.partition(":")[2].partition("=")
-    with pytest.raises(UsageError, match=f"{option}='{value}' will not do"):
+    with pytest.raises(UsageError, match=f"{option}='{value}' is invalid"):
         parse_arm(text)
 
 
@@ -74,8 +74,8 @@ def test_a_default_arm_that_is_not_served_is_refused() -> None:
             {"store": "file:///tmp/kv", "chunk_token": 8},
             r"unknown option of the connector 'chunk_token' \(did you mean 'chunk_tokens'",
         ),
-        ({"store": "file:///tmp/kv", "chunk_tokens": 0}, "chunk_tokens=0 will not do"),
-        ({"store": "file:///tmp/kv", "arms": []}, r"arms=\[\] will not do"),
+        ({"store": "file:///tmp/kv", "chunk_tokens": 0}, "chunk_tokens=0 is invalid"),
+        ({"store": "file:///tmp/kv", "arms": []}, r"arms=\[\] is invalid"),
         ({"store": "file:///tmp/kv", "arms": ["nonsense"]}, "unknown engine 'nonsense'"),
     ],
 )
@@ -100,10 +100,10 @@ def test_parameters_of_other_connectors_are_ignored() -> None:
             {"arm": "chunkwise:pool=9"},
             r"unknown arm 'chunkwise:pool=9' \(did you mean 'chunkwise:pool=8'.*layerwise:depth=2.*recompute",
         ),
-        ({"max_hit_tokens": -1}, "max_hit_tokens=-1 will not do"),
-        ({"max_hit_tokens": "all"}, "max_hit_tokens='all' will not do"),
-        ({"save": "perhaps"}, "save='perhaps' will not do"),
-        ({"label": 5}, "label=5 will not do"),
+        ({"max_hit_tokens": -1}, "max_hit_tokens=-1 is invalid"),
+        ({"max_hit_tokens": "all"}, "max_hit_tokens='all' is invalid"),
+        ({"save": "perhaps"}, "save='perhaps' is invalid"),
+        ({"label": 5}, "label=5 is invalid"),
         (["arm", "recompute"], "is not an object"),
         ("recompute", "is not an object"),
     ],

@@ -56,8 +56,8 @@ def test_blanks_around_names_do_not_matter() -> None:
         ("layerwise:depth", "'depth' in 'layerwise:depth' is not option=value"),
         ("layerwise:=4", "is not option=value"),
         ("layerwise: =4", "is not option=value"),
-        ("layerwise:depth=4,depth=5", "option 'depth' stands twice"),
-        ("layerwise:depth=4, depth=5", "option 'depth' stands twice"),
+        ("layerwise:depth=4,depth=5", "option 'depth' is listed twice"),
+        ("layerwise:depth=4, depth=5", "option 'depth' is listed twice"),
     ],
 )
 def test_a_malformed_spec_is_refused(text: str, message: str) -> None:
@@ -82,8 +82,8 @@ def test_options_cannot_be_changed() -> None:
     [
         ({"path": "x", "deep": "4"}, r"unknown option of engine 'e' 'deep' \(did you mean 'depth'\?\); known: depth, path, pool"),
         ({}, "engine 'e' needs the option 'path'"),
-        ({"path": "x", "depth": "0"}, r"engine 'e': depth='0' will not do: .*greater than or equal to 1"),
-        ({"path": "x", "depth": "many"}, r"engine 'e': depth='many' will not do: .*valid integer"),
+        ({"path": "x", "depth": "0"}, r"engine 'e': depth='0' is invalid: .*greater than or equal to 1"),
+        ({"path": "x", "depth": "many"}, r"engine 'e': depth='many' is invalid: .*valid integer"),
     ],
 )
 def test_a_wrong_option_is_named_with_its_fix(values: dict[str, str], message: str) -> None:

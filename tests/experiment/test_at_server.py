@@ -179,7 +179,7 @@ def test_a_hit_that_the_server_does_not_give_voids_the_run(lab: Lab) -> None:
     lab.vllm.tamper = lie
     with served(lab, logged=False) as stub:
         run = measure(lab, stub, bounds=False)
-    assert run.void_runs == {2: "hit 16 tokens where the workload implies 32"}
+    assert run.void_runs == {2: "hit 16 tokens, but the workload implies 32"}
 
 
 def test_the_server_s_metrics_are_kept_from_before_to_after(lab: Lab) -> None:
@@ -248,7 +248,7 @@ def test_dropping_a_page_cache_that_is_elsewhere_is_refused(lab: Lab) -> None:
     [
         ({"cached_tokens": None}, "does not report cached tokens; start it with --enable-prompt-tokens-details$"),
         ({"cached_tokens": 16}, "hits by vLLM's own prefix cache, .*; start it with --no-enable-prefix-caching$"),
-        ({"cached_tokens": 0}, "has no connector of ours with the arm 'chunkwise:pool=0': .* hit by 0 of 16 tokens"),
+        ({"cached_tokens": 0}, "does not have our connector with the arm 'chunkwise:pool=0': .* hit by 0 of 16 tokens"),
         ({"error": "the key is bad"}, "did not serve a first request: .*the key is bad"),
     ],
 )

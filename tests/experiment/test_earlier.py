@@ -135,7 +135,7 @@ def test_a_void_run_stays_void_and_is_no_witness(lab: Lab) -> None:
     run = lab.measure(earlier)
     assert run.meta["status"] == "void"
     assert [entry["run"] for entry in run.meta["void_runs"]] == [0]
-    assert run.void_runs == {0: "hit 0 tokens where the workload implies 32", 1: "interrupted", 2: "interrupted"}
+    assert run.void_runs == {0: "hit 0 tokens, but the workload implies 32", 1: "interrupted", 2: "interrupted"}
 
 
 @pytest.mark.parametrize(

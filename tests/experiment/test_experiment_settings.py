@@ -20,12 +20,12 @@ def test_a_later_source_replaces_a_setting_as_a_whole() -> None:
     ("values", "message"),
     [
         ({"pears": 3}, "unknown option of the experiment 'pears' .did you mean 'pairs'"),
-        ({"pairs": 0}, "pairs=0 will not do"),
-        ({"cache_state": "cold"}, "cache_state='cold' will not do.*primed.*natural"),
-        ({"arms": []}, "arms=.. will not do"),
+        ({"pairs": 0}, "pairs=0 is invalid"),
+        ({"cache_state": "cold"}, "cache_state='cold' is invalid.*primed.*natural"),
+        ({"arms": []}, "arms=.. is invalid"),
         ({"arms": ["chunkwise", "chunkwise"]}, "listed twice.*@again"),
         ({"dtype": "int8"}, "dtype='int8'"),
-        ({"kv_cache_gib": float("inf")}, "kv_cache_gib=inf will not do"),
+        ({"kv_cache_gib": float("inf")}, "kv_cache_gib=inf is invalid"),
     ],
 )
 def test_bad_settings_are_named(values: dict[str, object], message: str) -> None:

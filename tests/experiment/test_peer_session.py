@@ -207,4 +207,4 @@ def test_a_hit_that_is_not_what_the_workload_implies_is_void(peer_lab: PeerLab, 
     peer_lab.engine.tamper = lose
     run = peer_lab.measure("lmcache", correctness_prompts=0)
     assert run.meta["status"] == "void"
-    assert set(run.void_runs.values()) == {f"hit {CHUNK} tokens where the workload implies {2 * CHUNK}"}
+    assert set(run.void_runs.values()) == {f"hit {CHUNK} tokens, but the workload implies {2 * CHUNK}"}

@@ -56,7 +56,7 @@ def test_a_hit_is_exactly_what_is_implied(expected: int, hit: int | None) -> Non
 
 
 def test_a_hit_reason_names_both_numbers() -> None:
-    assert hit_reason(32, 16) == "hit 16 tokens where the workload implies 32"
+    assert hit_reason(32, 16) == "hit 16 tokens, but the workload implies 32"
 
 
 @settings(deadline=None)

@@ -143,8 +143,8 @@ def test_prompts_with_one_output_token_get_two_and_a_note(tmp_path: Path) -> Non
         ({"model": "builtin:layer=2"}, "'layer' .did you mean 'layers'"),
         ({"store": "fil:///tmp/kv"}, "unknown store 'fil' .did you mean 'file'"),
         ({"store": "shaped+file:///tmp/kv?latency=2"}, "'latency' .did you mean 'latency_ms'"),
-        ({"store": "shaped+redis://localhost:6379?latency_ms=fast"}, "latency_ms='fast' will not do"),
-        ({"store": "shaped+file:///tmp/kv?direct=2"}, "direct='2' will not do"),
+        ({"store": "shaped+redis://localhost:6379?latency_ms=fast"}, "latency_ms='fast' is invalid"),
+        ({"store": "shaped+file:///tmp/kv?direct=2"}, "direct='2' is invalid"),
         ({"vllm": {"pipeline_parallel_size": 2}}, "pipeline_parallel_size=2 gives ranks other layers"),
     ],
 )

@@ -51,8 +51,8 @@ def other_tokens(served: Served) -> None:
 
 
 VOIDED: list[tuple[Callable[[Served], None], str]] = [
-    (wrong_hit, "hit 16 tokens where the workload implies 32"),
-    (no_hit_told, "hit None tokens where the workload implies 32"),
+    (wrong_hit, "hit 16 tokens, but the workload implies 32"),
+    (no_hit_told, "hit None tokens, but the workload implies 32"),
     (wrong_kv, "the KV in the paged cache is not what was saved: layer 1 of chunk"),
     (unknown_chunk, "this experiment never saved it"),
     (no_sample, "no KV was sampled"),
@@ -141,7 +141,7 @@ def test_natural_runs_fill_a_namespace_each_and_delete_it(lab: Lab) -> None:
 def test_a_natural_run_that_hits_what_it_should_not_is_void(lab: Lab) -> None:
     lab.vllm.tamper = only("0/0", lambda served: setattr(served, "cached_tokens", 32))
     run = lab.measure(pairs=2, cache_state="natural")
-    assert run.void_runs == {0: "hit 32 tokens where the workload implies 0"}
+    assert run.void_runs == {0: "hit 32 tokens, but the workload implies 0"}
 
 
 def test_primed_hits_are_capped_where_other_prompts_stored_more(lab: Lab) -> None:

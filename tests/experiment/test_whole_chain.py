@@ -129,7 +129,7 @@ def test_a_store_that_lies_in_the_correctness_pass_ends_it(
 @pytest.mark.parametrize(
     ("damage", "policy", "column", "reason"),
     [
-        ("gone", "recompute", "void", "hit 0 tokens where the workload implies 32"),
+        ("gone", "recompute", "void", "hit 0 tokens, but the workload implies 32"),
         ("cut", "recompute", "void", "4 blocks could not be loaded and were computed"),
         ("cut", "fail", "error", "the KV could not be loaded"),
     ],

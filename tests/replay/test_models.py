@@ -44,7 +44,7 @@ def test_its_name_names_exactly_it_in_any_dtype() -> None:
     ("spec", "message"),
     [
         ("builtin:layer=3", r"unknown option of the built-in model 'layer' \(did you mean 'layers'\?\)"),
-        ("builtin:layers=0", "the built-in model: layers='0' will not do"),
+        ("builtin:layers=0", "the built-in model: layers='0' is invalid"),
         ("builtin:layers", "is not option=value"),
         ("builtin:heads=8,kv_heads=3", "not a multiple of kv_heads=3"),
         ("/no/such/model", "there is no model folder /no/such/model"),

@@ -108,5 +108,5 @@ def test_report_writes_parquet_where_it_is_asked_to(tmp_path: Path, monkeypatch:
     assert {file.stem for file in (tmp_path / "page").glob("*.parquet")} == set(TABLES)
     report([folder], tmp_path / "plain")
     assert not (tmp_path / "plain").exists() and rendered == [folder, folder]
-    with pytest.raises(UsageError, match="--parquet is for one run at a time"):
+    with pytest.raises(UsageError, match="--parquet takes one measurement at a time"):
         report([folder, folder], tmp_path / "both", parquet=True)

@@ -104,7 +104,7 @@ class TestBadAddresses:
             open_disk(tmp_path, "?dirct=1")
 
     def test_option_of_a_wrong_kind(self, tmp_path: Path) -> None:
-        with pytest.raises(UsageError, match="store 'file': direct='maybe' will not do"):
+        with pytest.raises(UsageError, match="store 'file': direct='maybe' is invalid"):
             open_disk(tmp_path, "?direct=maybe")
 
 

@@ -77,9 +77,9 @@ class TestRefusals:
     @pytest.mark.parametrize(
         ("query", "message"),
         [
-            ("compat=perhaps", "compat='perhaps' will not do"),
-            ("threads=0", "threads='0' will not do"),
-            ("direct=maybe", "direct='maybe' will not do"),
+            ("compat=perhaps", "compat='perhaps' is invalid"),
+            ("threads=0", "threads='0' is invalid"),
+            ("direct=maybe", "direct='maybe' is invalid"),
             ("thread=4", r"unknown option of store 'gds' 'thread' \(did you mean 'threads'\?\); known: compat, direct, shared"),
         ],
     )

@@ -168,8 +168,8 @@ class TestOpening:
     def test_unknown_variant_and_options(self) -> None:
         assert "there is no store 'redis+sentinel'; write redis:// or redis+cluster://" in self.refusal("redis+sentinel://host")
         assert "known: connections, prefix, timeout_s" in self.refusal("redis://host?ca=/x")
-        assert "prefix='' will not do" in self.refusal("redis://host?prefix=")
-        assert "timeout_s='0' will not do" in self.refusal("redis://host?timeout_s=0")
+        assert "prefix='' is invalid" in self.refusal("redis://host?prefix=")
+        assert "timeout_s='0' is invalid" in self.refusal("redis://host?timeout_s=0")
 
 
 class TestServing:

@@ -218,8 +218,8 @@ class TestAddresses:
             ("s3://bucket/a?endpoint=http://a:b", "is no address of a server"),
             ("s3://bucket/a?endpoint=http://a b", "is no address of a server"),
             ("s3://bucket/a?endpoint=http://[::1", "is no address of a server"),
-            ("s3://bucket/a?region=Not a region", "store 's3': region='Not a region' will not do"),
-            ("s3://bucket/a?timeout_s=0", "store 's3': timeout_s='0' will not do"),
+            ("s3://bucket/a?region=Not a region", "store 's3': region='Not a region' is invalid"),
+            ("s3://bucket/a?timeout_s=0", "store 's3': timeout_s='0' is invalid"),
             ("s3://bucket/a?endpont=http://a", r"option of store 's3' 'endpont' \(did you mean 'endpoint'\?\)"),
         ],
     )

@@ -129,7 +129,7 @@ def test_a_password_that_looks_like_options_is_quoted_nowhere(url: str) -> None:
 
 
 def test_an_option_given_twice_is_refused() -> None:
-    with pytest.raises(UsageError, match="option 'direct' stands twice"):
+    with pytest.raises(UsageError, match="option 'direct' is listed twice"):
         open_store("file:///tmp/kv?direct=0&direct=1")
 
 

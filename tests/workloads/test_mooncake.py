@@ -148,13 +148,13 @@ def test_nothing_fits_names_a_scale_that_does(trace: str) -> None:
     [
         ({"start_s": 10}, "has no request at or after start_s=10"),
         ({"start_s": 4, "end_s": 8}, "has no request at or after start_s=4 and before end_s=8"),
-        ({"start_s": 5, "end_s": 5}, "end_s=5 will not do: the window is empty"),
+        ({"start_s": 5, "end_s": 5}, "end_s=5 is invalid: the window is empty"),
         ({"min_hit": 0.1, "end_s": 0.1}, r"none of the 1 requests .* 10.0% to 100.0% \(the highest hit is 0.0%\)"),
-        ({"min_hit": 0.5, "max_hit": 0.4}, "max_hit=0.4 will not do: no hit lies between"),
-        ({"min_hit": 1.5}, "min_hit=1.5 will not do"),
+        ({"min_hit": 0.5, "max_hit": 0.4}, "max_hit=0.4 is invalid: no hit lies between"),
+        ({"min_hit": 1.5}, "min_hit=1.5 is invalid"),
         ({"min_input": 5000}, "none of the 6 requests .* at least 5,000 tokens"),
-        ({"limit": 0}, "limit=0 will not do"),
-        ({"over_long": "cut"}, "over_long='cut' will not do: .*'skip' or 'truncate'"),
+        ({"limit": 0}, "limit=0 is invalid"),
+        ({"over_long": "cut"}, "over_long='cut' is invalid: .*'skip' or 'truncate'"),
     ],
 )
 def test_options_that_leave_nothing_are_refused(trace: str, options: dict[str, Any], message: str) -> None:

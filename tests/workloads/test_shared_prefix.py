@@ -45,7 +45,7 @@ def test_a_prefix_of_no_whole_chunks_is_pointed_out() -> None:
 
 @pytest.mark.parametrize("option", ["groups", "prefix", "suffix", "prompts", "output"])
 def test_nothing_may_be_zero(option: str) -> None:
-    with pytest.raises(UsageError, match=f"shared_prefix: {option}=0 will not do"):
+    with pytest.raises(UsageError, match=f"shared_prefix: {option}=0 is invalid"):
         build(SharedPrefix, {option: 0}, LIMITS)
 
 
@@ -90,7 +90,7 @@ def test_the_hit_rate_is_kept_exactly_and_spread_over_groups_and_time(rate: floa
     assert len(set(fresh)) == len(fresh)
     for part in (hits[:100], hits[100:], hits[::10], hits[1::10]):
         assert abs(sum(part) / len(part) - rate) < 0.35
-    with pytest.raises(UsageError, match="shared_prefix: hit_rate=0 will not do"):
+    with pytest.raises(UsageError, match="shared_prefix: hit_rate=0 is invalid"):
         build(SharedPrefix, {"hit_rate": 0}, LIMITS)
 
 

@@ -72,12 +72,12 @@ def test_fields_may_have_other_names(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"scale": 0.1}, r"chunk_hash_size=16 will not do: scale=0\.1 makes a block of 16 tokens 1\.6 tokens long"),
-        ({"scale": 0.5, "chunk_hash_size": 3}, "chunk_hash_size=3 will not do: scale=0.5 makes a block of 3"),
-        ({"chunk_hash_size": 0}, "chunk_hash_size=0 will not do"),
-        ({"sec_multiplier": 0}, "sec_multiplier=0 will not do"),
-        ({"label_hash_ids": "timestamp"}, "label_hash_ids='timestamp' will not do: two of the labels are the same"),
-        ({"label_timestamp": ""}, "label_timestamp='' will not do"),
+        ({"scale": 0.1}, r"chunk_hash_size=16 is invalid: scale=0\.1 makes a block of 16 tokens 1\.6 tokens long"),
+        ({"scale": 0.5, "chunk_hash_size": 3}, "chunk_hash_size=3 is invalid: scale=0.5 makes a block of 3"),
+        ({"chunk_hash_size": 0}, "chunk_hash_size=0 is invalid"),
+        ({"sec_multiplier": 0}, "sec_multiplier=0 is invalid"),
+        ({"label_hash_ids": "timestamp"}, "label_hash_ids='timestamp' is invalid: two of the labels are the same"),
+        ({"label_timestamp": ""}, "label_timestamp='' is invalid"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(tmp_path: Path, options: dict[str, Any], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Other KV connectors of vLLM as arms: each runs in a vLLM of its own, beside ours in one job. One file a peer."""
+"""Other KV connectors of vLLM as arms: each runs in a vLLM of its own, beside ours in one job. One file per peer."""
 
 from harness.connector.peers.base import Peer
 from harness.core.registry import Registry

@@ -1,4 +1,4 @@
-"""What a peer is: how vLLM is told to use it, and how its cache state is brought about and shown.
+"""What a peer is: how vLLM uses it, and how its cache state is set and verified.
 
 A peer is one file in this folder: a subclass of ``Peer`` with a ``name``, an ``Options`` model, and ``transfer``.
 """
@@ -36,9 +36,9 @@ class Peer(ABC):
     grants_hits: ClassVar[bool] = True
     loads_kv: ClassVar[bool] = True
     package: ClassVar[str] = ""
-    """The distribution whose version decides what is measured; empty where it is vLLM's own."""
+    """The distribution whose version decides what is measured; empty if it is vLLM's own."""
     variables: ClassVar[str] = ""
-    """How the peer's own environment variables begin: the user's are unset, since run.json would not tell of them."""
+    """How the peer's own environment variables begin: the user's are unset, since run.json would not show them."""
 
     def __init__(self, options: PeerOptions, place: Place) -> None:
         self.options = options
@@ -51,7 +51,7 @@ class Peer(ABC):
         return parse_options(cls.Options, options, f"peer '{name}'")
 
     def check(self) -> None:
-        """Raises SetupError where the peer cannot run here, before vLLM starts."""
+        """Raises SetupError if the peer cannot run here, before vLLM starts."""
         if self.package:
             try:
                 version(self.package)
@@ -62,12 +62,12 @@ class Peer(ABC):
 
     @property
     def primes_prompts(self) -> bool:
-        """True where only the same prompt hits, so that prompts are primed and not their heads."""
+        """True if only the same prompt hits, so that prompts are primed and not their heads."""
         return False
 
     @property
     def reads_past_cache(self) -> bool:
-        """True where its files are read from the disk whatever is in the page cache (O_DIRECT)."""
+        """True if its files are read from the disk whatever is in the page cache (O_DIRECT)."""
         return False
 
     @abstractmethod
@@ -79,7 +79,7 @@ class Peer(ABC):
         return {}
 
     def request(self, *, save: bool) -> Mapping[str, Any]:
-        """A request's ``kv_transfer_params``. Without ``save`` it must leave nothing behind, where the peer can be told."""
+        """A request's ``kv_transfer_params``. Without ``save`` it must save nothing, if the peer has such a parameter."""
         return {}
 
     def servers(self) -> AbstractContextManager[None]:

@@ -23,7 +23,7 @@ class ConnectorOptions(PeerOptions):
     """``connector:NAME`` and these; every other option is an entry of ``kv_connector_extra_config``, as JSON or as text."""
 
     connector: str = Field(description="class name of the connector: the first word, without option=")
-    module: str = Field("", description="module that defines it, where vLLM does not know it by name")
+    module: str = Field("", description="module that defines it, if vLLM does not know it by name")
     role: Literal["kv_both", "kv_producer", "kv_consumer"] = Field("kv_both", description="kv_role")
     prime: Literal["heads", "prompts"] = Field(
         "heads", description="prompts: for a connector that hits only the same prompt again, as vLLM's ExampleConnector"
@@ -62,12 +62,12 @@ class Connector(Peer):
             if variable == "":
                 raise UsageError(f"'{item}' in '{spec}' names no variable; write env.NAME=value")
             if key in plain or key in config or variable in environment:
-                raise UsageError(f"option '{key}' stands twice in '{spec}'")
+                raise UsageError(f"option '{key}' is listed twice in '{spec}'")
             unknown = [one for one in _PLACEHOLDER.findall(value) if one != FOLDER]
             if unknown:
                 raise UsageError(
                     f"'{item}' in '{spec}' has the unknown placeholder {unknown[0]}; there is only {FOLDER}; "
-                    "where the connector itself wants it, put the value into an environment variable and write $NAME"
+                    "if the connector itself wants it, put the value into an environment variable and write $NAME"
                 )
             if variable is not None:
                 environment[variable] = value
@@ -119,7 +119,7 @@ EXAMPLE = "ExampleConnector,shared_storage_path={folder},prime=prompts"
 
 
 def _value(text: str) -> Any:
-    """JSON where it is JSON (true, 8, null), text otherwise, also NaN and what is no number of JSON's."""
+    """JSON if it is JSON (true, 8, null), else text, also NaN and other numbers that JSON does not have."""
     try:
         value = json.loads(text)
         json.dumps(value, allow_nan=False)

@@ -1,4 +1,4 @@
-"""vLLM's ExampleConnector: the reference connector that comes with vLLM, a safetensors file a layer, blocking."""
+"""vLLM's ExampleConnector: the reference connector that comes with vLLM, one safetensors file per layer, blocking."""
 
 from typing import Any, ClassVar
 

@@ -17,7 +17,7 @@ KEYS = "*@*@*@*@*"
 
 
 class LMCacheOptions(PeerOptions):
-    """As LMCache calls them where it has a name for them."""
+    """As LMCache calls them if it has a name for them."""
 
     mode: Literal["chunkwise", "layerwise"] = Field("chunkwise", description="LMCache's engine (use_layerwise)")
     backend: Literal["disk", "fs", "redis"] = Field(
@@ -34,12 +34,12 @@ class LMCacheOptions(PeerOptions):
         if self.backend == "redis" and not self.url.startswith(("redis://", "$")):
             raise ValueError("backend=redis needs url=redis://HOST:PORT, or url=$NAME of a variable that holds it")
         if self.url and self.backend != "redis":
-            raise ValueError(f"backend={self.backend} has no server, so url does nothing; leave url out or use backend=redis")
+            raise ValueError(f"backend={self.backend} has no server, so url does nothing; remove url or use backend=redis")
         return self
 
 
 class LMCache(Peer):
-    """LMCache 0.5.6 in process. On a CPU with an adapter of ours, since LMCache has no connector for CPU memory."""
+    """LMCache 0.5.6 in vLLM's process. On a CPU with our adapter, since LMCache has no connector for CPU memory."""
 
     name = "lmcache"
     Options = LMCacheOptions
@@ -56,7 +56,7 @@ class LMCache(Peer):
         parsed = LMCacheOptions.model_validate(super().parse(spec))
         if "threads" in parsed.model_fields_set and parsed.backend != "disk":
             raise UsageError(
-                f"'{spec}': threads belongs to backend=disk, and does nothing with backend={parsed.backend}; leave threads out"
+                f"'{spec}': threads belongs to backend=disk, and does nothing with backend={parsed.backend}; remove threads"
             )
         return parsed
 
@@ -67,7 +67,7 @@ class LMCache(Peer):
             self._url()
 
     def _url(self) -> str:
-        """Of the server; what ``$NAME`` stands for is told to nobody. Raises SetupError."""
+        """Of the server; the value of ``$NAME`` is never shown. Raises SetupError."""
         url = self._own.url
         if not url.startswith("$"):
             return url
@@ -110,14 +110,14 @@ class LMCache(Peer):
         return variables
 
     def request(self, *, save: bool) -> Mapping[str, Any]:
-        """LMCache can be told a request's fate: as text, since its asynchronous lookup takes no bool."""
+        """LMCache takes per request whether to save: as text, since its asynchronous lookup takes no bool."""
         return {} if save else {"lmcache.skip_save": "true"}
 
     @contextlib.contextmanager
     def servers(self) -> Iterator[None]:
         """None of its own, but a Redis database is to be empty before, as a folder would be, and is emptied afterwards.
 
-        Raises SetupError where it is not, or nobody answers: LMCache would go on without hits. RunError where keys stay.
+        Raises SetupError if it is not, or nobody answers: LMCache would go on without hits. RunError if keys stay.
         """
         if self._own.backend != "redis":
             yield

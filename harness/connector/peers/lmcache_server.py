@@ -18,7 +18,7 @@ _NEVER_S = 86400.0
 
 
 class LMCacheServerOptions(PeerOptions):
-    """As LMCache calls them where it has a name for them."""
+    """As LMCache calls them if it has a name for them."""
 
     transfer: Literal["lmcache_driven", "engine_driven"] = Field(
         "lmcache_driven", description="mp_transfer_mode: whether the server or vLLM's worker moves the bytes"
@@ -43,11 +43,11 @@ class LMCacheServer(Peer):
 
     @cached_property
     def port(self) -> int:
-        """Where the server listens; the connector is told before the server starts."""
+        """Where the server listens; the connector has to know it before the server starts."""
         return free_port()
 
     def transfer(self) -> dict[str, Any]:
-        """The defaults of server and worker do not fit each other on a CPU, so both are told how to move the bytes."""
+        """The defaults of server and worker do not fit each other on a CPU, so both are given the way to move the bytes."""
         return {
             "kv_connector": "LMCacheMPConnector",
             "kv_role": "kv_both",
@@ -70,7 +70,7 @@ class LMCacheServer(Peer):
         return {"PYTHONHASHSEED": "0", "LMCACHE_TRACK_USAGE": "false"}
 
     def request(self, *, save: bool) -> Mapping[str, Any]:
-        """LMCache can be told how many of a prompt's tokens it may save."""
+        """LMCache takes per request how many of a prompt's tokens it may save."""
         return {} if save else {"lmcache.max_offload_tokens": 0}
 
     def command(self) -> list[str]:
@@ -96,6 +96,6 @@ class LMCacheServer(Peer):
 
     @contextlib.contextmanager
     def servers(self) -> Iterator[None]:
-        """Its server. Raises SetupError where that does not start."""
+        """Its server. Raises SetupError if that does not start."""
         with running("LMCache's server", self.command(), lambda: answers(self.port), self.environment()):
             yield

@@ -33,7 +33,7 @@ class MooncakeStoreOptions(PeerOptions):
 
 
 class MooncakeStorePeer(Peer):
-    """Nothing lies on a disk, and no request can be told not to save: suffixes must be shorter than a block of vLLM's."""
+    """Nothing lies on a disk, and every request saves: suffixes must be shorter than a block of vLLM's."""
 
     name: ClassVar[str] = "mooncake-store"
     Options = MooncakeStoreOptions
@@ -55,7 +55,7 @@ class MooncakeStorePeer(Peer):
         return self.place.folder.with_name(self.place.folder.name + "-mooncake.json")
 
     def check(self) -> None:
-        """Raises SetupError where Mooncake's package is missing, does not load, or cannot reach the memory of KV cache."""
+        """Raises SetupError if Mooncake's package is missing, does not load, or cannot reach the memory of KV cache."""
         if uses_gpu():
             try:
                 version(WITH_CUDA)
@@ -71,7 +71,7 @@ class MooncakeStorePeer(Peer):
         return {"kv_connector": "MooncakeStoreConnector", "kv_role": "kv_both"}
 
     def environment(self) -> Mapping[str, str]:
-        """Block hashes are Python's where no seed is set."""
+        """Block hashes are Python's if no seed is set."""
         return {
             "PYTHONHASHSEED": "0",
             "MOONCAKE_CONFIG_PATH": str(self.config_file),
@@ -103,7 +103,7 @@ class MooncakeStorePeer(Peer):
 
     @contextlib.contextmanager
     def servers(self) -> Iterator[None]:
-        """Master and storage client. Raises SetupError where one does not start."""
+        """Master and storage client. Raises SetupError if one does not start."""
         (port, admin_port, storage_port), (master, storage) = self.ports, self.commands()
         self.config_file.write_text(json.dumps(self.configuration()), encoding="utf-8")
         try:

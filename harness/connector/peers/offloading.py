@@ -11,7 +11,7 @@ from harness.core.machine import uses_gpu
 
 
 class OffloadingOptions(PeerOptions):
-    """As vLLM calls them where it has a name for them."""
+    """As vLLM calls them if it has a name for them."""
 
     cpu_gib: float = Field(2.0, gt=0, description="cpu_bytes_to_use: the first tier, which all loads pass through and stay in")
     readers: int = Field(16, ge=1, le=256, description="n_read_threads of the second tier")
@@ -29,10 +29,10 @@ class Offloading(Peer):
         self._own = OffloadingOptions.model_validate(options.model_dump())
 
     def check(self) -> None:
-        """The refusal of vLLM itself comes after the model is loaded, in the log of a process."""
+        """In vLLM the refusal comes only after the model is loaded, in the log of a process."""
         if not uses_gpu():
             raise SetupError(
-                f"the arm {self.name} needs a GPU: vLLM's OffloadingConnector supports CUDA and XPU only; leave the arm out here"
+                f"the arm {self.name} needs a GPU: vLLM's OffloadingConnector supports CUDA and XPU only; remove the arm here"
             )
 
     def transfer(self) -> dict[str, Any]:
@@ -55,9 +55,9 @@ class Offloading(Peer):
         }
 
     def environment(self) -> Mapping[str, str]:
-        """Block hashes are Python's where no seed is set."""
+        """Block hashes are Python's if no seed is set."""
         return {"PYTHONHASHSEED": "0"}
 
     def request(self, *, save: bool) -> Mapping[str, Any]:
-        """It can be told how many of a prompt's tokens it may save."""
+        """It takes per request how many of a prompt's tokens it may save."""
         return {} if save else {"max_offload_tokens": 0}

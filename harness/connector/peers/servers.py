@@ -15,7 +15,7 @@ from harness.core.errors import SetupError
 from harness.core.processes import child_of
 
 START_S = 60.0
-"""So long a server may take until it answers: one that imports torch needs some seconds, on a busy machine many."""
+"""How long a server may take until it answers: one that imports torch needs some seconds, on a busy machine many."""
 ENDING_S = 10.0
 _POLL_S = 0.05
 
@@ -44,7 +44,7 @@ def running(
 ) -> Iterator[int]:
     """The process id of ``command``, from when it is ``ready`` on; ended in any case.
 
-    Raises SetupError where it ends before, or is not ready after ``patience_s``.
+    Raises SetupError if it ends before, or is not ready after ``patience_s``.
     """
     process = subprocess.Popen(
         command,

@@ -86,7 +86,7 @@ def judge(
     calibration: Calibration | None = None,
     force: bool = False,
 ) -> list[Verdict]:
-    """Head against base for each arm. Each gets its share of ``alpha`` (Bonferroni): with every arm comes another chance
+    """Head against base for each arm. Each gets its share of ``alpha`` (Bonferroni): every arm is another chance
     of a false alarm. Raises UsageError as the gate does."""
     share = alpha / len(arms)
     return [judge_run(measurement, arm_of(arm, HEAD), arm_of(arm, BASE), margins, share, calibration, force) for arm in arms]

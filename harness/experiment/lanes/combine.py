@@ -103,7 +103,7 @@ def arm_of(arm: str, lane: str) -> str:
 
 
 class Combiner:
-    """Appends the runs of all lanes to one writer, and holds their tokens against each other."""
+    """Appends the runs of all lanes to one writer, and compares their tokens."""
 
     def __init__(self, writer: RunWriter, arms: Mapping[str, Mapping[str, Any]], one_by_one: bool) -> None:
         """``arms``: the entries of run.json by combined name. ``one_by_one``: no two requests shared a batch, so that

@@ -3,8 +3,8 @@
     OUT/run.json, requests.csv, spans.jsonl    the whole measurement
     the folders of the lanes below it          what each process wrote itself, with its logs
 
-Every vLLM stays up; whoever has no turn is stopped (SIGSTOP). Neighbouring rounds go through the lanes in opposite
-directions, so that a slow drift of the machine falls on all. A peer that fails is noted and left behind; the others go on.
+Every vLLM stays up; a lane without a turn is stopped (SIGSTOP). Neighbouring rounds go through the lanes in opposite
+directions, so that a slow drift of the machine falls on all. A peer that fails is noted and given up; the others go on.
 """
 
 import contextlib
@@ -81,9 +81,9 @@ class Driver:
             self._guarded(lane, Lane.finish)
 
     def _guarded(self, lane: Lane, step: Callable[[Lane], None]) -> None:
-        """Do a step of a lane; a peer that fails is ended and left behind.
+        """Do a step of a lane; a peer that fails is ended and given up.
 
-        Raises TtftError if one of ours fails, or a peer without which there is nothing to find out.
+        Raises TtftError if one of ours fails, or a peer that the measurement cannot do without.
         """
         try:
             step(lane)

@@ -1,8 +1,8 @@
 """A light environment for one version: its own installation of the package, everything else shared with ours.
 
 vLLM and torch take gigabytes, so they are not installed again: a ``.pth`` file appends our own site-packages,
-behind the version's own. Editable installations over there stay importable, but for that of the package itself: its
-finder would lend the version every module that its version does not have.
+behind the version's own. Editable installations over there stay importable, except that of the package itself: its
+finder would give the version modules that it does not have.
 """
 
 import json

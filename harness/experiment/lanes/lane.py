@@ -31,7 +31,7 @@ class Program:
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """``called``: the lane, in messages. ``if_slow``: what helps one that only is slow."""
+    """``called``: the lane, in messages. ``if_slow``: the fix if it is only slow."""
 
     called: str
     if_slow: str = "give a longer --timeout"
@@ -79,7 +79,7 @@ class Lane:
         self._hooks.stage(f"{self.name}: {text}")
 
     def expect(self, requests: int) -> None:
-        """Keep it: the driver tells the sum of all lanes."""
+        """Keep it: the driver announces the sum of all lanes."""
         self.requests = requests
 
     def start(self, command: str) -> None:

@@ -27,7 +27,7 @@ PATIENCE_S = 900.0
 def measure(setting: Setting, folder: Path, command: str, hooks: Hooks, patience_s: float = PATIENCE_S) -> dict[str, Any]:
     """Measure all arms in turns and return the measurement's meta data, as in run.json.
 
-    The hooks may end it between two rounds. Raises TtftError if our own arms fail, or any for a watch that needs all;
+    The hooks may end it between two rounds. Raises TtftError if our own arms fail, or if any fails and the hooks need all;
     else a peer's failure stands in ``failed_arms``. Whatever ends it, the rows so far are on disk, all processes have ended
     and the disk is clean.
     """

@@ -31,7 +31,7 @@ class Turn:
 
 
 class Listener(Protocol):
-    """What a worker tells beside its turns; Lane is one."""
+    """What a worker reports beside its turns; Lane is one."""
 
     def stage(self, text: str) -> None:
         """A new stage begins."""
@@ -166,7 +166,7 @@ class Worker:
                 self._group.go_on()
                 self._process.send_signal(signal.SIGINT)
             clean = self._wait(self._ending_s)
-        finally:  # also where the user has no patience: whatever is left of vLLM
+        finally:  # also if the user has no patience: whatever is left of vLLM
             self._group.kill()
             self._process.wait()
         for pipe in (self._process.stdin, self._process.stdout):
@@ -212,7 +212,7 @@ class Worker:
                 line = self._said.get(timeout=self._patience_s)
             except queue.Empty:
                 reason = f"has said nothing for {self._patience_s:.0f} s while {doing}; see {self._log} and vllm.log beside it, "
-                reason += f"and {self._if_slow} if it only is slow"
+                reason += f"and {self._if_slow} if it is only slow"
                 raise RunError(f"the {self.called} {reason}") from None
             if not line:
                 raise self._gone(doing)

@@ -1,4 +1,4 @@
-"""What driver and worker say to each other: one JSON object a line, small, since the two may be of different versions.
+"""What driver and worker say to each other: one small JSON object per line, since the two may be of different versions.
 
     driver to worker    start   protocol, experiment, folder, command: the first line
                         go      carry out the run that you announced

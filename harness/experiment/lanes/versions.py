@@ -92,7 +92,7 @@ def digest(tree: Path) -> str:
 
 
 def _check_out(version: Version, target: Path) -> None:
-    """Through an index of our own: neither the user's index nor working tree is touched, and no worktree is left behind."""
+    """Through an index of our own: neither the user's index nor the working tree is touched, and no worktree remains."""
     told = _git(version.folder, "rev-parse", "--absolute-git-dir", "--show-prefix").stdout.decode().split("\n")
     index = target.with_name(f"{target.name}.index")
     environment = {**os.environ, "GIT_INDEX_FILE": str(index)}

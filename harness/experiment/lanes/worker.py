@@ -88,14 +88,14 @@ class LaneHooks(Hooks):
         await self._expect("go")
 
     async def over(self) -> None:
-        """Keep vLLM up until the other lanes are through: stopping it takes processor time."""
+        """Keep vLLM up until the other lanes are done: stopping it takes processor time."""
         self._channel.say("over")
         await self._expect("stop")
 
     async def _expect(self, kind: str) -> None:
         heard = await self._channel.heard()
         if heard["kind"] != kind:
-            raise RunError(f"the driver said '{heard['kind']}' where this lane waits for '{kind}'")
+            raise RunError(f"the driver said '{heard['kind']}', but this lane waits for '{kind}'")
 
 
 def own_modules() -> int:

@@ -1,4 +1,4 @@
-"""A grid of experiments: what is varied, in which order it is measured, and what comes of it.
+"""A grid of experiments: what is varied, and in which order it is measured.
 
 axes.py       one thing that is varied, as --vary gives it
 settings.py   where the key of an axis stands in an experiment

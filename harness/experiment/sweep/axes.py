@@ -26,7 +26,7 @@ class Axis:
 
     @property
     def numbers(self) -> tuple[float, ...] | None:
-        """The values as numbers, where all of them are finite ones."""
+        """The values as numbers, if all of them are finite ones."""
         try:
             found = tuple(float(value) for value in self.values)
         except ValueError:
@@ -56,7 +56,7 @@ def parse_axis(text: str) -> Axis:
         meaning = _meaning(value)
         if meaning in seen:
             twice = f"{value} twice" if seen[meaning] == value else f"{seen[meaning]} and {value}, which are the same"
-            raise UsageError(f"--vary {key} has {twice}; give each value once")
+            raise UsageError(f"--vary {key} lists {twice}; give each value once")
         seen[meaning] = value
     return Axis(key, values)
 
@@ -69,12 +69,12 @@ def _meaning(value: str) -> object:
 
 
 def parse_axes(texts: Sequence[str]) -> tuple[Axis, ...]:
-    """All of them. Raises UsageError if there is none, or if one key is given twice."""
+    """All of them. Raises UsageError if there is none, or if one key is listed twice."""
     axes = tuple(parse_axis(text) for text in texts)
     if not axes:
         raise UsageError("a sweep needs something to vary; give --vary KEY=V1,V2,..., for instance --vary concurrency=1,2,4")
     keys = [axis.key for axis in axes]
     twice = next((key for key in keys if keys.count(key) > 1), None)
     if twice is not None:
-        raise UsageError(f"--vary {twice} is given twice; put all of its values into one")
+        raise UsageError(f"--vary {twice} is listed twice; put all of its values into one")
     return axes

@@ -20,7 +20,7 @@ Watched = Callable[[str], AbstractContextManager[Hooks]]
 
 
 def check_earlier(plan: Plan, state: State) -> None:
-    """Raise UsageError if what the folder holds cannot be gone on with: another machine, other versions, other data."""
+    """Raise UsageError if what the folder holds cannot be resumed: another machine, other versions, other data."""
     for planned in plan.points:
         if state.of(planned.point.number).status != "waiting":
             _earlier(planned, state)
@@ -77,7 +77,7 @@ class _Start:
     async def _prove(self, host: SharedVllm) -> None:
         """Where the timed runs are not in float32, all correctness passes come first, in a start of their own.
 
-        A point whose pass fails here goes through it again by itself, so that its run.json tells what failed.
+        A point whose pass fails here goes through it again by itself, so that its run.json says what failed.
         """
         for planned in self._left if len(self._left) > 1 else ():
             setting = setting_of(planned)
@@ -109,6 +109,6 @@ class _Start:
                 return
         reason = str(meta["void_runs"][0]["reason"]) if meta["void_runs"] else ""
         wall_s, starting_s = time.monotonic() - begun, host.starting_s - before
-        whole = not earlier.finished  # what a point took of which a part was there says nothing about the others
+        whole = not earlier.finished  # the time of a point that was there in part says nothing about the others
         times = (round(wall_s, 3), round(starting_s, 3)) if whole else (None, None)
         self._state.note(number, Progress(str(meta["status"]), reason, *times))

@@ -14,7 +14,7 @@ from harness.experiment.sweep.planning import Plan, Planned
 from harness.experiment.sweep.state import State
 
 START_S, REQUEST_S = 30.0, 1.0
-"""Assumed where nothing like it was measured: a start of vLLM, and a request with what lies around it."""
+"""Assumed if nothing like it was measured: a start of vLLM, and a request with what lies around it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +56,7 @@ def estimate(plan: Plan, state: State) -> Estimate:
 
 
 def _own(plan: Plan, state: State) -> tuple[float, float, str] | None:
-    """Seconds a start and a request, by the points that are finished."""
+    """Seconds per start and per request, by the points that are finished."""
     starts, rates = [], []
     for planned in plan.points:
         progress = state.of(planned.point.number)
@@ -71,7 +71,7 @@ def _own(plan: Plan, state: State) -> tuple[float, float, str] | None:
 
 
 def _earlier_runs(left: Sequence[Planned], folder: Path) -> list[float]:
-    """Seconds a request of complete runs beside the sweep's folder with one of its models, on this machine."""
+    """Seconds per request of complete runs beside the sweep's folder with one of its models, on this machine."""
     models = {planned.point.experiment.model for planned in left}
     found: list[float] = []
     for path in sorted(folder.parent.glob("*/run.json")):

@@ -64,7 +64,7 @@ def grid_of(experiment: Experiment, axes: Sequence[Axis]) -> Grid:
         check_key(axis, experiment)
     count = math.prod(len(axis.values) for axis in point_axes)
     if count > MOST_POINTS:
-        raise UsageError(f"the grid has {count:,} points, and {MOST_POINTS:,} are the most; give fewer values")
+        raise UsageError(f"the grid has {count:,} points, but at most {MOST_POINTS:,} are allowed; give fewer values")
     base = merge(experiment.model_dump(), {"arms": arms_of(experiment.arms, [axis for axis in axes if is_arm_axis(axis)])})
     order = [axis for axis in axes if not is_arm_axis(axis)]
     points = []
@@ -103,7 +103,9 @@ def arms_of(arms: Sequence[str], axes: Sequence[Axis]) -> list[str]:
                 text = with_arm_option(text, axis.option, value)
             found[text] = None
     if len(found) > MOST_ARMS:
-        raise UsageError(f"the options that are varied make {len(found)} arms, and {MOST_ARMS} are the most; give fewer values")
+        raise UsageError(
+            f"the options that are varied make {len(found)} arms, but at most {MOST_ARMS} are allowed; give fewer values"
+        )
     return list(found)
 
 

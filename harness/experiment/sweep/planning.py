@@ -1,6 +1,6 @@
 """Points settled before anything starts, and which of them one start of vLLM can serve.
 
-A start serves points in turn where everything that vLLM is started with is the same: model, dtype, store, arms, chunk
+A start serves points in turn if everything that vLLM is started with is the same: model, dtype, store, arms, chunk
 size. The longest context is no hindrance: all points of a start get the longest that any of them needs. Between two
 points nothing is carried over: each has a namespace of its own in the store, its chunks are deleted at its end, and vLLM's
 own prefix cache is off.
@@ -81,7 +81,7 @@ def setting_of(planned: Planned) -> Setting:
 
 
 def _start_key(setting: Setting) -> str:
-    """Equal where vLLM would be started in the same way, but for the longest context."""
+    """Equal if vLLM would be started in the same way, apart from the longest context."""
     settings = engine_settings(setting, setting.dtype, Path("span_log"), save=False)
     parts = {name: getattr(settings, name) for name in settings.__dataclass_fields__ if name != "max_model_len"}
     return json.dumps([parts, setting.experiment.target], sort_keys=True, default=str)
@@ -95,7 +95,7 @@ def by_store(starts: Sequence[Sequence[Planned]]) -> str:
 
 
 def listed(numbers: Sequence[int]) -> str:
-    """``1 to 4, 6, 7`` for growing numbers: stretches of three or more are told by their ends."""
+    """``1 to 4, 6, 7`` for growing numbers: three or more in a row are shown by their ends."""
     parts: list[list[int]] = []
     for number in numbers:
         if parts and number == parts[-1][-1] + 1:

@@ -1,4 +1,4 @@
-"""Whether the key of an axis stands in an experiment, and whether its values make points or arms. Pure."""
+"""Whether an experiment has the key of an axis, and whether its values make points or arms. Pure."""
 
 from collections.abc import Mapping
 
@@ -10,12 +10,12 @@ from harness.experiment.settings import Experiment
 from harness.experiment.sweep.axes import Axis
 
 NOT_VARIED: Mapping[str, str] = {
-    "arms": "several --arm make several arms, and ENGINE.OPTION, as chunkwise.pool=0,8, varies an option of them",
+    "arms": "several --arm make several arms, and ENGINE.OPTION, such as chunkwise.pool=0,8, varies an option of them",
     "bounds": "it says which arms are measured; set it by --set bounds=false",
     "pairs": "it says how often each point is measured; give --pairs",
     "question": "it only says what the experiment answers",
     "vary": "it lists what is varied",
-    "vllm": "name the engine argument, as vllm.max_num_seqs=4,8",
+    "vllm": "name the engine argument, such as vllm.max_num_seqs=4,8",
 }
 """Settings that are no axes, and why."""
 
@@ -24,7 +24,7 @@ ADDING = {
     "concurrency", "neighbours", "store.latency_ms", "model.layers",
     "workload.prefix", "workload.suffix", "workload.document", "workload.question", "workload.shared", "workload.scale",
 }  # fmt: skip
-"""Settings of which each unit adds about as much time as the last: round trips, tokens, layers, requests under way."""
+"""Settings of which each unit adds about as much time as the last: round trips, tokens, layers, requests in flight."""
 
 
 def is_arm_axis(axis: Axis) -> bool:
@@ -33,8 +33,8 @@ def is_arm_axis(axis: Axis) -> bool:
 
 
 def straight_along(axis: Axis) -> str:
-    """What runs about straight between two values: ``times`` where each unit adds as much as the last, the logarithms of
-    ``ratios`` where it divides (an option of an engine such as pool, a bandwidth); empty if neither is known."""
+    """What is about linear between two values: ``times`` if each unit adds as much as the last, the logarithms of
+    ``ratios`` if it divides (an option of an engine such as pool, a bandwidth); empty if neither is known."""
     if axis.key in ADDING:
         return "times"
     return "ratios" if is_arm_axis(axis) or axis.option.endswith("_mbps") else ""

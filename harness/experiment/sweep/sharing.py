@@ -1,6 +1,6 @@
 """Several experiments, one after the other, in one start of vLLM, if each would have been started in the same way.
 
-What one leaves behind is gone before the next begins: its chunks are deleted, its span log is read to the end. After a failure
+What one leaves is removed before the next begins: its chunks are deleted, its span log is read to the end. After a failure
 vLLM is stopped, so that whatever it still does reaches no other experiment.
 """
 
@@ -76,7 +76,7 @@ async def measure_sharing(
     experiment found. Returns run.json; raises TtftError."""
     meta = await conduct(setting, folder, command, hooks, partial(host.session, setting), earlier, proof)
     if meta["void_runs"]:
-        host.close()  # whatever went wrong, the next experiment shall not inherit it
+        host.close()  # whatever went wrong must not reach the next experiment
     return meta
 
 

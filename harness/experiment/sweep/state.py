@@ -1,4 +1,4 @@
-"""``sweep.json``: what was asked for, and how far it is. Replaced as a whole, so that a crash leaves the old one or the new."""
+"""``sweep.json``: what was asked for and what is done. Replaced as a whole, so that a crash leaves the old one or the new."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -89,7 +89,7 @@ class State:
 
 
 def read_state(folder: Path, store: str | None = None) -> State:
-    """A sweep's folder read back. ``store``: its URL again, where the one in sweep.json lacks a password.
+    """A sweep's folder read back. ``store``: its URL again, if the one in sweep.json lacks a password.
 
     Raises ResultsError if it is none or damaged, SchemaMismatch for another version's, UsageError for another store.
     """

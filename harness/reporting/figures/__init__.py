@@ -1,4 +1,4 @@
-"""Pictures of a run. One file a picture, each with ``draw(evidence) -> Picture | None``.
+"""Pictures of a measurement. One file per picture, each with ``draw(evidence) -> Picture | None``.
 
 Add one: write a file like ``ecdf.py`` and name it in PICTURES.
 """
@@ -46,7 +46,7 @@ OCCASIONAL: Mapping[str, Callable[[Evidence], Picture | None]] = {"neighbours": 
 def draw_all(evidence: Evidence, folder: Path) -> list[Path]:
     """Write every picture that the evidence allows as PNG and SVG into ``folder``; returns the files.
 
-    Pictures of an earlier rendering that can't be drawn now are removed, so that none contradicts the
+    Earlier pictures that can't be drawn now are removed, so that none contradicts the
     report. Raises ResultsError if the folder cannot be written.
     """
     pictures = {**PICTURES, **OCCASIONAL}

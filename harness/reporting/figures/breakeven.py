@@ -1,4 +1,4 @@
-"""The break-even map: which engine the recurrence says wins at which load and which penalty; the run's arms on it."""
+"""The break-even map: which engine the recurrence says wins at which load and which penalty; the measurement's arms on it."""
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -23,7 +23,7 @@ def draw(evidence: Evidence) -> Picture | None:
     found = points(evidence)
     if not found:
         return None
-    picture = figure(evidence, "Break-even map: which engine gives the first token faster", 9, 5.0, NOTE)
+    picture = figure(evidence, "Break-even map: which engine has the lower TTFT", 9, 5.0, NOTE)
     axes = picture.subplots()
     (left, right), (bottom, top) = limits(found)
     _regions(axes, evidence, np.geomspace(left, right, STEPS, dtype=np.float64), bottom, top)
@@ -74,7 +74,7 @@ def limits(found: list[Point]) -> tuple[tuple[float, float], tuple[float, float]
 
 def line_name(depth: int, width: int) -> str:
     """What a line of the recurrence is called."""
-    return f"recurrence, depth {depth}" + (f", {width} layers a fetch" if width > 1 else "")
+    return f"recurrence, depth {depth}" + (f", {width} layers per fetch" if width > 1 else "")
 
 
 def _regions(

@@ -44,7 +44,7 @@ def draw(evidence: Evidence) -> Picture | None:
     scale_axis(axes.yaxis, everything * unit.scale, label, zero=True, heart=candidates(evidence) * unit.scale)
     if lost:
         bottom, across = np.full(len(lost), 0.02), axes.get_xaxis_transform()
-        crosses = axes.plot([run.run for run in lost], bottom, "kx", transform=across, label="left out")[0]
+        crosses = axes.plot([run.run for run in lost], bottom, "kx", transform=across, label="excluded")[0]
         picture.mark(crosses, None, [f"{run.arm}, run {run.run}: {without_secrets(run.reason)}" for run in lost])
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_xlabel("run, in the order of time")

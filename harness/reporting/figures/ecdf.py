@@ -1,4 +1,4 @@
-"""Which share of the requests had their first token within a given time, an arm a curve."""
+"""Which share of the requests had their first token within a given time, one curve per arm."""
 
 import numpy as np
 from matplotlib.axes import Axes

@@ -23,10 +23,10 @@ from harness.stats import interval
 from harness.stats.quantiles import metric_of
 
 GROUPS = 8
-"""More distinct lengths than this are put into so many groups of neighbours with equally many prompts."""
+"""If there are more distinct lengths, neighbouring ones are put into this many groups of equally many prompts."""
 
 LEAST_RUNS = 3
-"""From fewer runs an interval is so wide that it would only stretch the picture."""
+"""With fewer runs an interval is so wide that it would only stretch the picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +45,7 @@ def prefix_of(evidence: Evidence) -> "pd.Series[float]":
 
 
 def curves(evidence: Evidence) -> dict[Arm, Curve]:
-    """Each arm's curve; empty where all prompts have a prefix of one length. The centre of a group is the
+    """Each arm's curve; empty if all prompts have a prefix of one length. The centre of a group is the
     Hodges-Lehmann centre of the runs' medians, since the run is the unit."""
     prefix = prefix_of(evidence)
     if prefix.nunique() < 2:
@@ -71,7 +71,7 @@ def curves(evidence: Evidence) -> dict[Arm, Curve]:
 
 
 def draw(evidence: Evidence) -> Picture | None:
-    """A curve an arm with 95% intervals, and faint points for single prompts. None if there is but one length."""
+    """One curve per arm with 95% intervals, and faint points for single prompts. None if there is only one length."""
     found = curves(evidence)
     if not found:
         return None

@@ -17,7 +17,7 @@ WHISKERS_UP_TO = 80
 
 
 def ratios(evidence: Evidence, arm: Arm, first: Arm) -> pd.DataFrame:
-    """One row a prompt that both arms served in the same round: ``base`` (geometric mean TTFT of
+    """One row per prompt that both arms served in the same round: ``base`` (geometric mean TTFT of
     ``first``, seconds), ``ratio`` (geometric mean over the rounds of arm / first), ``low`` and ``high``
     (smallest and largest ratio of a round)."""
     keys = ["round", "prompt"]
@@ -38,7 +38,7 @@ def ratios(evidence: Evidence, arm: Arm, first: Arm) -> pd.DataFrame:
 
 
 def tables(evidence: Evidence) -> dict[Arm, pd.DataFrame]:
-    """The ``ratios`` of each candidate to the first arm; of the bounds only where there is no other. Empty without a pair."""
+    """The ``ratios`` of each candidate to the first arm; bounds only if there is no other candidate. Empty without a pair."""
     first = evidence.first
     if first is None:
         return {}
@@ -48,7 +48,7 @@ def tables(evidence: Evidence) -> dict[Arm, pd.DataFrame]:
 
 
 def draw(evidence: Evidence) -> Picture | None:
-    """A panel an arm: TTFT relative to the first arm's, over the first arm's. None without two arms to pair."""
+    """One panel per arm: TTFT relative to the first arm's, over the first arm's. None without two arms to pair."""
     first, found = evidence.first, tables(evidence)
     if first is None or not found:
         return None

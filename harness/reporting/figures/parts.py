@@ -45,13 +45,13 @@ PARTS = (
 
 
 CUT_FROM = 1.5
-"""A bound's bar is cut off where it is more than this many times the longest of a candidate."""
+"""A bound's bar is cut off if it is more than this many times the longest of a candidate."""
 
 
 def split(rows: pd.DataFrame) -> dict[str, float]:
     """Mean seconds of each of PARTS over those of ``rows`` that have parts; together they are the mean TTFT of these.
 
-    "Other" is what no clock inside vLLM saw. Clocks of two processes meet in it; where their noise makes
+    "Other" is what no clock inside vLLM saw. Clocks of two processes meet in it; if their noise makes
     it negative it is 0.
     """
     rows = rows[rows["compute_s"].notna()]
@@ -62,14 +62,14 @@ def split(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def draw(evidence: Evidence) -> Picture | None:
-    """A stacked bar an arm, and a thin one below it for the load, hidden or not. None if no row has parts."""
+    """One stacked bar per arm, and a thin one below it for the load, hidden or not. None if no row has parts."""
     splits = splits_of(evidence)
     if not splits:
         return None
     loads = loads_of(evidence, splits)
     unit = unit_of(np.array([edge_of(splits, loads)]))
     edge = edge_of(splits, loads) * unit.scale
-    note = "Means over the requests. The load runs beside the computing unless it is a stall, so it is no part of the sum."
+    note = "Means over the requests. The load overlaps with compute unless it stalls, so it is not part of the sum."
     picture = figure(evidence, "Where the time to first token went", 8, 2.1 + 0.75 * len(splits), note)
     axes = picture.subplots()
     for row, (arm, parts) in enumerate(splits.items()):

@@ -1,4 +1,4 @@
-"""A figure to draw on, with its title and small print, and what is said beside it in SVG and page."""
+"""A figure to draw on, with its title and small print, and what SVG and page say about it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -48,7 +48,7 @@ class Picture(Figure):
         self.aside = Aside()
 
     def mark(self, artist: Artist, arm: Arm | None, titles: Sequence[str] = ()) -> None:
-        """Say whose an artist is, and what is read when a pointer rests on it."""
+        """Say whose an artist is, and what shows while the pointer rests on it."""
         gid = f"mark{len(self.aside.marks)}"
         artist.set_gid(gid)
         self.aside.marks[gid] = Mark(arm.order if arm else None, titles)

@@ -11,7 +11,7 @@ from harness.results.evidence import Evidence
 
 
 def draw(evidence: Evidence) -> Picture | None:
-    """A point an arm and prompt about the line of equality. None if the run does not say what the model needs."""
+    """One point per arm and prompt around the line of equality. None if the measurement lacks what the recurrence needs."""
     try:
         found = predictions(evidence)
     except ResultsError:

@@ -29,7 +29,7 @@ def scale_ratios(axis: Axis, values: Sequence[float], least: tuple[float, float]
 
 
 def ratio_ticks(low: float, high: float) -> list[float]:
-    """Round places for a logarithmic axis of ratios, MOST_TICKS at most, 1 among them where it is inside."""
+    """Round places for a logarithmic axis of ratios, MOST_TICKS at most, 1 among them if it is inside."""
     for width in (0.02, 0.05, 0.1):
         if high / low < 1 + 8 * width:
             return [round(place * width, 2) for place in range(math.ceil(low / width), math.floor(high / width) + 1)]
@@ -41,7 +41,7 @@ def ratio_ticks(low: float, high: float) -> list[float]:
 
 
 def panels_of(picture: Picture, count: int) -> list[Axes]:
-    """``count`` panels, three in a line, that share their axes; each column has its numbers below its lowest panel."""
+    """``count`` panels, three per row, that share their axes; each column has its numbers below its lowest panel."""
     columns = min(3, count)
     grid = picture.subplots(-(-count // columns), columns, squeeze=False, sharex=True, sharey=True)
     panels = list(grid.flat)
@@ -53,7 +53,7 @@ def panels_of(picture: Picture, count: int) -> list[Axes]:
 
 
 def panel_size(count: int) -> tuple[float, float]:
-    """Inches of a picture with so many panels."""
+    """Inches of a picture with ``count`` panels."""
     columns = min(3, count)
     return max(7.0, 2.0 + 3.0 * columns), 1.4 + 2.6 * -(-count // columns)
 

@@ -17,7 +17,7 @@ HALF_A_NUMBER = 14.0
 
 
 def save(picture: Picture | None, stem: Path) -> list[Path]:
-    """Write ``stem``.png and .svg and return them; if there is no picture, an earlier one goes."""
+    """Write ``stem``.png and .svg and return them; if there is no picture, an earlier one is deleted."""
     files = [stem.with_suffix(".png"), stem.with_suffix(".svg")]
     if picture is None:
         for file in files:

@@ -1,4 +1,4 @@
-"""Pictures of several runs side by side; nothing in them is pooled over the runs."""
+"""Pictures of several measurements side by side; nothing is pooled over them."""
 
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -26,9 +26,9 @@ from harness.results.evidence import Arm, Evidence
 from harness.stats import Comparison, Interval
 
 Runs = Mapping[str, Evidence]
-"""Label of a run -> its evidence; all of them list the same arms in the same order."""
+"""Label of a measurement -> its evidence; all of them list the same arms in the same order."""
 Ratios = Sequence[tuple[str, Arm, Comparison]]
-"""Label of the run, arm, and the arm against that run's first one."""
+"""Label of the measurement, arm, and the arm's ratio to that measurement's first one."""
 Levels = Mapping[Arm, Sequence[tuple[int, Interval]]]
 """Arm -> concurrency and TTFT in seconds."""
 
@@ -41,14 +41,14 @@ def draw_several(runs: Runs, ratios: Ratios, levels: Levels, folder: Path) -> li
 
 
 def ecdfs(runs: Runs) -> Picture | None:
-    """A panel a run on one time axis; None if no request counts."""
+    """One panel per measurement on one time axis; None if no request counts."""
     runs = {label: evidence for label, evidence in runs.items() if len(evidence.rows)}
     if not runs:
         return None
     everything = np.concatenate([evidence.rows["ttft_s"].to_numpy(float) for evidence in runs.values()])
     unit, arms = unit_of(everything), next(iter(runs.values())).arms
     look = looks(arms)
-    picture = titled("How fast the first token came, run by run", 8, 0.9 + 2.5 * len(runs), ())
+    picture = titled("ECDF of TTFT, measurement by measurement", 8, 0.9 + 2.5 * len(runs), ())
     panels = picture.subplots(len(runs), 1, squeeze=False, sharex=True)[:, 0]
     entries = {}
     for axes, (label, evidence) in zip(panels, runs.items(), strict=True):
@@ -70,12 +70,12 @@ def ecdfs(runs: Runs) -> Picture | None:
 
 
 def forest(runs: Runs, ratios: Ratios) -> Picture | None:
-    """A row a run and arm: its ratio to that run's first arm with the interval; None if nothing was compared."""
+    """One row per measurement and arm: the ratio to its first arm with the interval; None if nothing was compared."""
     if not ratios:
         return None
     look = looks(next(iter(runs.values())).arms)
-    note = "Each row pairs the rounds of one run; below 1: faster than that run's first arm."
-    picture = titled("Ratio to the first arm, run by run", 8, 1.3 + 0.42 * len(ratios), (note,))
+    note = "Each row pairs the rounds of one measurement; below 1: faster than its first arm."
+    picture = titled("Ratio to the first arm, measurement by measurement", 8, 1.3 + 0.42 * len(ratios), (note,))
     axes = picture.subplots()
     axes.axvline(1.0, color=INK, linewidth=1)
     values = []
@@ -96,13 +96,13 @@ def forest(runs: Runs, ratios: Ratios) -> Picture | None:
 
 
 def concurrency(runs: Runs, levels: Levels) -> Picture | None:
-    """TTFT over concurrency, an arm a line; None unless the runs differ in it alone."""
+    """TTFT over concurrency, one line per arm; None unless the measurements differ in it alone."""
     levels = {arm: found for arm, found in levels.items() if len(found) > 1}
     if not levels:
         return None
     times = np.array([level.value for found in levels.values() for _, level in found])
     unit, look = unit_of(times), looks(next(iter(runs.values())).arms)
-    note = "Each point is a run of its own with its 95% interval; the machine may have drifted between the runs."
+    note = "Each point is a measurement with its 95% interval; the machine may have drifted between them."
     picture = titled("TTFT over concurrency", 8, 4.2, (note,))
     axes = picture.subplots()
     for arm, found in levels.items():
@@ -119,7 +119,7 @@ def concurrency(runs: Runs, levels: Levels) -> Picture | None:
         picture.entry(line, arm)
     scale_axis(axes.yaxis, times * unit.scale, f"TTFT at the client ({unit.name})", zero=True)
     axes.set_xticks(sorted({number for found in levels.values() for number, _ in found}))
-    axes.set_xlabel("requests under way at once")
+    axes.set_xlabel("requests in flight")
     gridded(axes)
     picture.arms_legend()
     return picture

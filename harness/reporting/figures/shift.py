@@ -20,10 +20,11 @@ LEAST = (0.8, 1.25)
 
 
 def shifts(evidence: Evidence) -> dict[Arm, Shift]:
-    """The shift function of each candidate against the first arm, over the deciles that the shortest run can tell.
+    """The shift function of each candidate against the first arm, over the deciles that the shortest run has enough
+    requests for.
 
-    Empty where it can't be told: fewer than 3 rounds of both arms, or fewer than 3 deciles. The bounds are compared
-    only where there is no other candidate.
+    Empty if there are fewer than 3 rounds of both arms, or fewer than 3 deciles. The bounds are compared
+    only if there is no other candidate.
     """
     first, rows = evidence.first, evidence.rows
     if first is None or rows.empty:
@@ -42,7 +43,7 @@ def shifts(evidence: Evidence) -> dict[Arm, Shift]:
 
 
 def draw(evidence: Evidence) -> Picture | None:
-    """A panel an arm: the ratio at each decile with intervals that hold for all of them at once. None if untold."""
+    """One panel per arm: the ratio at each decile with intervals that hold for all of them at once. None if there is none."""
     found, first = shifts(evidence), evidence.first
     if not found or first is None:
         return None
@@ -61,12 +62,12 @@ def draw(evidence: Evidence) -> Picture | None:
 
 
 def _cautions(evidence: Evidence, found: Collection[Shift]) -> Iterator[str]:
-    """What to mind when reading it, by the numbers of rounds and requests."""
+    """What limits it: too few rounds or requests."""
     smallest = int(evidence.rows.groupby("run").size().min())
     names = next(iter(found)).quantiles
     thin = [name for name in names if smallest < requests_needed(name)]
     if thin:
-        yield f"{', '.join(thin)} rest on few requests per run ({smallest})."
+        yield f"{', '.join(thin)} have few requests per run ({smallest})."
     rounds = min(shift.n_pairs for shift in found)
     if rounds < ENOUGH_ROUNDS:
         yield f"{rounds} rounds are few for intervals that hold for {len(names)} deciles at once; {ENOUGH_ROUNDS} are better."

@@ -1,4 +1,4 @@
-"""TTFT of every single request, an arm a row, with a box over it."""
+"""TTFT of every single request, one row per arm, with a box over it."""
 
 import numpy as np
 

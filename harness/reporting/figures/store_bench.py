@@ -35,7 +35,7 @@ def draw_bench(summary: Summary, fit: LinkFit | None, store: str, limit: str, fo
 
 
 def picture_of(summary: Summary, fit: LinkFit | None, store: str, limit: str) -> Picture:
-    """Four panels; a line an object size."""
+    """Four panels; one line per object size."""
     sizes = sorted({cell.size for cell in summary.of("read")})
     note = f"Medians of {summary.n} rounds, bars: 95% intervals." + (f" Dotted, hollow: {limit}, the limit." if limit else "")
     picture = titled("What the store does by itself", 10, 7.2, (note, f"Store {store}"))
@@ -72,7 +72,7 @@ def _times(axes: Axes, summary: Summary, sizes: Sequence[int], fit: LinkFit | No
     axes.set_xticks(list(sizes), [size_text(size) for size in sizes])
     axes.yaxis.set_major_formatter(plain_number)
     axes.set_xlabel("bytes of the object")
-    axes.set_ylabel("ms a call, mean")
+    axes.set_ylabel("ms per call, mean")
 
 
 def _threads(axes: Axes, summary: Summary, sizes: Sequence[int]) -> None:
@@ -104,7 +104,7 @@ def _loops(axes: Axes, summary: Summary, sizes: Sequence[int]) -> None:
 
 
 def _batches(axes: Axes, summary: Summary, sizes: Sequence[int]) -> None:
-    axes.set_title("One call for several keys, over a call a key", loc="left", fontsize=9)
+    axes.set_title("One call for several keys, over one call per key", loc="left", fontsize=9)
     batches = sorted({cell.batch for cell in summary.of("read")} - {1})
     axes.axhline(1, color=INK, linewidth=1)
     for number, size in enumerate(sizes):

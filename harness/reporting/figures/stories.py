@@ -1,4 +1,4 @@
-"""Single requests with their spans, for the timelines: which ones are told, and what happened in them."""
+"""Single requests with their spans, for the timelines: which ones are shown, and what happened in them."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ SHOWN = ("lookup", "fetch", "copy", "wait", "forward")
 
 @dataclass(frozen=True, slots=True)
 class Story:
-    """The spans of one request, seconds from its first one, and what is said about the request.
+    """The spans of one request, in seconds from its first one, and which request it is.
 
     ``spans`` has SPAN_COLUMNS in order of start, and ``lane``: in which of the reads at once a span is. ``aim_s`` is the
     TTFT that was looked for, the arm's median or longest; ``ttft_s`` differs if the connector kept spans of other requests.
@@ -28,12 +28,12 @@ class Story:
 
 
 def median_stories(evidence: Evidence) -> list[Story]:
-    """Of each arm that loads the request whose TTFT is nearest to the arm's median, among those with spans of loads."""
+    """For each arm that loads: the request whose TTFT is nearest to the arm's median, among those with spans of loads."""
     return _stories(evidence, 0.5)
 
 
 def slowest_stories(evidence: Evidence) -> list[Story]:
-    """The same of the longest TTFT. If spans were kept of so few requests that it is the median one again, it is none."""
+    """The same for the highest TTFT; not for an arm of which so few requests kept spans that it would be the median one again."""
     usual = {(one.run, one.prompt) for one in median_stories(evidence)}
     return [one for one in _stories(evidence, 1.0) if one.ttft_s == one.aim_s or (one.run, one.prompt) not in usual]
 

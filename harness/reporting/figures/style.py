@@ -41,7 +41,7 @@ _LINES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (6, 1.5, 1.5, 1.5)), (0, (2, 
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "<", "h")
 LOGARITHMIC = "logarithmic axis"
 LOG_FROM = 20
-"""An axis becomes logarithmic where the largest value is more than this many times the smallest."""
+"""An axis becomes logarithmic if the largest value is more than this many times the smallest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +85,7 @@ def paper() -> Iterator[None]:
         "svg.hashsalt": "ttft",  # the same run gives the same file
         "figure.dpi": 150,
         "savefig.dpi": "figure",
-        "text.hinting": "none",  # three times as fast, and at this size no less sharp
+        "text.hinting": "none",  # three times faster, and just as sharp at this size
         "path.simplify": True,
     }
     with mpl.rc_context():
@@ -180,10 +180,10 @@ def scale_axis(
     zero: bool = False,
     heart: "np.ndarray[Any, Any] | None" = None,
 ) -> None:
-    """Logarithmic where the values span more than LOG_FROM, with plain numbers at round places, else linear; the label
+    """Logarithmic if the values span more than LOG_FROM, with plain numbers at round places, else linear; the label
     says which.
 
-    ``zero``: a linear axis begins at 0. ``heart``: the values that matter most; logarithmic as well where
+    ``zero``: a linear axis begins at 0. ``heart``: the values that matter most; logarithmic as well if
     a linear axis would squeeze them (``squeezed``).
     """
     positive = values[values > 0]

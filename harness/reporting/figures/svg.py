@@ -1,4 +1,4 @@
-"""matplotlib's SVG made ready to be read: what belongs to an arm is of its class, values are titles, and it is small.
+"""matplotlib's SVG prepared for the page: what belongs to an arm has its class, values are titles, and it is small.
 
 The page takes from the file what it sets as HTML: the legend, the notes, and which part of the figure is the plot (METADATA).
 """

@@ -1,4 +1,4 @@
-"""Fewer points than anybody could tell apart, and a sentence that says so. What is computed from them is not thinned."""
+"""No more points than can be distinguished, and a sentence that says so. What is computed from them is not thinned."""
 
 from typing import Any
 
@@ -9,11 +9,11 @@ Indices = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
 MOST = 1500
 """Points of one figure."""
 ENDS = 50
-"""So many of the smallest and of the largest values always stay in a thinned curve."""
+"""This many of the smallest and of the largest values always stay in a thinned curve."""
 
 
 def note(drawn: int, total: int, what: str) -> str:
-    """A sentence for the reader, empty where nothing was left out."""
+    """A sentence for the reader, empty if all are drawn."""
     if drawn >= total:
         return ""
     return f"Thinned: {drawn:,} of {total:,} {what} are drawn; every number is computed from all of them."
@@ -32,7 +32,7 @@ def curve(length: int, most: int) -> Indices:
 def cloud(values: "np.ndarray[Any, Any]", groups: "np.ndarray[Any, Any]", most: int) -> Indices:
     """Places of ``values`` to draw: the smallest and the largest of each group, and a fixed random choice of the others.
 
-    The outliers stay, since they are what a reader looks for. ``most`` may be exceeded by two a group.
+    The outliers stay, since they are what a reader looks for. ``most`` may be exceeded by two per group.
     """
     if len(values) <= most:
         return np.arange(len(values))

@@ -60,7 +60,7 @@ KINDS = {
 
 @dataclass(frozen=True, slots=True)
 class Rows:
-    """Which rows a panel has: for what concerns all layers one row a kind (``lanes`` for reads that
+    """Which rows a panel has: one row per kind for what concerns all layers (``lanes`` for reads that
     overlap), below them ``layers`` rows for single layers."""
 
     kinds: tuple[str, ...]
@@ -84,13 +84,13 @@ class Rows:
 
 def draw(evidence: Evidence) -> Picture | None:
     """A panel for the median request of each arm that loads, on one time axis. None if no such arm has spans."""
-    note = "For each arm its request of median TTFT, or the nearest to it of which spans were kept."
+    note = "For each arm the request with its median TTFT, or the nearest one of which spans were kept."
     return _draw(evidence, median_stories(evidence), "Inside the median request: fetches and waits", "median", note)
 
 
 def draw_slowest(evidence: Evidence) -> Picture | None:
     """The same for the slowest request of each arm."""
-    note = "For each arm its request of longest TTFT: look here for what went wrong once, not for what is usual."
+    note = "For each arm the request with its highest TTFT: it shows what went wrong once, not what is usual."
     return _draw(evidence, slowest_stories(evidence), "Inside the slowest request: fetches and waits", "slowest", note)
 
 
@@ -101,7 +101,7 @@ def _draw(evidence: Evidence, stories: Sequence[Story], title: str, word: str, n
     heights = [min(max(0.8, 0.12 * panel.total), 4.0) for panel in rows]
     if any(((story.spans["kind"] == "wait") & (story.spans["layer"] >= 0)).any() for story in stories):
         note += " A wait as thin as a line took no time: there a layer's attention began."
-    # One scale shows who is done first; if it would squeeze an arm to nothing, each panel gets its own.
+    # One scale shows which arm is done first; if it would squeeze an arm to nothing, each panel gets its own.
     ends = [float(story.spans["end_s"].max()) for story in stories]
     shared = max(ends) <= SQUEEZE * min(ends)
     note += "" if shared else " The panels have different time axes."
@@ -138,7 +138,7 @@ def _legend(picture: Figure, kinds: set[str]) -> None:
 
 
 def model_layers(evidence: Evidence) -> int:
-    """Layers of the model as run.json has it; 0 where it does not."""
+    """Layers of the model as run.json has it; 0 if it does not."""
     layers = (evidence.run.meta.get("geometry") or {}).get("layers", 0)
     return layers if isinstance(layers, int) else 0
 

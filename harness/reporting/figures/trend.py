@@ -1,4 +1,4 @@
-"""Ratios over time: a panel an arm pair, a colour a metric, with intervals, margins and change points."""
+"""Ratios over time: one panel per pair of arms, one colour per metric, with intervals, margins and change points."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -22,19 +22,19 @@ MARKERS = ("o", "s", "^", "D", "v", "P")
 KINDS = (".png", ".svg", ".pdf")
 MOST_PANELS = 12
 NOTE = (
-    "Above 1 the candidate's first token is later. Bars: the bounds that decided. Thick lines: levels between change points. "
+    "Above 1 the candidate is slower. Bars: the bounds that decided. Thick lines: levels between change points. "
     "Dashed: the margin. Crosses: FAIL."
 )
 
 
 def draw(series: Sequence[Series]) -> Figure:
-    """The picture of ``series``, at least one; of more than MOST_PANELS arm pairs the first ones, and a note.
+    """The picture of ``series``, at least one; if there are more than MOST_PANELS pairs of arms, the first ones and a note.
 
     Raises SetupError without ruptures.
     """
     pairs = list(dict.fromkeys((one.arm, one.base) for one in series))
     shown, metrics = pairs[:MOST_PANELS], list(dict.fromkeys(one.metric for one in series))
-    note = NOTE + (f" {len(pairs) - len(shown)} further arm pairs are left out." if len(pairs) > len(shown) else "")
+    note = NOTE + (f" {len(pairs) - len(shown)} further pairs of arms are not shown." if len(pairs) > len(shown) else "")
     styles = {metric: (COLOURS[at % len(COLOURS)], MARKERS[at % len(MARKERS)]) for at, metric in enumerate(metrics)}
     with paper():
         figure = titled("TTFT ratios over time", 9, 1.2 + 2.9 * len(shown), (note,))
@@ -46,7 +46,7 @@ def draw(series: Sequence[Series]) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> None:
-    """Write it, in the format of the suffix. Raises UsageError for one not in KINDS, ResultsError where it cannot be written."""
+    """Write it, in the format of the suffix. Raises UsageError for one not in KINDS, ResultsError if it cannot be written."""
     check_kind(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +58,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def check_kind(path: Path) -> None:
-    """Raise UsageError where no picture can have such a suffix."""
+    """Raise UsageError if no picture can have such a suffix."""
     if path.suffix not in KINDS:
         raise known("kind of picture", path.suffix or path.name, list(KINDS))
 
@@ -94,7 +94,7 @@ def _line(axes: Axes, series: Series, colour: str, marker: str) -> None:
 
 
 def _levels(axes: Axes, series: Series, found: Sequence[Change], colour: str) -> None:
-    """Where there is a change: each level from its first to its last verdict."""
+    """If there is a change: each level from its first to its last verdict."""
     times, edges = _numbers(series), [0, *(change.place for change in found), len(series.rows)]
     levels = [change.before for change in found[:1]] + [change.after for change in found]
     for level, start, end in zip(levels, edges, edges[1:], strict=False):

@@ -17,7 +17,7 @@ from harness.workloads.outline import Outline
 from harness.workloads.summary import gaps_of, granted
 
 MOST_POINTS = 20_000
-"""A longer trace is drawn with so many of its requests, evenly taken."""
+"""A longer trace is drawn with this many of its requests, evenly spaced."""
 
 Values = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ Values = NDArray[np.float64]
 def draw_workload(outline: Outline, chunk_tokens: int, name: str, folder: Path) -> list[Path]:
     """Write the pictures that the workload allows as PNG into ``folder``; ``name`` stands below each. Returns the files.
 
-    A picture of an earlier call that cannot be drawn now is removed. Raises ResultsError where the folder
+    An earlier picture that cannot be drawn now is removed. Raises ResultsError if the folder
     cannot be written.
     """
     written = []
@@ -53,7 +53,7 @@ def draw_workload(outline: Outline, chunk_tokens: int, name: str, folder: Path) 
 
 def draw_lengths(outline: Outline, below: Sequence[str] = ()) -> Figure:
     """Histogram of prompt lengths, and ECDFs of prompts, hits and outputs, over one logarithmic axis."""
-    picture = titled("How long prompts, hits and outputs are", 8, 5.6, below)
+    picture = titled("Lengths of prompts, hits and outputs", 8, 5.6, below)
     top, bottom = picture.subplots(2, 1, sharex=True)
     recorded = (outline.recorded_tokens >= 0).all()
     columns = {
@@ -96,7 +96,7 @@ def draw_lengths(outline: Outline, below: Sequence[str] = ()) -> Figure:
 
 def draw_reuse(outline: Outline, chunk_tokens: int, below: Sequence[str] = ()) -> Figure:
     """Each request's ideal hit, and the hit rate so far, in the order of the trace."""
-    picture = titled("How much of each prompt earlier ones had", 8, 4.4, below)
+    picture = titled("How much of each prompt earlier prompts had", 8, 4.4, below)
     axes = picture.subplots()
     number = np.arange(1, len(outline.prompt_tokens) + 1)
     drawn = np.unique(np.linspace(0, len(number) - 1, min(len(number), MOST_POINTS)).astype(np.int64))
@@ -134,7 +134,7 @@ def draw_reuse(outline: Outline, chunk_tokens: int, below: Sequence[str] = ()) -
 def draw_arrivals(outline: Outline, below: Sequence[str] = ()) -> Figure | None:
     """Requests per second over the trace, and the gaps between them beside those of a Poisson process of the same rate.
 
-    None where there is no clock.
+    None if there is no clock.
     """
     gaps = gaps_of(outline.arrival_s)
     if len(gaps) < 2:
@@ -158,7 +158,7 @@ def draw_arrivals(outline: Outline, below: Sequence[str] = ()) -> Figure | None:
 
 
 def _ecdf(values: Values) -> tuple[Values, Values]:
-    """Corners of the ECDF, from 0 at the smallest value; of a long trace 2,000 of them, evenly taken."""
+    """Corners of the ECDF, from 0 at the smallest value; of a long trace 2,000 of them, evenly spaced."""
     ordered = np.sort(values)
     at = np.unique(np.linspace(0, len(ordered) - 1, min(len(ordered), 2000)).astype(np.int64))
     return np.concatenate([ordered[:1], ordered[at]]), np.concatenate([[0.0], (at + 1) / len(ordered)])

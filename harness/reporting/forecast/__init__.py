@@ -1,11 +1,11 @@
-"""Which arm the model of harness.core.recurrence recommends for a store and a model, before anything is measured.
+"""Which arm the recurrence (harness.core.recurrence) recommends for a store and a model, before anything is measured.
 
 It searches a grid of arms by the same predictions that reports print beside the measured TTFT, and prefers the
-simplest of those that the model cannot tell apart.
+simplest of those whose times the recurrence cannot separate.
 """
 
 from harness.reporting.forecast.basis import Basis, from_run
-from harness.reporting.forecast.check import Check, check, miss, told
+from harness.reporting.forecast.check import Check, check, miss, smallest_lead
 from harness.reporting.forecast.curve import Curve
 from harness.reporting.forecast.grid import Grid
 from harness.reporting.forecast.recommend import Advice, Forecast, advise, pays_from
@@ -25,5 +25,5 @@ __all__ = [
     "long_table",
     "miss",
     "pays_from",
-    "told",
+    "smallest_lead",
 ]

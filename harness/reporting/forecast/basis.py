@@ -18,7 +18,7 @@ LONGEST = 10_000_000
 class Basis:
     """``compute``: seconds of the forward over the suffix, with the prefix in place and nothing loaded, by prefix length.
 
-    ``overhead_s``: what lies around it in any case. ``recompute``: TTFT without any hit, where that is known.
+    ``overhead_s``: what lies around it in any case. ``recompute``: TTFT without any hit, if that is known.
     ``suffix``: tokens behind the prefix. ``notes``: sentences about where the numbers are from.
     """
 
@@ -33,7 +33,7 @@ class Basis:
         """The forward behind a prefix of ``prefix`` tokens. Raises UsageError if it is not whole chunks."""
         size = self.setup.chunk_tokens
         if not 0 < prefix <= LONGEST:
-            raise UsageError(f"a prefix of {prefix:,} tokens will not do; give 1 to {LONGEST:,}")
+            raise UsageError(f"a prefix of {prefix:,} tokens is invalid; give 1 to {LONGEST:,}")
         if prefix % size:
             near = sorted({max(prefix // size, 1) * size, (prefix // size + 1) * size})
             advice = " or ".join(f"{tokens:,}" for tokens in near)
@@ -49,9 +49,9 @@ class Basis:
 
 
 def from_run(evidence: Evidence, link: Link | None = None) -> Basis:
-    """Store, geometry, the floor arm's compute and the recompute arm's TTFT, by prefix length, of a stored run.
+    """Store, geometry, the floor arm's compute and the recompute arm's TTFT, by prefix length, of a stored measurement.
 
-    ``link`` stands in for the store of the run. Raises ResultsError with what the run doesn't tell.
+    ``link`` replaces the store of the measurement. Raises ResultsError with what the measurement doesn't say.
     """
     try:
         link = link or link_of(evidence)
@@ -69,8 +69,8 @@ def from_run(evidence: Evidence, link: Link | None = None) -> Basis:
     notes = []
     if len(suffixes) and suffixes.max() > 1.5 * max(suffixes.min(), 1):
         notes.append(
-            f"the run's suffixes are {suffixes.min():,.0f} to {suffixes.max():,.0f} tokens, so its compute is no function of "
-            "the prefix alone; here each prefix length has the median over its prompts"
+            f"the measurement's suffixes are {suffixes.min():,.0f} to {suffixes.max():,.0f} tokens, so its compute does not "
+            "depend on the prefix alone; here each prefix length has the median over its prompts"
         )
     return Basis(
         setup,

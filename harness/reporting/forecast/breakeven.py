@@ -1,9 +1,9 @@
-"""Which engine wins by the model, over two numbers of a run, and where the run itself stands.
+"""Which engine wins by the recurrence, over two numbers of a measurement, and where the measurement itself lies.
 
     a    chunkwise's load time over the compute that could hide it
     b    layerwise's load time over chunkwise's, for the same bytes
 
-By the closed form layerwise gives the first token sooner while b < 1 + 1/a (measurement.md); the recurrence of
+By the closed form layerwise has the lower TTFT while b < 1 + 1/a (measurement.md); the recurrence of
 harness.core.recurrence says the same for a number of layers and a depth.
 """
 
@@ -79,7 +79,7 @@ def recurrence(a: float, layers: int, depth: int, layers_per_fetch: int = 1) -> 
 
 
 def depths(evidence: Evidence, most: int = 3) -> list[tuple[int, int]]:
-    """Depth and layers a fetch of the run's layerwise arms, each once, the first ``most``."""
+    """Depth and layers per fetch of the measurement's layerwise arms, each once, the first ``most``."""
     found: dict[tuple[int, int], None] = {}
     for arm in evidence.arms:
         if arm.engine == "layerwise" and len(evidence.of(arm)):

@@ -1,4 +1,4 @@
-"""How far the model was off in the run that it takes its numbers from."""
+"""How far the recurrence was off in the measurement that it takes its numbers from."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,14 +8,14 @@ from harness.reporting.forecast.prediction import predictions
 from harness.results.evidence import Evidence
 
 TRUST = 0.25
-"""Where the model misjudges arms by more, something that it leaves out decides, and no margin makes up for that."""
+"""If the recurrence misjudges arms by more, something that it does not model decides, and no margin makes up for that."""
 
 
 @dataclass(frozen=True, slots=True)
 class Check:
     """An arm's medians over its prompts, in seconds; ``ratio`` is the median of measured over predicted TTFT.
 
-    The stalls tell where a miss is from: where they agree, the store is as the model has it, and the compute was not.
+    The stalls show where an error comes from: if they agree, the store is as the recurrence has it, and the compute is not.
     """
 
     arm: str
@@ -28,9 +28,9 @@ class Check:
 
 
 def check(evidence: Evidence, link: Link | None = None) -> tuple[Check, ...]:
-    """Every arm that the model knows, in the run's order; ``link`` stands in for the run's store.
+    """Every arm that the recurrence knows, in the measurement's order; ``link`` replaces the measurement's store.
 
-    Raises ResultsError if the run has no prediction.
+    Raises ResultsError if the measurement has no prediction.
     """
     found = predictions(evidence, link)
     found = found.assign(ratio=found["measured_s"] / found["predicted_s"])
@@ -42,11 +42,11 @@ def check(evidence: Evidence, link: Link | None = None) -> tuple[Check, ...]:
 
 
 def miss(checks: Sequence[Check]) -> float:
-    """By how much the model misjudged one arm against another, at worst: 0.1 is 10%. What it gets wrong for all alike cancels."""
+    """By how much the recurrence misjudged one arm against another, at worst: 0.1 is 10%. Errors common to all arms cancel."""
     ratios = [found.ratio for found in checks]
     return max(ratios) / min(ratios) - 1 if ratios else 0.0
 
 
-def told(margin: float, checks: Sequence[Check]) -> float:
-    """The smallest lead that counts, as a share of TTFT: ``margin``, or what the model misjudged in the run, up to TRUST."""
+def smallest_lead(margin: float, checks: Sequence[Check]) -> float:
+    """The smallest lead that counts, as a share of TTFT: ``margin``, or the misjudgement in the measurement, up to TRUST."""
     return max(margin, min(miss(checks), TRUST))

@@ -33,7 +33,7 @@ class Curve:
             except ValueError:
                 length, seconds = -1, math.nan
             if length < 0 or not (math.isfinite(seconds) and seconds >= 0):
-                raise UsageError(f"{what} '{item.strip()}' will not do; write milliseconds, or TOKENS:MS,TOKENS:MS")
+                raise UsageError(f"{what} '{item.strip()}' is invalid; write milliseconds, or TOKENS:MS,TOKENS:MS")
             if length in points or (not colon and "," in text):
                 raise UsageError(f"{what} '{text}' has more than one time for a length; write TOKENS:MS,TOKENS:MS")
             points[length] = seconds

@@ -1,4 +1,4 @@
-"""The arms that are searched, as they can be given to ``--arm``, and which of two is the simpler one."""
+"""The arms that are searched, as ``--arm`` takes them, and which of two is the simpler one."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -9,7 +9,7 @@ from harness.reporting.forecast.prediction import DEFAULTS, option
 from harness.results.evidence import Arm
 
 BASE = "chunkwise:pool=0"
-"""What every arm is set against: one get after the other, then the forward."""
+"""What every arm is compared with: one get after the other, then the forward."""
 
 MOST = 1024
 """The engines take no more threads than that (PoolSize, readers)."""

@@ -1,6 +1,6 @@
-"""TTFT as harness.core.recurrence predicts it, beside the TTFT that a run measured, prompt by prompt.
+"""TTFT as harness.core.recurrence predicts it, beside the measured TTFT, prompt by prompt.
 
-Only where all that the model needs is known: a shaped store (its URL has latency and bandwidth), one request
+Only if all that the recurrence needs is known: a shaped store (its URL has latency and bandwidth), one request
 at a time, and a floor arm, whose compute is that of a forward without any load.
 """
 
@@ -21,7 +21,7 @@ DEFAULTS: Mapping[str, int] = {"pool": 0, "batch": 1, "readers": 8, "depth": 4, 
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """What of a run the model needs: the store, the geometry, and the cores that size Python's default pool."""
+    """What the recurrence needs of a measurement: the store, the geometry, and the cores that size Python's default pool."""
 
     link: Link
     layers: int
@@ -35,8 +35,8 @@ def predictions(evidence: Evidence, link: Link | None = None) -> pd.DataFrame:
     ``measured_stall_s`` and ``predicted_stall_s``, the part that the forward waited for loads.
 
     ``measured_s`` is the median over the rounds; compute and what lies around it are the floor arm's medians for
-    the same prompt; ``link`` stands in for the store's. Raises ResultsError with the reason where the run does not say
-    what the model needs.
+    the same prompt; ``link`` replaces the store's. Raises ResultsError with the reason if the measurement does not say
+    what the recurrence needs.
     """
     setup = setup_of(evidence, link)
     floor = floor_of(evidence)
@@ -62,23 +62,23 @@ def predictions(evidence: Evidence, link: Link | None = None) -> pd.DataFrame:
                     }
                 )
     if not rows:
-        raise ResultsError("no prediction: no arm that the model knows loaded a prompt that the floor arm served as well")
+        raise ResultsError("no prediction: no arm that the recurrence knows loaded a prompt that the floor arm served as well")
     return pd.DataFrame(rows)
 
 
 def setup_of(evidence: Evidence, link: Link | None = None) -> Setup:
-    """Read it from run.json; ``link`` stands in for the store's. Raises ResultsError with what is missing."""
+    """Read it from run.json; ``link`` replaces the store's. Raises ResultsError with what is missing."""
     config, geometry = (evidence.run.meta.get(name) or {} for name in ("config", "geometry"))
     link = link or link_of(evidence)
     if config.get("concurrency", 1) != 1:
-        raise ResultsError(f"no prediction: the model has one request at a time, here there were {config['concurrency']}")
+        raise ResultsError(f"no prediction: the recurrence has one request at a time, here there were {config['concurrency']}")
     if config.get("arrivals", "closed") != "closed" or config.get("neighbours") or config.get("probe_every_s"):
-        raise ResultsError("no prediction: the model has one request at a time, here others were served beside it")
+        raise ResultsError("no prediction: the recurrence has one request at a time, here others were served beside it")
     try:
         blocks, tokens, size = (int(geometry[name]) for name in ("chunk_blocks", "block_tokens", "block_bytes"))
         layers = int(geometry["layers"])
     except (KeyError, TypeError, ValueError):
-        raise ResultsError("no prediction: run.json does not tell the geometry of the KV cache") from None
+        raise ResultsError("no prediction: run.json does not say the geometry of the KV cache") from None
     if min(layers, blocks, tokens, size) < 1:
         raise ResultsError("no prediction: the geometry of the KV cache in run.json makes no sense")
     cores = (evidence.run.meta.get("machine") or {}).get("cores")
@@ -96,7 +96,7 @@ def link_of(evidence: Evidence) -> Link:
 
 
 def predict(arm: Arm, setup: Setup, step: Step) -> float | None:
-    """Seconds to the first token; None for an arm that the model doesn't know."""
+    """Seconds to the first token; None for an arm that the recurrence doesn't know."""
     try:
         if arm.engine == "chunkwise":
             pool = arm.options.get("pool", DEFAULTS["pool"])

@@ -11,7 +11,7 @@ from harness.reporting.forecast.prediction import option, predict
 from harness.results.evidence import Arm
 
 ROUNDING = 1e-9
-"""Two sums of the same times in another order differ by less; they are no lead."""
+"""Two sums of the same times in another order differ by less, which is no lead."""
 
 MOST_CALLS = 100_000_000
 """Store calls to walk through, about two minutes."""
@@ -19,7 +19,7 @@ MOST_CALLS = 100_000_000
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """An arm and its TTFT by the model, in seconds."""
+    """An arm and its TTFT by the recurrence, in seconds."""
 
     arm: Arm
     ttft_s: float
@@ -27,9 +27,9 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One prefix length. ``forecasts`` has every arm, the soonest first, the simpler first where they are equal.
+    """One prefix length. ``forecasts`` has every arm, the fastest first, the simpler first if they are equal.
 
-    ``recommended`` is the simplest whose lead is lost by no more than the margin; ``other`` the soonest arm of the
+    ``recommended`` is the simplest whose lead is lost by no more than the margin; ``other`` the fastest arm of the
     engine that was not recommended, or None; ``base`` is chunkwise:pool=0; ``floor_s`` the TTFT if loading took no time.
     """
 
@@ -44,12 +44,12 @@ class Advice:
 
     @property
     def soonest(self) -> Forecast:
-        """What the model alone would take."""
+        """The fastest arm by the recurrence."""
         return self.forecasts[0]
 
     @property
     def given_up(self) -> float:
-        """The share of TTFT by which the recommended arm is later than the soonest: 0.03 is 3%."""
+        """The share of TTFT by which the recommended arm is slower than the fastest: 0.03 is 3%."""
         return self.recommended.ttft_s / self.soonest.ttft_s - 1 if self.soonest.ttft_s else 0.0
 
     @property
@@ -59,7 +59,7 @@ class Advice:
 
 
 def advise(basis: Basis, grid: Grid, prefixes: Sequence[int], margin: float = 0.05) -> list[Advice]:
-    """One advice a prefix length, in the order given. ``margin``: leads up to that share of TTFT are not told apart.
+    """One advice per prefix length, in the order given. ``margin``: leads up to that share of TTFT do not count.
 
     Raises UsageError for a length that is not whole chunks or whose compute isn't known, or for too much work.
     """
@@ -92,7 +92,7 @@ def _advise(basis: Basis, arms: Sequence[Arm], prefix: int, step: Step, margin: 
 
 
 def _simplest(found: Sequence[Forecast], margin: float) -> Forecast:
-    """Of those that lose at most ``margin`` against the soonest."""
+    """Of those that lose at most ``margin`` against the fastest."""
     limit = min(one.ttft_s for one in found) * (1 + max(margin, ROUNDING))
     return min((one for one in found if one.ttft_s <= limit), key=lambda one: (complexity(one.arm), one.ttft_s))
 
@@ -100,7 +100,7 @@ def _simplest(found: Sequence[Forecast], margin: float) -> Forecast:
 def pays_from(basis: Basis, advices: Sequence[Advice]) -> int | None:
     """The shortest prefix from which fetching beats recomputing, found to the chunk between two of the lengths.
 
-    The arm is the one that was recommended at the longer of the two. None if recomputing isn't known, or where
+    The arm is the one that was recommended at the longer of the two. None if recomputing isn't known, or if
     fetching pays at all lengths or at the longest not.
     """
     ordered = sorted((advice for advice in advices if advice.pays is not None), key=lambda advice: advice.prefix)

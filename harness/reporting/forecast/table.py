@@ -13,7 +13,7 @@ COLUMNS: Mapping[str, str] = {
     "arm": "string",  # as --arm takes it
     "engine": "string",
     "threads": "int64",  # besides the one that computes
-    "predicted_s": "float64",  # TTFT by the model
+    "predicted_s": "float64",  # TTFT by the recurrence
     "ratio": "float64",  # to chunkwise:pool=0
     "recommended": "bool",
     "floor_s": "float64",  # TTFT if loading took no time
@@ -22,7 +22,7 @@ COLUMNS: Mapping[str, str] = {
 
 
 def long_table(advices: Sequence[Advice]) -> pd.DataFrame:
-    """One row per arm and prefix length, COLUMNS, the soonest first at each length."""
+    """One row per arm and prefix length, COLUMNS, the fastest first at each length."""
     rows = [
         (
             advice.prefix,

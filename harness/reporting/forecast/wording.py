@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from harness.core.table import Cell, Table
 from harness.core.text import printable
 from harness.reporting.forecast.basis import Basis
-from harness.reporting.forecast.check import TRUST, Check, miss, told
+from harness.reporting.forecast.check import TRUST, Check, miss, smallest_lead
 from harness.reporting.forecast.grid import threads
 from harness.reporting.forecast.recommend import Advice, pays_from
 
@@ -22,7 +22,7 @@ def started_from(basis: Basis) -> str:
     total = f"{link.total_bytes_per_s / 1e6:,.6g} MB/s together" if link.total_bytes_per_s else "no bound together"
     chunk = setup.layers * setup.layer_bytes / 1e6
     return (
-        f"Store: {link.latency_s * 1e3:,.6g} ms a call, {link.stream_bytes_per_s / 1e6:,.6g} MB/s a stream, {total}. "
+        f"Store: {link.latency_s * 1e3:,.6g} ms per call, {link.stream_bytes_per_s / 1e6:,.6g} MB/s per stream, {total}. "
         f"Model: {setup.layers} layers, chunks of {setup.chunk_tokens:,} tokens and {chunk:,.1f} MB."
     )
 
@@ -45,24 +45,24 @@ def table(advices: Sequence[Advice]) -> Table:
 
 def sentences(basis: Basis, advices: Sequence[Advice], margin: float, checks: Sequence[Check]) -> list[str]:
     """What the table means, what it was checked against, and what the recurrence does not model."""
-    least, missed = _percent(told(margin, checks)), miss(checks)
+    least, missed = _percent(smallest_lead(margin, checks)), miss(checks)
     found = [
         f"Recommended is the simplest arm within {least} of the fastest: fewest threads, then chunkwise before "
-        "layerwise, then the engine's defaults; 'given up' is what that costs by the model. '/ pool=0' is TTFT over that of "
+        "layerwise, then the engine's defaults; 'given up' is what that costs by the recurrence. '/ pool=0' is TTFT over that of "
         "chunkwise:pool=0, floor the TTFT if loading took no time."
     ]
     if missed > TRUST:
         found.append(
-            f"WARNING: in the run the model misjudged one arm against another by {_percent(missed)}, so something that it "
-            "does not model decides there; measure, and don't go by this table."
+            f"WARNING: in the measurement the recurrence misjudged one arm against another by {_percent(missed)}, so something "
+            "it does not model decides there; measure, and do not rely on this table."
         )
     elif missed > margin:
         found.append(
-            f"Not within {_percent(margin)}: in the run the model misjudged one arm against another by {least}, and no less can "
-            "be told."
+            f"Not within {_percent(margin)}: in the measurement the recurrence misjudged one arm against another by {least}; "
+            "smaller leads do not count."
         )
     found += [
-        f"Measured / predicted in the run: {printable(one.arm)} {_time(one.measured_s)} / {_time(one.predicted_s)}, "
+        f"Measured / predicted in the measurement: {printable(one.arm)} {_time(one.measured_s)} / {_time(one.predicted_s)}, "
         f"{one.ratio:.2f} over {one.prompts} prompts; of it waiting for loads {_time(one.measured_stall_s)} / "
         f"{_time(one.predicted_stall_s)}."
         for one in checks
@@ -72,7 +72,7 @@ def sentences(basis: Basis, advices: Sequence[Advice], margin: float, checks: Se
 
 
 def _edge(advices: Sequence[Advice]) -> list[str]:
-    """Where a wider grid might recommend something else."""
+    """The prefixes at which a wider grid might recommend something else."""
     found = [advice for advice in advices if threads(advice.recommended.arm) == max(threads(one.arm) for one in advice.forecasts)]
     if not found:
         return []
@@ -103,7 +103,7 @@ def _limits(basis: Basis) -> str:
 
 
 def _measure(advices: Sequence[Advice]) -> str:
-    """The command that checks it: pool=0, and what was recommended or came nearest, each once."""
+    """The command that checks it: pool=0, and what was recommended or came nearest; each once."""
     arms = dict.fromkeys([advice.base.arm.name for advice in advices])
     arms |= dict.fromkeys(advice.recommended.arm.name for advice in advices)
     arms |= dict.fromkeys(advice.other.arm.name for advice in advices[-1:] if advice.other)

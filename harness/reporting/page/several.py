@@ -1,4 +1,4 @@
-"""The page of several runs side by side."""
+"""The page of several measurements side by side."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -31,7 +31,7 @@ def page(several: Several, pictures: Sequence[Path]) -> str:
             }
         )
     values = {
-        "title": "Time to first token: several runs",
+        "title": "Time to first token: several measurements",
         "headline": several.headline,
         "state": "open" if several.differences else "good",
         "verdicts": [(label, said.text) for label, said in zip(several.labels, several.headlines, strict=True)],
@@ -44,9 +44,12 @@ def page(several: Several, pictures: Sequence[Path]) -> str:
 
 
 FIGURES = {
-    "ecdf": ("How fast the first token came, run by run", "One time axis for all runs."),
-    "ratios": ("Ratio to the first arm, run by run", "Each row pairs the rounds of one run; below 1 is faster."),
-    "concurrency": ("TTFT over concurrency", "The runs differ in concurrency alone. Each point is a run."),
+    "ecdf": ("ECDF of TTFT, measurement by measurement", "One time axis for all."),
+    "ratios": (
+        "Ratio to the first arm, measurement by measurement",
+        "Each row pairs the rounds of one measurement; below 1 is faster.",
+    ),
+    "concurrency": ("TTFT over concurrency", "The measurements differ in concurrency alone. Each point is one of them."),
 }
 """Title and lead of each picture of harness.reporting.figures.several."""
 

@@ -1,4 +1,4 @@
-"""The page of one run."""
+"""The page of one measurement."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,9 +1,9 @@
 """Where along an axis the lead changes between two arms. Pure.
 
 At each measured value of the axis there is a number whose sign says who leads (a log ratio, or a difference of times)
-with its 95% interval; where the interval leaves 0 out, the lead is shown. It changes between two neighbouring values at
-which opposite leads are shown, whatever the values between them seem to say. Where between them, nothing that was
-measured tells: the place is read off straight lines, over the axis as it is or over its logarithm.
+with its 95% interval; if the interval excludes 0, the lead is shown. It changes between two neighbouring values at
+which opposite leads are shown, whatever the values between them seem to say. Where between them, no measurement
+says: the place is read off straight lines, over the axis as it is or over its logarithm.
 """
 
 import itertools
@@ -19,15 +19,15 @@ from harness.stats.quantiles import Floats
 Kind = Literal["one", "several", "seems", "none"]
 
 LOG_FROM = 4.0
-"""An axis is taken by its logarithm where all values are above 0 and the largest is that many times the smallest."""
+"""An axis is logarithmic if all values are above 0 and the largest is this many times the smallest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Crossing:
     """``kind``: the lead is shown to change once or several times, only seems to change, or does not.
 
-    ``between``: for each shown change the values around it. Where it only seems to change there is one pair, with None on
-    the side, or both, where no value shows the lead. ``places``: near where, in units of the axis, one a pair. ``before``
+    ``between``: for each shown change the values around it. If it only seems to change there is one pair, with None on
+    the side, or both, if no value shows the lead. ``places``: near which value of the axis, one per pair. ``before``
     and ``after``: the sign of the lead at the lowest and the highest value that shows it, or else of the first and the
     last lead that is not 0. ``open``: the values that show nothing.
     """
@@ -41,7 +41,7 @@ class Crossing:
 
 
 def scaled(values: Sequence[float]) -> bool:
-    """Whether an axis over these values is drawn by its logarithm."""
+    """Whether an axis over these values is logarithmic."""
     return min(values) > 0 and max(values) >= LOG_FROM * min(values)
 
 
@@ -50,8 +50,8 @@ def crossing(
 ) -> Crossing:
     """The crossing of ``leads`` with bounds, at two or more different values ``at`` of an axis, in any order.
 
-    ``by_log``: they run straight over the axis' logarithm, where it is ``scaled``. Bounds may be infinite where nothing
-    is known. Raises ValueError for fewer than two values, one that comes twice, and a lead that is no finite number.
+    ``by_log``: they run straight over the axis' logarithm, if it is ``scaled``. Bounds may be infinite if nothing
+    is known. Raises ValueError for fewer than two values, a value that is listed twice, and a lead that is not finite.
     """
     if len(at) < 2 or len(set(at)) < len(at) or not np.all(np.isfinite(leads)):
         raise ValueError("a crossing needs two different values of the axis or more, and a finite lead at each")
@@ -77,7 +77,7 @@ def crossing(
 
 
 def _inside(changes: Sequence[float], pair: tuple[float | None, float | None]) -> float:
-    """The middle one of the sign changes between the two values: an odd number where they show opposite leads."""
+    """The middle one of the sign changes between the two values: an odd number if they show opposite leads."""
     low, high = (-math.inf if pair[0] is None else pair[0]), (math.inf if pair[1] is None else pair[1])
     inside = [place for place in changes if low <= place <= high]
     return inside[len(inside) // 2]
@@ -87,7 +87,7 @@ def _zeros(x: Floats, values: Floats, by_log: bool) -> list[float]:
     """Where straight lines between the values change their sign."""
     line, back = (np.log(x), math.exp) if by_log else (x, float)
     found: list[float] = []
-    last, even = None, []  # number of the last one that is not 0; the places since then where it is
+    last, even = None, []  # number of the last one that is not 0; the places since then if it is
     for number, value in enumerate(values):
         if value == 0:
             even.append(line[number])

@@ -18,7 +18,7 @@ from harness.results.evidence import Arm
 from harness.stats import compare
 
 FEW_ARMS = 8
-"""With more arms each is held against the first one only."""
+"""With more arms each is compared with the first one only."""
 
 Series = list[tuple[float, float, float, float]]
 """Value of the axis, the lead of the candidate there and its bounds: below 0 it is faster."""
@@ -42,13 +42,13 @@ class Found:
 
     @property
     def sentence(self) -> str:
-        """All of it in one sentence, without a full stop."""
+        """The whole sentence, without a full stop."""
         where = "".join(f", at {key}={value}" for key, value in self.elsewhere.items())
         return f"{self.candidate} against {self.base}{where}: {self.finding}"
 
     @property
     def finding(self) -> str:
-        """The sentence without who and where."""
+        """The sentence without the arms and the place."""
         c, grid = self.crossing, f"{self.axis} {plain(self.values[0])} to {plain(self.values[-1])}"
         leads = ("faster", "even", "slower")
         unsure = f", no difference shown at {', '.join(map(plain, c.open))}" if c.open else ""
@@ -97,8 +97,8 @@ def crossings(grid: Grid, points: Sequence[Measured], metric: str) -> list[Found
     return found
 
 
-def told(found: Sequence[Found]) -> list[str]:
-    """A sentence for each; where a pair has, along one axis, none at several values of the others, one for all of these."""
+def sentences(found: Sequence[Found]) -> list[str]:
+    """One sentence each; pairs that have none along an axis at several values of the others share one sentence."""
     groups: dict[tuple[str, str, str, int], list[Found]] = {}
     for one in found:
         outside = one.crossing.kind == "none" and not one.crossing.open
@@ -108,7 +108,7 @@ def told(found: Sequence[Found]) -> list[str]:
 
 
 def _of_all(group: Sequence[Found], found: Sequence[Found]) -> str:
-    """The sentence of several that say the same at different values of the other axes."""
+    """One sentence for several that are alike except for the values of the other axes."""
     first = group[0]
     keys, about = list(first.elsewhere), (first.axis, first.base, first.candidate)
     if len(group) == sum((one.axis, one.base, one.candidate) == about for one in found):

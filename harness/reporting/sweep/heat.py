@@ -1,4 +1,4 @@
-"""A map over two axes: each cell the ratio to the first arm; a panel an arm, with the line where the lead changes."""
+"""A map over two axes: each cell the ratio to the first arm; one panel per arm, with the line where the lead changes."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,7 +19,7 @@ from harness.reporting.sweep.crossings import Found
 from harness.reporting.wording import ratio
 
 COLOURS = "PuOr"
-"""Orange if the arm is slower, violet if it is faster, white if there is no difference: told apart by all eyes."""
+"""Orange if the arm is slower, violet if it is faster, white if there is no difference; readable by the colour-blind."""
 COLUMNS = 2
 
 
@@ -85,7 +85,7 @@ def _panel(axes: Axes, rows: pd.DataFrame, x: Axis, y: Axis, limit: float, found
 
 
 def _write(axes: Axes, place: tuple[int, int], row: "pd.Series[Any]", limit: float) -> None:
-    """The number, its interval, and a hatch where no difference is shown."""
+    """The number, its interval, and a hatch if no difference is shown."""
     if row["arm"] == row["base"]:
         axes.text(place[1], place[0], "1 (base)", ha="center", va="center", fontsize=9, color=INK)
         return
@@ -104,7 +104,7 @@ def _write(axes: Axes, place: tuple[int, int], row: "pd.Series[Any]", limit: flo
 
 
 def _line(axes: Axes, found: Sequence[Found], x: Axis, y: Axis) -> None:
-    """The places along x where the lead changes, one a value of y, and between which values each is."""
+    """The places along x where the lead changes, one per value of y, and between which values each is."""
     points = []
     for one in found:
         if set(one.elsewhere) != {y.key} or one.crossing.kind != "one":
@@ -137,7 +137,7 @@ def _index(ordered: Sequence[str], axis: Axis, value: Any) -> int:
 
 
 def _position(axis: Axis, value: float) -> float:
-    """Between the cells' numbers: by the logarithm where the axis is taken by it."""
+    """Between the cells' numbers: logarithmically if the axis is."""
     at = np.array(sorted(axis.numbers or ()))
     by_log = scaled(at.tolist())
     return float(np.interp(np.log(value) if by_log else value, np.log(at) if by_log else at, np.arange(len(at))))

@@ -1,4 +1,4 @@
-"""Lines over one axis: the ratio to the first arm with its interval, the TTFT itself, and what neighbours went through."""
+"""Lines over one axis: the ratio to the first arm with its interval, the TTFT itself, and the neighbours' gaps."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -23,13 +23,13 @@ PANEL = 3.0
 SPREAD = 0.012
 """Arms lie side by side, so that their intervals do not cover one another; a share of the axis' width."""
 STEPS = 16
-"""Pieces of a line between two values: what runs straight over the axis bends in a ratio, and over a logarithm."""
+"""Pieces of a line between two values: what is straight over the axis is curved as a ratio, and over a logarithm."""
 
 
 def draw_lines(
     table: pd.DataFrame, axis: Axis, arms: Sequence[Arm], metric: str, found: Sequence[Found], note: str
 ) -> Picture | None:
-    """A panel each for the ratio, the TTFT and, where there were neighbours, the p95 gap. None if nothing was measured.
+    """One panel each for the ratio, the TTFT and, if there were neighbours, the p95 gap. None if nothing was measured.
 
     ``table`` has the rows of one line of points: each arm has at most one row per metric and value of ``axis``.
     """
@@ -53,7 +53,7 @@ def draw_lines(
 
 
 def _places(axis: Axis) -> dict[str, float]:
-    """Where each value stands: as the number it is, by its logarithm where the axis is one, or in the order given."""
+    """Where each value stands: as a number, as its logarithm if the axis is logarithmic, or in the order given."""
     if axis.numbers is None:
         return {value: float(place) for place, value in enumerate(axis.values)}
     by_log = scaled(axis.numbers)

@@ -1,4 +1,4 @@
-"""``sweep.md`` and the terminal's table: the verdict, the points, where the lead changes, warnings, how to make it again."""
+"""``sweep.md`` and the terminal's table: the verdict, the points, where the lead changes, warnings, how to repeat it."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,13 +12,14 @@ from harness.core.text import markdown, without_secrets
 from harness.experiment.sweep.grid import Point
 from harness.experiment.sweep.planning import listed
 from harness.experiment.sweep.state import State
-from harness.reporting.sweep.crossings import Found, told
+from harness.reporting.sweep.crossings import Found, sentences
 from harness.reporting.wording import bounds, ratio, seconds
 from harness.results.evidence import BOUNDS
 
 CAPTIONS = {"lines": "Over the axis", "map": "Over two axes"}
 SINGLY = (
-    "Each point is a run of its own: its ratios pair the rounds of that run, so that the machine's drift cancels; the times of "
+    "Each point is a measurement of its own: its ratios pair the rounds of that measurement, so that the machine's drift "
+    "cancels; the times of "
     "two points were measured at different times. Intervals are at 95% one at a time: of 20 points one may miss."
 )
 
@@ -35,24 +36,24 @@ def report(state: State, table: pd.DataFrame, headline: str, metric: str, found:
         base = str(table.loc[table["metric"].isin(["gap_p95", "probe_p95"]), "base"].iloc[0])
         sections += ["## The neighbours", beside.to_markdown(), f"Behind each time: its ratio to that beside {markdown(base)}."]
     if found:
-        sections += ["## Where the lead changes", "\n".join(f"- {markdown(one)}." for one in told(found)), HOW]
+        sections += ["## Where the lead changes", "\n".join(f"- {markdown(one)}." for one in sentences(found)), HOW]
     if warnings:
         measured = state.count("complete", "void")
         bold = {one: "**" if one.severity is Severity.VOID else "" for one in warnings}
         lines = [f"- {bold[one]}{_where(numbers, measured)}{markdown(one)}{bold[one]}" for one, numbers in warnings.items()]
         sections += ["## Warnings", "\n".join(lines)]
-    sections += ["## To make it again", f"```\n{without_secrets(state.command)}\n```", _runs(state)]
+    sections += ["## To repeat it", f"```\n{without_secrets(state.command)}\n```", _runs(state)]
     return "\n\n".join(sections) + "\n"
 
 
 HOW = (
-    "Between the nearest values at which the ratio's interval leaves 1 out; near which place is read off a straight line "
-    "(docs/sweep.md). Where it matters, measure values in between."
+    "Between the nearest values at which the ratio's interval excludes 1; near which place is read off a straight line "
+    "(docs/sweep.md). If it matters, measure values in between."
 )
 
 
 def grid_table(state: State, table: pd.DataFrame, metric: str) -> Table:
-    """A row per point; of each arm its ``metric`` of TTFT, and its ratio to the first arm with the interval."""
+    """One row per point; of each arm its ``metric`` of TTFT, and its ratio to the first arm with the interval."""
     rows = table[(table["metric"] == metric) | table["metric"].isna()]
     arms, lines = _arms(rows), []
     for place in state.grid.points:

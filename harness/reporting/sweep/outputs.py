@@ -1,4 +1,4 @@
-"""Everything that a sweep leaves beside its runs: sweep.csv, sweep.parquet, crossings.csv, sweep.md, pictures/."""
+"""Everything that a sweep writes beside its measurements: sweep.csv, sweep.parquet, crossings.csv, sweep.md, pictures/."""
 
 import importlib.util
 from collections.abc import Mapping, Sequence
@@ -12,7 +12,7 @@ from harness.core.findings import Finding
 from harness.core.table import Table
 from harness.core.text import printable
 from harness.experiment.sweep.state import State
-from harness.reporting.sweep.crossings import Found, crossings, told
+from harness.reporting.sweep.crossings import Found, crossings, sentences
 from harness.reporting.sweep.markdown import report, terminal_table
 from harness.reporting.sweep.pictures import draw_sweep
 from harness.reporting.sweep.table import Measured, arms_in, long_table, measured_points
@@ -51,7 +51,7 @@ def write_outputs(state: State) -> Outputs:
     verdict = headline(state, table, found)
     text = report(state, table, verdict, metric, found, pictures, _warnings(points))
     files = _write(state.folder, table, _crossing_table(found), text)
-    lines = [printable(verdict), *(printable(f"- {one}") for one in told(found))]
+    lines = [printable(verdict), *(printable(f"- {one}") for one in sentences(found))]
     return Outputs([*files, *pictures], terminal_table(state, table, metric), lines)
 
 

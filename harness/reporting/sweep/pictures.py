@@ -21,13 +21,13 @@ from harness.reporting.sweep.lines import draw_lines
 from harness.results.evidence import Arm
 
 MOST_LINES, MOST_MAPS = 12, 12
-"""Pictures of each kind; a grid with more lines or layers has the rest in its table."""
+"""Pictures of each kind; the rest of a larger grid is in its table only."""
 
 
 def draw_sweep(
     grid: Grid, table: pd.DataFrame, arms: Sequence[Arm], metric: str, found: Sequence[Found], folder: Path
 ) -> list[Path]:
-    """Write all as PNG and SVG into ``folder``, where pictures of an earlier time are removed. Raises ResultsError."""
+    """Write all as PNG and SVG into ``folder``, from which earlier pictures are removed. Raises ResultsError."""
     drawn: list[Path] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -52,14 +52,14 @@ def _lines(
     for axis in grid.point_axes:
         note = f"{_fixed(grid, [axis])}\nBars: 95% intervals over the rounds of each point, which was measured by itself."
         if any(one.crossing.kind == "one" and one.base == _base(table) for one in found):  # of others none is drawn
-            note += " A thick stretch at 1: between which values the lead changes; the tick: near where."
+            note += " A thick stretch at 1: between which values the lead changes; the tick: near which value."
         yield "lines", draw_lines(table, axis, arms, metric, found, note)
 
 
 def _arm_lines(
     grid: Grid, table: pd.DataFrame, arms: Sequence[Arm], metric: str, found: Sequence[Found]
 ) -> Iterator[tuple[str, Picture | None]]:
-    """Where only one option of an engine varies, its arms are one line; each other arm is the same at every value."""
+    """If only one option of an engine varies, its arms are one line; each other arm is the same at every value."""
     for axis in grid.arm_axes:
         if sum(other.owner == axis.owner for other in grid.arm_axes) > 1:
             continue
@@ -69,7 +69,7 @@ def _arm_lines(
         rows = pd.concat([table[mine].assign(arm=axis.owner), *others], ignore_index=True)
         shown = [Arm(axis.owner, axis.owner, {}, 0), *(arm for arm in arms if arm.engine != axis.owner)]
         there = [one for one in found if one.axis == axis.key]
-        note = f"{_fixed(grid, [axis])}\nBars: 95% intervals over the rounds. All of it is one run; {axis.owner} is one line."
+        note = f"{_fixed(grid, [axis])}\nBars: 95% intervals over the rounds. One measurement; {axis.owner} is one line."
         yield f"lines-{_name(axis)}", draw_lines(rows, axis, shown, metric, there, note)
 
 
@@ -102,7 +102,7 @@ def _point_maps(
             if not arm.bound and arm.name != base
         }
         there = [_without(one, layer) for one in found if all(one.elsewhere.get(key) == value for key, value in layer.items())]
-        diamonds = f"Diamonds: near where along {x.key} the lead changes, and between which values."
+        diamonds = f"Diamonds: near which value of {x.key} the lead changes, and between which values."
         note = f"{_fixed(grid, [x, y], layer)}\n{MARKS} {diamonds}"
         yield "map" if not others else f"map-{number}", draw_heat(panels, x, y, base, metric, there, note)
 
@@ -141,7 +141,7 @@ def _at(table: pd.DataFrame, axes: Sequence[Axis], values: Mapping[str, str]) ->
 
 
 def _without(found: Found, layer: Mapping[str, str]) -> Found:
-    """The crossing, told by the axes of the map alone."""
+    """The crossing, by the axes of the map alone."""
     elsewhere = {key: value for key, value in found.elsewhere.items() if key not in layer}
     return dataclasses.replace(found, elsewhere=elsewhere)
 

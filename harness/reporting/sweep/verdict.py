@@ -13,7 +13,7 @@ from harness.reporting.wording import ratio
 
 
 def metric_of(table: pd.DataFrame) -> str:
-    """The metric of the verdict: p50 where every measured point tells it, else the mean."""
+    """The metric of the verdict: p50 if every measured point has it, else the mean."""
     told = table[table["metric"].notna()]
     by_point = told.groupby("point")["metric"].agg(set)
     return "p50" if len(by_point) and all("p50" in metrics for metrics in by_point) else "mean"

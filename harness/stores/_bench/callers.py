@@ -34,7 +34,7 @@ class Callers:
         self._together = threading.Barrier(1)
 
     def run(self, calls: Sequence[Call], threads: int) -> Timing:
-        """Deal ``calls`` to so many threads, which begin together. Raises what a call raises."""
+        """Deal ``calls`` to this many threads, which begin together. Raises what a call raises."""
         together = self._together = threading.Barrier(threads)
 
         def work(mine: Sequence[Call]) -> Times:
@@ -51,7 +51,7 @@ class Callers:
         return _timing(_all([self._pool.submit(work, calls[number::threads]) for number in range(threads)]))
 
     def arun(self, calls: Sequence[AsyncCall], loops: int, in_flight: int) -> Timing:
-        """Deal ``calls`` to so many event loops, each with ``in_flight`` of them under way."""
+        """Deal ``calls`` to this many event loops, each with ``in_flight`` of them at once."""
         together = self._together = threading.Barrier(loops)
 
         async def one(mine: Sequence[AsyncCall], times: Times) -> None:

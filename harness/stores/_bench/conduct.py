@@ -1,4 +1,4 @@
-"""Carrying a measurement out: write, warm up, rounds until all are there or time is up, clean up whatever happens."""
+"""Running a measurement: write, warm up, rounds until all are done or time is up, clean up whatever happens."""
 
 import csv
 import time
@@ -21,7 +21,7 @@ ENOUGH = 6
 
 
 class Budget(Protocol):
-    """How long a measurement may take."""
+    """How long a measurement may take, in seconds."""
 
     @property
     def left(self) -> float:
@@ -38,7 +38,7 @@ class LongTable:
     """
 
     def __init__(self, folder: Path) -> None:
-        """Begin the file. Raises ResultsError where it cannot be written, or is there already."""
+        """Begin the file. Raises ResultsError if it cannot be written, or is there already."""
         self.file = folder / "bench.csv"
         self.rounds: list[list[Row]] = []
         self.notes: list[str] = []
@@ -63,7 +63,7 @@ class LongTable:
             raise ResultsError(f"{self.file} cannot be written: {error.strerror}; make room") from error
 
     def close(self) -> None:
-        """Close the file; one without a round goes, so that its folder can be used again."""
+        """Close the file; without a round it is deleted, so that its folder can be used again."""
         self._stream.close()
         if not self.rounds:
             self.file.unlink(missing_ok=True)
@@ -81,7 +81,7 @@ def conduct(
     """Measure into ``table``; ``address`` is the store's URL as given.
 
     Deletes what it wrote, also when it is interrupted. Raises StoreError, RunError, ResultsError, and UsageError
-    where the time is too short for two rounds.
+    if the time is too short for two rounds.
     """
     part = Scoped(store, address, fresh_prefix("bench"))
     with ExitStack() as stack:
@@ -97,7 +97,7 @@ def conduct(
             for size in settings.sizes:
                 tell(f"writing {settings.keys} objects of {size_text(size)}")
                 bench.prepare(size)
-            tell(f"checking that each of {len(cells)} ways of calling brings the right bytes")
+            tell(f"checking that each of {len(cells)} ways of calling gives the right bytes")
             bench.warm_up()
             tell(f"measuring {settings.rounds} rounds")
             _rounds(bench, settings.rounds, table, budget)
@@ -116,8 +116,8 @@ def _rounds(bench: Bench, wanted: int, table: LongTable, budget: Budget) -> None
 
 
 def notes(measured: int, wanted: int) -> list[str]:
-    """What so many rounds of those wanted allow to say."""
+    """What this many of the wanted rounds allow to say."""
     found = [f"{measured} of {wanted} rounds were measured"] if measured < wanted else []
     if measured < ENOUGH:
-        found.append(f"with fewer than {ENOUGH} rounds the intervals take the noise for normally distributed")
+        found.append(f"with fewer than {ENOUGH} rounds the intervals assume normally distributed noise")
     return found

@@ -34,14 +34,14 @@ class Limit(Protocol):
     """What it is, for tables."""
 
     def measure(self, callers: Callers, size: int, streams: int, places: list[memoryview]) -> Timing:
-        """Fill ``places``, each with an object of ``size`` bytes, over so many streams at once."""
+        """Fill ``places``, each with an object of ``size`` bytes, over this many streams at once."""
 
     def close(self) -> None:
         """Remove what it made."""
 
 
 def limit_of(store: Store, sizes: Sequence[int], keys: int) -> tuple[Limit | None, str]:
-    """The limit of this kind of store, and what is to be said of it. ``keys`` objects of each size will be read."""
+    """The limit of this kind of store, and a sentence about it. ``keys`` objects of each size will be read."""
     largest = max(sizes)
     if isinstance(store, ShapedStore):
         return None, "no limit is measured beside a shaped store: it is as fast as its URL asks for"
@@ -106,7 +106,7 @@ class FioLimit:
         done = subprocess.run(words, capture_output=True, text=True, check=False, timeout=_TIMEOUT_S)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]
-            raise StoreUnavailable(f"fio ended with exit status {done.returncode}: {last}; --no-limit leaves it out")
+            raise StoreUnavailable(f"fio ended with exit status {done.returncode}: {last}; --no-limit skips it")
         return timing_of(json.loads(done.stdout), len(places) * size)
 
     def close(self) -> None:
@@ -115,7 +115,7 @@ class FioLimit:
 
 
 def timing_of(told: Any, wanted: int) -> Timing:
-    """What fio tells as JSON, as the time for ``wanted`` bytes. Latencies are in nanoseconds, from a call to its return."""
+    """The JSON output of fio as the time for ``wanted`` bytes. Latencies are in nanoseconds, from a call to its return."""
     read = told["jobs"][0]["read"]
     return Timing(wanted / read["bw_bytes"], read["lat_ns"]["mean"] / 1e9)
 
@@ -141,7 +141,7 @@ with socket.create_server(("127.0.0.1", 0), backlog=128) as server:
 
 
 def receive(connection: socket.socket, place: memoryview) -> None:
-    """Fill ``place``. Raises ConnectionError where the other side closes before."""
+    """Fill ``place``. Raises ConnectionError if the other side closes before."""
     done = 0
     while done < place.nbytes:
         got = connection.recv_into(place[done:])
@@ -151,7 +151,7 @@ def receive(connection: socket.socket, place: memoryview) -> None:
 
 
 class SocketLimit:
-    """Asks a process of its own for bytes, a connection a thread. Close it."""
+    """Asks a process of its own for bytes, with one connection per thread. Close it."""
 
     name = "bare socket"
 
@@ -162,7 +162,7 @@ class SocketLimit:
         said = self._process.stdout.readline() if self._process.stdout else ""
         if not said.strip().isdigit():
             self.close()
-            raise StoreUnavailable("the process that answers the bare sockets did not start; --no-limit leaves it out")
+            raise StoreUnavailable("the process that answers the bare sockets did not start; --no-limit skips it")
         self._port = int(said)
         self._own = threading.local()
         self._open: list[socket.socket] = []

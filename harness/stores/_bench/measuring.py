@@ -1,4 +1,6 @@
-"""Rounds in which every cell runs once, in an order drawn anew; one before them warms up, checks the bytes, and sets the work."""
+"""Rounds in which every cell runs once, in a new random order.
+
+A round before them warms up, checks the bytes, and sets the amount of work."""
 
 import math
 import os
@@ -19,12 +21,12 @@ from harness.stores._checks import Scoped
 from harness.stores.base import Buffer, Read
 
 AIM_S = 0.04
-"""What one stream should take in a cell: small objects are gone through several times, by all cells of their size alike."""
+"""What one stream should take in a cell: small objects are read several times, equally often by all cells of their size."""
 MOST_TURNS = 32
 COLUMNS = (
     "round", "order", "action", "size_bytes", "callers", "in_flight", "batch", "keys", "bytes", "seconds", "call_p50_s",
 )  # fmt: skip
-"""Of the long table: a row a cell and round. ``keys`` and ``bytes`` were moved in ``seconds`` by all callers together."""
+"""Of the long table: one row per cell and round. ``keys`` and ``bytes`` were moved in ``seconds`` by all callers together."""
 
 Row = Mapping[str, int | float | str]
 
@@ -38,7 +40,7 @@ class Need:
 
 
 def needed(settings: BenchSettings) -> Need:
-    """What will be written, and held in memory. Raises UsageError where this machine's memory is too small for it."""
+    """What will be written, and held in memory. Raises UsageError if this machine's memory is too small for it."""
     need = Need(settings.keys * sum(settings.sizes), settings.keys * max(settings.sizes))
     free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     if need.memory > free:
@@ -78,7 +80,7 @@ class Bench:
                 self._turns[cell.action, cell.size] = min(MOST_TURNS, max(1, math.ceil(AIM_S / timing.seconds)))
 
     def rounds(self) -> Iterator[list[Row]]:
-        """Every cell once a round, for ever; the order is random and comes from the seed."""
+        """Every cell once per round, for ever; the order is random and comes from the seed."""
         order = random.Random(self._settings.seed)
         number = 0
         while True:
@@ -192,7 +194,7 @@ class Objects:
         return [block[number * size : (number + 1) * size] for number in range(self.keys)]
 
     def reads(self, size: int, turn: int, batch: int) -> Iterator[list[Read]]:
-        """All objects of a size, ``batch`` of them a call."""
+        """All objects of a size, ``batch`` of them per call."""
         whole = [Read(name, 0, (place,)) for name, place in zip(self.names(size), self.places(size, turn), strict=True)]
         for begin in range(0, self.keys, batch):
             yield whole[begin : begin + batch]

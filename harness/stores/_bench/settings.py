@@ -15,14 +15,14 @@ _MOST = 1024
 
 @dataclass(frozen=True, slots=True)
 class Loops:
-    """``loops`` event loops, each in a thread, with ``in_flight`` calls under way in each."""
+    """``loops`` event loops, each in a thread, with ``in_flight`` calls at once in each."""
 
     loops: int
     in_flight: int
 
     @property
     def total(self) -> int:
-        """Calls under way at once."""
+        """Calls in flight at once."""
         return self.loops * self.in_flight
 
 
@@ -38,7 +38,7 @@ class BenchSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        # One thread is what the others are compared with, and what the fit is made of; likewise one key a call.
+        # One thread is what the others are compared with, and what the fit is made of; likewise one key per call.
         object.__setattr__(self, "threads", tuple(sorted({1, *self.threads})))
         object.__setattr__(self, "sizes", tuple(sorted(set(self.sizes))))
         object.__setattr__(self, "batches", tuple(sorted({*self.batches} - {1})))
@@ -70,7 +70,9 @@ def parse_sizes(name: str, text: str) -> tuple[int, ...]:
         found = re.fullmatch(r"\s*(\d{1,10})\s*(B|KiB|MiB|GiB|)\s*", item)
         size = int(found[1]) * _UNITS[found[2]] if found else 0
         if not 1 <= size <= _LARGEST:
-            raise UsageError(f"{name} '{text}': '{item}' will not do; write sizes up to 1GiB with commas between, as 64KiB,4MiB")
+            raise UsageError(
+                f"{name} '{text}': '{item}' is invalid; write sizes up to 1GiB separated by commas, such as 64KiB,4MiB"
+            )
         sizes.append(size)
     return tuple(sizes)
 
@@ -80,7 +82,9 @@ def parse_numbers(name: str, text: str) -> tuple[int, ...]:
     numbers = []
     for item in text.split(","):
         if not re.fullmatch(r"\s*\d{1,5}\s*", item) or not 1 <= int(item) <= _MOST:
-            raise UsageError(f"{name} '{text}': '{item}' will not do; write numbers from 1 to {_MOST:,} with commas, as 1,2,4")
+            raise UsageError(
+                f"{name} '{text}': '{item}' is invalid; write numbers from 1 to {_MOST:,} separated by commas, such as 1,2,4"
+            )
         numbers.append(int(item))
     return tuple(numbers)
 
@@ -92,8 +96,8 @@ def parse_loops(name: str, text: str) -> tuple[Loops, ...]:
         parts = re.fullmatch(r"\s*(\d{1,4})x(\d{1,4})\s*", item)
         loops = Loops(int(parts[1]), int(parts[2])) if parts else None
         if loops is None or not 1 <= loops.total <= _MOST:
-            fix = f"write event loops x calls in flight of each, at most {_MOST:,} together, as 1x8,2x4"
-            raise UsageError(f"{name} '{text}': '{item}' will not do; {fix}")
+            fix = f"write event loops x calls in flight of each, at most {_MOST:,} together, such as 1x8,2x4"
+            raise UsageError(f"{name} '{text}': '{item}' is invalid; {fix}")
         found.append(loops)
     return tuple(dict.fromkeys(found))
 
@@ -109,7 +113,7 @@ def size_text(size: int) -> str:
 Action = Literal["read", "aread", "exists", "write", "limit"]
 
 MOST_WRITTEN = 64 << 20
-"""Writes are measured up to so many bytes a cell: more would fill the disk's queue, and slow the cells after it down."""
+"""Writes are measured up to this many bytes per cell: more would fill the disk's queue, and slow the cells after it down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ class Cell:
         """For messages and plots."""
         threads = "1 thread" if self.callers == 1 else f"{self.callers} threads"
         who = f"{self.callers}x{self.in_flight}" if self.action == "aread" else threads
-        return f"{self.action} of {size_text(self.size)}, {who}, {self.batch} a call"
+        return f"{self.action} of {size_text(self.size)}, {who}, {self.batch} per call"
 
 
 def cells_of(settings: BenchSettings, limit: bool) -> tuple[Cell, ...]:

@@ -1,4 +1,4 @@
-"""From the long table to estimates: each cell over its rounds, two cells against each other, and time as a line over size."""
+"""From the long table to estimates: each cell over its rounds, the ratio of two cells, and time as a line over size."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -58,15 +58,15 @@ class Summary:
         return estimated([float(row["call_p50_s"]) for row in self._rows[cell]])
 
     def key_s(self, cell: Cell) -> Estimate:
-        """Seconds an object, of all callers together: with one caller, the mean call."""
+        """Seconds per object, of all callers together: with one caller, the mean call."""
         return estimated(self.seconds_a_key(cell))
 
     def bytes_per_s(self, cell: Cell) -> Estimate:
-        """Bytes a second of all callers together."""
+        """Bytes per second of all callers together."""
         return estimated([float(row["bytes"]) / float(row["seconds"]) for row in self._rows[cell]])
 
     def ratio(self, cell: Cell, base: Cell) -> Estimate:
-        """Keys a second of ``cell`` over those of ``base``, paired by round."""
+        """Keys per second of ``cell`` over those of ``base``, paired by round."""
         pairs = zip(self._rows[cell], self._rows[base], strict=True)
         return estimated(
             [float(one["keys"]) / float(one["seconds"]) * float(other["seconds"]) / float(other["keys"]) for one, other in pairs]
@@ -86,8 +86,8 @@ def cell_of(row: "Row") -> Cell:
 class LinkFit:
     """``t(size) = latency + size / bandwidth`` of calls that read one object, one after the other.
 
-    ``latency_s`` in seconds; ``bytes_per_s`` has infinite values where more bytes took no more time. ``off`` is the
-    largest distance of a size's time from the line, as a share of that time: a line says little where it is large.
+    ``latency_s`` in seconds; ``bytes_per_s`` has infinite values if more bytes took no more time. ``off`` is the
+    largest distance of a size's time from the line, as a share of that time: a line says little if it is large.
     """
 
     latency_s: Estimate
@@ -109,7 +109,7 @@ def plain(value: float) -> str:
 def fit_link(times: Mapping[int, Sequence[float]]) -> LinkFit | None:
     """From size in bytes -> seconds of a call in each round; all sizes have the same rounds. None for fewer than two sizes.
 
-    Least squares of the relative errors, neither number below 0 (Lawson and Hanson's algorithm), once a round: absolute
+    Least squares of the relative errors, neither number below 0 (Lawson and Hanson's algorithm), once per round: absolute
     errors would let the largest size alone decide the latency. The intervals are over rounds.
     """
     sizes = np.array(sorted(times), dtype=np.float64)

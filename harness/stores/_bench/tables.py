@@ -22,9 +22,9 @@ def way(cell: Cell, limit: str = "") -> str:
 
 
 def rates_table(summary: Summary, limit: str) -> Table:
-    """One object a call: by threads, by event loops, and the limit."""
-    table = Table(box=None, pad_edge=False, title="One object a call", title_justify="left")
-    for name in ("size", "calls by", "a call, ms", "MB/s, all calls", "of 1 thread"):
+    """One object per call: by threads, by event loops, and the limit."""
+    table = Table(box=None, pad_edge=False, title="One object per call", title_justify="left")
+    for name in ("size", "calls by", "per call, ms", "MB/s, all calls", "of 1 thread"):
         table.add_column(name, justify="left" if name in ("size", "calls by") else "right")
     for size in sorted({cell.size for cell in summary.of("read")}):
         base = Cell("read", size)
@@ -39,14 +39,12 @@ def rates_table(summary: Summary, limit: str) -> Table:
 
 
 def batches_table(summary: Summary) -> Table | None:
-    """One call of several keys against as many calls of one; None where no batches were measured."""
+    """One call of several keys against as many calls of one; None if no batches were measured."""
     batches = sorted({cell.batch for cell in summary.cells} - {1})
     if not batches:
         return None
-    table = Table(
-        box=None, pad_edge=False, title="One call for several keys: times as fast as a call a key", title_justify="left"
-    )
-    for name in ("call", "size", "a key a call, ms", *(f"{batch} keys" for batch in batches)):
+    table = Table(box=None, pad_edge=False, title="A batch: times as fast as one call per key", title_justify="left")
+    for name in ("call", "size", "one key per call, ms", *(f"{batch} keys" for batch in batches)):
         table.add_column(name, justify="left" if name in ("call", "size") else "right")
     for action, name in _ACTIONS:
         singles = [cell for cell in summary.of(action) if cell.batch == 1 and cell.callers == 1]
@@ -75,7 +73,7 @@ def fit_lines(fit: LinkFit | None, summary: Summary) -> list[str]:
         found.append(f"for ttft predict: --latency-ms {latency} --stream-mbps {stream} --total-mbps {most}")
     if total < fit.bytes_per_s.value:
         found.append(
-            f"no way of calling reached more than {most} MB/s, so these sizes don't tell a stream's bandwidth: give larger ones"
+            f"no way of calling reached more than {most} MB/s, so these sizes do not show a stream's bandwidth: give larger ones"
         )
     return found
 

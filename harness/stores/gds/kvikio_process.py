@@ -24,7 +24,7 @@ _REGISTERED_BEFORE = "already registered"  # what cuFile calls CU_FILE_MEMORY_AL
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``compat``: KvikIO's CompatMode; ``threads`` in its pool; ``direct``: O_DIRECT for its POSIX reads, where aligned."""
+    """``compat``: KvikIO's CompatMode; ``threads`` in its pool; ``direct``: O_DIRECT for its POSIX reads, if aligned."""
 
     compat: Compat
     threads: int
@@ -48,7 +48,7 @@ class KvikioProcess:
     def enter(self, wanted: Settings) -> Any:
         """The module kvikio, set up as ``wanted``; call ``leave`` once for it.
 
-        Raises SetupError where KvikIO cannot work, UsageError where an open store has other settings.
+        Raises SetupError if KvikIO cannot work, UsageError if an open store has other settings.
         """
         kvikio = _load()
         self.check()
@@ -97,7 +97,7 @@ class KvikioProcess:
                     self._registered.append(buffer)
 
     def leave(self) -> None:
-        """A store is closed. With the last one the memory is let go."""
+        """A store is closed. With the last one the memory is deregistered."""
         with self._lock:
             self._users -= 1
             if self._users:

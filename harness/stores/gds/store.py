@@ -34,10 +34,10 @@ class GdsOptions(DirectoryOptions):
     compat: Compat = Field(
         "auto",
         description="KvikIO's compatibility mode: on = POSIX reads and a copy, off = GPUDirect Storage or an error, "
-        "auto = as it finds",
+        "auto = whatever works",
     )
     direct: bool = Field(
-        False, description="POSIX reads use O_DIRECT where they are aligned; what is written leaves the page cache at once"
+        False, description="POSIX reads use O_DIRECT if they are aligned; what is written leaves the page cache at once"
     )
     threads: int = Field(8, ge=1, le=1024, description="in KvikIO's pool, which all reads of the process share")
 
@@ -53,9 +53,9 @@ class _UnderWay:
 
 
 class GdsStore(DirectoryStore):
-    """One file an object, in the directory that the URL names, read by KvikIO into GPU or host memory.
+    """One file per object, in the directory that the URL names, read by KvikIO into GPU or host memory.
 
-    Each buffer of a read is one ``CuFile.pread``, and all of a batch are under way at once, as far as KvikIO's
+    Each buffer of a read is one ``CuFile.pread``, and all of a batch are in flight at once, as far as KvikIO's
     pool has threads. Deadlines are looked at before each file; a read that was begun is waited for however long it takes,
     since KvikIO cannot take it back, and it may still write to its target.
     """
@@ -65,7 +65,7 @@ class GdsStore(DirectoryStore):
     fills: frozenset[Memory] = frozenset({"host", "device"})
 
     def __init__(self, url: SplitResult, options: GdsOptions) -> None:
-        """Open, and try a read. Raises UsageError, StoreUnavailable, and SetupError where KvikIO cannot work."""
+        """Open, and try a read. Raises UsageError, StoreUnavailable, and SetupError if KvikIO cannot work."""
         self._kvikio = _PROCESS.enter(Settings(options.compat, options.threads, options.direct))
         self._closed = False
         try:
@@ -106,11 +106,11 @@ class GdsStore(DirectoryStore):
             raise ReadFailures(failures)
 
     def evict_from_os_cache(self, keys: Iterable[str]) -> bool:
-        """Drop, then count what is left; True where nothing is."""
+        """Drop, then count what is left; True if nothing is."""
         return self._evict(keys)
 
     def close(self) -> None:
-        """Let go of registered memory, with the last store of the process."""
+        """Deregister the memory, with the last store of the process."""
         if not self._closed:
             self._closed = True
             _PROCESS.leave()
@@ -119,7 +119,7 @@ class GdsStore(DirectoryStore):
         file = self._cufile(item.key)
         futures: deque[Any] = deque()
         try:
-            # Asked first, since KvikIO fails as a whole where a file ends too early, and does not say that it did.
+            # Asked first, since KvikIO fails as a whole if a file ends too early, and does not say that it did.
             there = min(max(os.fstat(file.fileno()).st_size - item.offset, 0), item.length)
             if there < item.length:
                 raise truncated(item, there)
@@ -188,7 +188,7 @@ class GdsStore(DirectoryStore):
 
 
 def _abandon(file: Any, futures: deque[Any]) -> None:
-    """Wait for what is still under way, whatever comes of it, then close the file."""
+    """Wait for what is still in flight, whatever its outcome, then close the file."""
     while futures:
         try:
             futures.popleft().get()

@@ -72,7 +72,7 @@ def explain(error: Exception | str, address: Address, login: Login) -> StoreUnav
 
 
 def explain_opening(error: Exception | str, address: Address, login: Login) -> TtftError:
-    """The same while a store is opened: UsageError for what only the user can mend."""
+    """The same while a store is opened: UsageError for what only the user can fix."""
     sentence, users = _sentence(error, address, login)
     return UsageError(sentence) if users else StoreUnavailable(sentence)
 

@@ -41,7 +41,7 @@ class Place:
 
 
 def refuse_secrets(url: SplitResult, options: Mapping[str, str]) -> None:
-    """Raises UsageError where a URL carries credentials; it quotes none of them. URLs end up in results, logs and shells."""
+    """Raises UsageError if a URL carries credentials; it quotes none of them. URLs end up in results, logs and shells."""
     # Anywhere: a secret of Amazon's may have a slash, where the host of a URL ends.
     if any("@" in part for part in (*url, *options.values())):
         raise UsageError(f"an s3 store takes no user or password in its URL, nor an '@'; {LOGIN_FIX}")
@@ -51,7 +51,7 @@ def refuse_secrets(url: SplitResult, options: Mapping[str, str]) -> None:
 
 
 def place_of(url: SplitResult, endpoint: str) -> Place:
-    """From a URL and its option ``endpoint``, or the usual environment variables where that is empty. Raises UsageError."""
+    """From a URL and its option ``endpoint``, or the usual environment variables if that is empty. Raises UsageError."""
     if not _BUCKET.fullmatch(url.netloc) or url.fragment:
         quoted = "that" if ":" in url.netloc else f"'{url.netloc}'"  # what has a colon may be half of a login
         raise UsageError(

@@ -21,9 +21,9 @@ class S3Options(StoreOptions):
 
     endpoint: str = Field("", description="http(s)://host:port of the server; empty: AWS_ENDPOINT_URL, or Amazon's own")
     region: str = Field("", pattern=r"^[a-z0-9-]{0,40}$", description="of the bucket; empty: AWS_REGION, or us-east-1")
-    timeout_s: float = Field(10.0, gt=0, le=3600, description="seconds a request may take, from connecting to the last byte")
+    timeout_s: float = Field(10.0, gt=0, le=3600, description="seconds that a request may take, from connecting to the last byte")
     retries: int = Field(2, ge=0, le=10, description="more tries after a broken connection or HTTP 5xx, within timeout_s")
-    concurrency: int = Field(32, ge=1, le=1024, description="requests of a call, and of all blocking calls, under way at once")
+    concurrency: int = Field(32, ge=1, le=1024, description="requests in flight of one call, and of all blocking calls together")
     if_absent: bool = Field(False, description="publish only what is not there yet (If-None-Match); else replace it")
     virtual_hosted: bool = Field(False, description="the endpoint has the bucket in its host name")
     ca: str = Field("", description="PEM file of the authority that signed the server's certificate; empty: the system's")
@@ -51,7 +51,7 @@ def connect(place: Place, options: S3Options) -> "S3Store":
         "user_agent": "ttft",
     }
     if is_loopback(place.endpoint) and (proxy := proxy_of_environment(place.endpoint)):
-        # obstore heeds HTTP_PROXY for loopback as well; a proxy of its own with an exception is the way round it.
+        # obstore heeds HTTP_PROXY for loopback as well; a proxy setting of its own with an exception avoids that.
         client["proxy_url"], client["proxy_excludes"] = proxy, urlsplit(place.endpoint).hostname or ""
     if options.ca:
         client["root_certificate"] = _certificates(options.ca)

@@ -1,4 +1,4 @@
-"""What went wrong with an S3 server, as one sentence with what to do. Takes nothing over from a reply but its status and code.
+"""What went wrong with an S3 server, as one sentence with what to do. Of a reply it takes only status and code.
 
 obstore puts the server's whole reply, and a dump of its own error, into the text of an error: too long for a
 user, and a server that refuses a signature sends back the identity and the text that was signed.
@@ -20,7 +20,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
         "and allow ListBucket, GetObject, PutObject and DeleteObject",
     ),
     (r"status code: 30[1278]\b|redirect", "the bucket lies in another region{answer}; name it with region="),
-    (r"status code: 400\b", "the server calls the request wrong{answer}; see whether region= is that of the bucket"),
+    (r"status code: 400\b", "the server says that the request is invalid{answer}; see whether region= is that of the bucket"),
     (r"status code: (429|503)\b", "the server is too busy{answer}; try later, or lower concurrency="),
     (r"status code: 5\d\d\b", "the server failed{answer}; look into its log"),
     (r"status code: 404\b", "the server knows no such place{answer}; see whether endpoint= names an S3 server, and the bucket"),

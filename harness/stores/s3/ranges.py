@@ -45,7 +45,7 @@ def coalesce(reads: Sequence[Read]) -> list[Ranged]:
 
 
 def scatter(pieces: Iterable[Buffer], out: Iterable[memoryview], gate: Gate) -> int:
-    """Copy ``pieces``, one behind the other, into the buffers of ``out``, through ``gate``; returns the bytes copied, never
+    """Copy ``pieces``, one after the other, into the buffers of ``out``, through ``gate``; returns the bytes copied, never
     more than fit. Raises Shut."""
     targets = iter(out)
     target = memoryview(b"")

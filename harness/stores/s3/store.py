@@ -1,4 +1,4 @@
-"""``s3://bucket/prefix``: one object of Amazon S3, or of any server that speaks its protocol, an object.
+"""``s3://bucket/prefix``: one object of Amazon S3, or of any server that speaks its protocol, per object.
 
 An object lies under ``<prefix>/<key>.kv``. What is under another name is no object of ours.
 """
@@ -41,7 +41,7 @@ _R = TypeVar("_R")
 class S3Store(Store):
     """Objects of a bucket, of Amazon or of any server that speaks S3.
 
-    All blocking calls together have up to ``concurrency`` requests under way, and so has each ``aread``.
+    All blocking calls together have up to ``concurrency`` requests in flight, and so has each ``aread``.
 
     obstore receives into memory of its own, so every byte is copied once more, into ``out``.
     """
@@ -100,7 +100,7 @@ class S3Store(Store):
         return len(names)
 
     def read(self, reads: Sequence[Read]) -> None:
-        """One ranged GET a read, all at once; one for ranges of an object that touch."""
+        """One ranged GET per read, all at once; one for ranges of an object that touch."""
         refuse_late(reads)
         requests, deadline = coalesce(reads), deadline_of(reads)
         left = deadline - time.monotonic()
@@ -114,7 +114,7 @@ class S3Store(Store):
         _raise_failures(map(self._in_time, requests, under_way))
 
     def _in_time(self, request: Ranged, reply: "Future[dict[int, StoreError]]") -> dict[int, StoreError]:
-        """What came of a request when its caller's deadline had come."""
+        """The result of a request when its caller's deadline has passed."""
         if reply.done() and not isinstance(reply.exception(), Shut):
             return reply.result()
         reply.cancel()
@@ -167,7 +167,7 @@ class S3Store(Store):
             self._each(lambda item: self.write(*item), batch)
 
     def delete(self, keys: Iterable[str]) -> None:
-        """DeleteObjects: a request for a thousand keys."""
+        """DeleteObjects: one request per thousand keys."""
         names = [self._name(key) for key in keys]
         if names:
             try:
@@ -176,7 +176,7 @@ class S3Store(Store):
                 raise self._explained(f"delete {len(names)} objects", error) from None
 
     def keys(self) -> Iterator[str]:
-        """LIST under the prefix, a thousand names a request."""
+        """LIST under the prefix, a thousand names per request."""
         try:
             for page in self._obstore.list(self._client, chunk_size=_PAGE):
                 for meta in page:
@@ -238,7 +238,7 @@ class S3Store(Store):
         return True
 
     def _get(self, request: Ranged, gate: Gate) -> dict[int, StoreError]:
-        """Carry a request out; why each read of it failed, by its position in the batch. Raises Shut."""
+        """Carry out a request; returns why each read of it failed, by its position in the batch. Raises Shut."""
         try:
             return self._arrived(request, self._pieces(request), gate)
         except self._failures as error:
@@ -282,7 +282,7 @@ class S3Store(Store):
     def _truncated(self, item: Read, end: int) -> ChunkTruncated:
         wanted = item.offset + item.length
         return ChunkTruncated(
-            f"object {item.key} of {self._place} ends at or before byte {end}, {wanted} were asked for; delete it"
+            f"object {item.key} of {self._place} ends at or before byte {end}, but {wanted} were asked for; delete it"
         )
 
     def _explained(self, doing: str, error: Exception) -> StoreError:

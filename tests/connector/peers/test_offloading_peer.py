@@ -32,7 +32,7 @@ def test_a_measured_request_saves_nothing() -> None:
 
 def test_without_a_gpu_it_refuses_before_vllm_starts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(offloading, "uses_gpu", lambda: False)
-    with pytest.raises(SetupError, match=r"^the arm offloading needs a GPU: .*; leave the arm out here$"):
+    with pytest.raises(SetupError, match=r"^the arm offloading needs a GPU: .*; remove the arm here$"):
         peer().check()
     monkeypatch.setattr(offloading, "uses_gpu", lambda: True)
     peer().check()

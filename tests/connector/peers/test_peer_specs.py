@@ -62,7 +62,7 @@ def test_options_come_back_as_they_were_written(name: str, config: dict[str, Any
 
 @given(names, keys, words, words, st.sampled_from(["", "env."]))
 def test_an_option_that_stands_twice_is_refused(name: str, key: str, first: str, second: str, kind: str) -> None:
-    with pytest.raises(UsageError, match=f"option '{kind}{key}' stands twice in"):
+    with pytest.raises(UsageError, match=f"option '{kind}{key}' is listed twice in"):
         Connector.parse(f"connector:{name},{kind}{key}={first},{kind}{key}={second}")
 
 
@@ -82,14 +82,14 @@ def test_an_option_and_a_variable_may_have_one_name(order: tuple[str, str]) -> N
         ("connector:Some,fast", "'fast' in 'connector:Some,fast' is not option=value"),
         ("connector:Some,=4", "'=4' in 'connector:Some,=4' is not option=value"),
         ("connector:Some,env.=4", "'env.=4' in 'connector:Some,env.=4' names no variable; write env.NAME=value"),
-        ("connector:Some,connector=Other", "option 'connector' stands twice"),
-        ("connector:Some,role=both", "peer 'connector': role='both' will not do"),
+        ("connector:Some,connector=Other", "option 'connector' is listed twice"),
+        ("connector:Some,role=both", "peer 'connector': role='both' is invalid"),
         ("connector:Some,path={nofolder}/kv", "unknown placeholder {nofolder}; there is only {folder}"),
         ("connector:Some,path={folder2}", "unknown placeholder {folder2}"),
         ("connector:TTFTConnector", "names our own connector, which every engine of ours uses; name the engine instead"),
         ("example:depth=4", "unknown option of peer 'example' 'depth'"),
-        ("lmcache:mode=fast", "peer 'lmcache': mode='fast' will not do"),
-        ("lmcache:mode=layerwise,mode=chunkwise", "option 'mode' stands twice"),
+        ("lmcache:mode=fast", "peer 'lmcache': mode='fast' is invalid"),
+        ("lmcache:mode=layerwise,mode=chunkwise", "option 'mode' is listed twice"),
     ],
 )
 def test_what_is_no_arm_is_said_in_one_sentence(spec: str, sentence: str) -> None:

@@ -140,7 +140,7 @@ def test_a_setting_that_this_version_does_not_know_is_named(driver: Driver) -> N
 
 def test_a_word_out_of_turn_is_refused(driver: Driver) -> None:
     driver.answer = lambda message: encode("stop") if message["kind"] == "turn" else None
-    with pytest.raises(RunError, match="the driver said 'stop' where this lane waits for 'go'"):
+    with pytest.raises(RunError, match="the driver said 'stop', but this lane waits for 'go'"):
         driver.serve()
 
 

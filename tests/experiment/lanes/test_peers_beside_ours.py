@@ -130,7 +130,7 @@ def test_a_peer_that_hangs_is_given_up(lineup: Lineup, how: str, monkeypatch: py
     run = lineup.measure(patience_s=1.0)
     (failed,) = run.meta["failed_arms"]
     assert f"the arm {SECOND} has said nothing for 1 s while in run 2" in failed["reason"]
-    assert failed["reason"].endswith("and take fewer prompts per run if it only is slow")  # compare has no --timeout
+    assert failed["reason"].endswith("and take fewer prompts per run if it is only slow")  # compare has no --timeout
     assert (run.meta["status"], set(run.counted["arm"])) == ("complete", {OURS, FIRST})
 
 

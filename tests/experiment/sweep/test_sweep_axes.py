@@ -55,8 +55,8 @@ def test_any_text_is_an_axis_or_a_sentence(text: str) -> None:
         ("concurrency=1,,2", "has an empty value"),
         ("concurrency=", "has an empty value"),
         ("concurrency=1", "has one value, so nothing varies"),
-        ("concurrency=1,2,1", "has 1 twice"),
-        ("concurrency=1,2,1.0", "has 1 and 1.0, which are the same"),
+        ("concurrency=1,2,1", "lists 1 twice"),
+        ("concurrency=1,2,1.0", "lists 1 and 1.0, which are the same"),
     ],
 )
 def test_what_is_no_axis_is_told(text: str, said: str) -> None:
@@ -65,7 +65,7 @@ def test_what_is_no_axis_is_told(text: str, said: str) -> None:
 
 
 def test_a_key_stands_once_and_something_has_to_vary() -> None:
-    with pytest.raises(UsageError, match="--vary pairs is given twice"):
+    with pytest.raises(UsageError, match="--vary pairs is listed twice"):
         parse_axes(["pairs=1,2", "pairs=3,4"])
     with pytest.raises(UsageError, match="needs something to vary"):
         parse_axes([])
@@ -80,7 +80,7 @@ SHAPED = merge({"store": "shaped+file:///tmp/kv?latency_ms=2", "arrivals": "pois
         ("concurency=1,2", "unknown setting to vary 'concurency' .did you mean 'concurrency'.*workload.OPTION"),
         ("arms=chunkwise,layerwise", "arms cannot be varied: several --arm make several arms"),
         ("pairs=1,2", "pairs cannot be varied"),
-        ("vllm=1,2", "name the engine argument, as vllm.max_num_seqs"),
+        ("vllm=1,2", "name the engine argument, such as vllm.max_num_seqs"),
         ("workload.prefx=1,2", "unknown option of workload to vary 'workload.prefx' .did you mean 'workload.prefix'"),
         ("store.latency=1,2", "did you mean 'store.latency_ms'"),
         ("store.bucket=a,b", "known: store.direct, store.fsync, store.jitter"),

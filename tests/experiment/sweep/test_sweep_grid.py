@@ -76,9 +76,9 @@ def test_a_label_stays_with_its_arm() -> None:
 
 def test_too_large_a_grid_is_refused() -> None:
     many = ",".join(map(str, range(1, MOST_POINTS + 2)))
-    with pytest.raises(UsageError, match="the grid has 1,001 points, and 1,000 are the most"):
+    with pytest.raises(UsageError, match="the grid has 1,001 points, but at most 1,000 are allowed"):
         grid(f"seed={many}")
-    with pytest.raises(UsageError, match="make 65 arms, and 64 are the most"):
+    with pytest.raises(UsageError, match="make 65 arms, but at most 64 are allowed"):
         grid("chunkwise.pool=" + ",".join(map(str, range(64))))
 
 

@@ -87,7 +87,7 @@ def test_another_grid_on_an_old_folder_is_refused(lab: Lab, sweep: Sweep) -> Non
     sweep.measure("--vary", "concurrency=1,2")
     started = len(lab.vllm.engines)
     code, _, err = sweep.measure("--vary", "concurrency=1,4")
-    assert code == 2 and "already holds results; give another --out, or go on with a sweep by --resume" in err
+    assert code == 2 and "already holds results; give another --out, or resume a sweep: --resume" in err
     assert len(lab.vllm.engines) == started
 
 

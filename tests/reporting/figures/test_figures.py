@@ -217,7 +217,7 @@ def test_the_parts_of_an_arm_that_loads_nothing_have_no_stall(five: Evidence) ->
 def test_drift_marks_the_runs_that_are_left_out(tmp_path: Path, style: None) -> None:
     picture = drift.draw(evidence_of(tmp_path, BOTH, void={2: "wrong KV"}))
     assert picture is not None
-    crosses = [line for line in picture.axes[0].get_lines() if line.get_label() == "left out"]
+    crosses = [line for line in picture.axes[0].get_lines() if line.get_label() == "excluded"]
     assert [list(np.asarray(line.get_xdata())) for line in crosses] == [[2]]
 
 

@@ -38,7 +38,7 @@ def test_hostile_names_unknown_bounds_and_failures_are_drawn(tmp_path: Path) -> 
 def test_of_very_many_arms_the_first_are_shown() -> None:
     figure = draw(series_of(frame([row for number in range(14) for row in rows([0.8], arm=f"a{number}")])))
     assert len(figure.axes) == MOST_PANELS
-    assert "2 further arm pairs are left out" in figure.get_supxlabel()
+    assert "2 further pairs of arms are not shown" in figure.get_supxlabel()
 
 
 def test_a_picture_that_cannot_be_written(tmp_path: Path) -> None:

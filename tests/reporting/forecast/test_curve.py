@@ -35,7 +35,7 @@ def test_a_value_lies_between_its_neighbours(points: dict[int, float], data: st.
 
 @pytest.mark.parametrize("text", ["", "fast", "-3", "nan", "inf", "a:3", "-5:3", "1024:", "1024:30,", ":5"])
 def test_what_is_no_time_is_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"--compute-ms '.*' will not do; write milliseconds, or TOKENS:MS"):
+    with pytest.raises(UsageError, match=r"--compute-ms '.*' is invalid; write milliseconds, or TOKENS:MS"):
         Curve.parse("--compute-ms", text)
 
 

@@ -1,4 +1,4 @@
-"""A recommendation from a stored run: its store, geometry and bounds, and how well the model told it."""
+"""A recommendation from a stored run: its store, geometry and bounds, and how well the model smallest_lead it."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 
 from harness.core.errors import ResultsError
 from harness.core.recurrence import Link
-from harness.reporting.forecast import Check, check, from_run, miss, told
+from harness.reporting.forecast import Check, check, from_run, miss, smallest_lead
 from harness.reporting.forecast.prediction import predictions
 from harness.results import load
 from harness.results.evidence import Evidence, gather
@@ -77,9 +77,9 @@ def test_the_check_is_the_reports_prediction(tmp_path: Path) -> None:
 
 def test_no_less_is_told_than_the_model_misjudged_within_reason() -> None:
     def of(ratio: float) -> float:
-        return told(0.05, [Check("a", 1, 1.0, 1.0, 1.0, 0.0, 0.0), Check("b", 1, ratio, 1.0, ratio, 0.0, 0.0)])
+        return smallest_lead(0.05, [Check("a", 1, 1.0, 1.0, 1.0, 0.0, 0.0), Check("b", 1, ratio, 1.0, ratio, 0.0, 0.0)])
 
-    assert [of(1.02), of(1.12), of(3.0), told(0.4, [])] == pytest.approx([0.05, 0.12, 0.25, 0.4])
+    assert [of(1.02), of(1.12), of(3.0), smallest_lead(0.4, [])] == pytest.approx([0.05, 0.12, 0.25, 0.4])
 
 
 def test_a_miss_is_what_does_not_cancel_between_arms() -> None:

@@ -48,7 +48,7 @@ def test_a_prediction_is_the_models_with_the_floors_compute(tmp_path: Path) -> N
         (ARMS, {"arrivals": "poisson:rate=2"}, "others were served beside it"),
         (ARMS, {"neighbours": 1}, "others were served beside it"),
         (ARMS[:2], {}, "no floor arm"),
-        (("own:thing=1", "floor"), {}, "no arm that the model knows"),
+        (("own:thing=1", "floor"), {}, "no arm that the recurrence knows"),
     ],
 )
 def test_where_nothing_can_be_predicted_the_reason_is_told(

@@ -161,9 +161,9 @@ def test_a_grid_that_no_engine_takes_is_refused(values: dict[str, tuple[int, ...
     [
         (1000, "a prefix of 1,000 tokens is not whole chunks of 256, and only those are fetched; give 768 or 1,024"),
         (100, "give 256"),
-        (0, "a prefix of 0 tokens will not do"),
-        (-256, "a prefix of -256 tokens will not do"),
-        (10_000_128, "will not do; give 1 to 10,000,000"),
+        (0, "a prefix of 0 tokens is invalid"),
+        (-256, "a prefix of -256 tokens is invalid"),
+        (10_000_128, "is invalid; give 1 to 10,000,000"),
     ],
 )
 def test_a_prefix_that_cannot_be_is_refused(prefix: int, message: str) -> None:

@@ -55,13 +55,13 @@ def test_runs_of_different_stores_have_no_line_over_concurrency(tmp_path: Path) 
     several = report.gather_several(runs)
     assert several.concurrencies == ()
     assert len(several.differences) == 2
-    assert "only ratios within a run may be read" in several.headline
+    assert "only ratios within a measurement can be compared" in several.headline
 
 
 def test_runs_of_one_environment_have_no_warning(tmp_path: Path) -> None:
     several = report.gather_several([run_of(tmp_path / "a"), run_of(tmp_path / "b", 1)])
     assert several.differences == ()
-    assert several.headline == "2 runs side by side, each with a verdict of its own"
+    assert several.headline == "2 measurements side by side, each with its own verdict"
 
 
 def test_folders_of_one_name_are_told_apart_and_a_run_is_named_once(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from harness.experiment.sweep.state import State
 from harness.reporting.sweep.crossing import crossing
-from harness.reporting.sweep.crossings import Found, crossings, told
+from harness.reporting.sweep.crossings import Found, crossings, sentences
 from harness.reporting.sweep.outputs import CROSSING_COLUMNS, Outputs, write_outputs
 from harness.reporting.sweep.pictures import draw_sweep
 from harness.reporting.sweep.table import COLUMNS, arms_in, long_table, measured_points
@@ -96,8 +96,10 @@ def test_a_grid_of_two_axes_tells_the_lead_line_by_line(tmp_path: Path) -> None:
     assert all(one.crossing.places[0] == pytest.approx(3, rel=0.1) for one in along)
     across = [one for one in found if one.axis == "workload.prefix"]
     assert all(one.crossing.kind == "none" and not one.crossing.open for one in across)
-    assert any("at concurrency=1, 2: no crossing from workload.prefix 512 to 1,024: it is faster" in line for line in told(found))
-    assert any("outside the grid" in line for line in told(found))
+    assert any(
+        "at concurrency=1, 2: no crossing from workload.prefix 512 to 1,024: it is faster" in line for line in sentences(found)
+    )
+    assert any("outside the grid" in line for line in sentences(found))
 
 
 def test_where_two_arms_are_even_nothing_is_claimed(tmp_path: Path) -> None:

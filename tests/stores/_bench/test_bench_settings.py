@@ -28,7 +28,7 @@ def test_sizes_are_understood(text: str, sizes: tuple[int, ...]) -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "64kb", "4MiB,", "-1", "2GiB", "1e3", "99999999999"])
 def test_other_sizes_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"^--sizes .* will not do; write sizes up to 1GiB"):
+    with pytest.raises(UsageError, match=r"^--sizes .* is invalid; write sizes up to 1GiB"):
         parse_sizes("--sizes", text)
 
 
@@ -40,13 +40,13 @@ def test_sizes_are_shown_in_the_largest_whole_unit() -> None:
 
 @pytest.mark.parametrize("text", ["", "0", "1,x", "-2", "1025"])
 def test_other_numbers_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"^--threads .* will not do; write numbers from 1 to 1,024"):
+    with pytest.raises(UsageError, match=r"^--threads .* is invalid; write numbers from 1 to 1,024"):
         parse_numbers("--threads", text)
 
 
 @pytest.mark.parametrize("text", ["", "8", "1x0", "0x8", "1x8,", "64x64", "axb"])
 def test_other_loops_are_refused(text: str) -> None:
-    with pytest.raises(UsageError, match=r"^--loops .* will not do; write event loops x calls in flight"):
+    with pytest.raises(UsageError, match=r"^--loops .* is invalid; write event loops x calls in flight"):
         parse_loops("--loops", text)
 
 

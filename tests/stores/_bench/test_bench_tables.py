@@ -63,7 +63,7 @@ def test_the_picture_has_a_line_a_size(summary: Summary) -> None:
     labels = {str(text.get_text()) for legend in picture.legends for text in legend.get_texts()}
     assert labels == {"4 KiB", "64 KiB", "1 MiB", "exists"}
     assert [axes.get_title(loc="left") for axes in picture.axes] == [
-        "One call, one thread", "Blocking reads", "Asynchronous reads", "One call for several keys, over a call a key",
+        "One call, one thread", "Blocking reads", "Asynchronous reads", "One call for several keys, over one call per key",
     ]  # fmt: skip
 
 
@@ -81,7 +81,7 @@ def test_sizes_too_small_to_tell_the_bandwidth_are_told() -> None:
     fit = fit_link({size: summary.seconds_a_key(Cell("read", size)) for size in SETTINGS.sizes})
     assert fit is not None
     told = fit_lines(fit, summary)
-    assert "these sizes don't tell a stream's bandwidth" in told[-1]
+    assert "these sizes do not show a stream's bandwidth" in told[-1]
     assert len(fit_lines(fit_link({4096: [1e-3] * 6, 1 << 20: [1.0] * 6}), summary)) == 3
 
 
@@ -90,7 +90,7 @@ def test_predict_is_told_nothing_where_larger_objects_took_less_time(summary: Su
     told = fit_lines(fit, summary)
     assert "bytes / no bound" in told[0]
     assert not [line for line in told if "ttft predict" in line]  # it refuses a stream without a bound
-    assert "these sizes don't tell a stream's bandwidth" in told[-1]
+    assert "these sizes do not show a stream's bandwidth" in told[-1]
 
 
 def test_what_shaped_and_predict_are_told_is_understood(

@@ -58,7 +58,7 @@ def test_fio_is_asked_for_what_the_store_reads(fio: Path, callers: Callers, tmp_
 def test_fio_that_fails_is_one_sentence(fio: Path, callers: Callers, tmp_path: Path) -> None:
     fio.write_text("#!/bin/sh\necho no such engine >&2\nexit 1\n")
     limit = FioLimit(str(fio), tmp_path, 4096, direct=True)
-    with pytest.raises(StoreUnavailable, match="fio ended with exit status 1: no such engine; --no-limit leaves it out"):
+    with pytest.raises(StoreUnavailable, match="fio ended with exit status 1: no such engine; --no-limit skips it"):
         limit.measure(callers, 4096, 1, [memoryview(b"")])
     limit.close()
 

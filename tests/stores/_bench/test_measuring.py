@@ -123,7 +123,7 @@ def test_wrong_bytes_end_it(store: Store, url: str, table: LongTable, monkeypatc
             item.out[0][:] = b"?" * item.length
 
     monkeypatch.setattr(DiskStore, "read", read)
-    with pytest.raises(RunError, match="read of 1,000 B, 1 thread, 1 a call: object 1000-0 is not what was written"):
+    with pytest.raises(RunError, match="read of 1,000 B, 1 thread, 1 per call: object 1000-0 is not what was written"):
         run(store, url, table)
     assert list(store.keys()) == ["theirs"]
 

@@ -1,1 +1,1 @@
-"""What a peer lacks to run here; loaded by vLLM, in its processes, and by nobody else."""
+"""What a peer lacks to run here; only vLLM loads it, in its processes."""

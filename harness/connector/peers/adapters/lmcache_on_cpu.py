@@ -76,7 +76,7 @@ class OnCPU(GPUConnectorInterface):  # type: ignore[misc]
 
 
 class ChunksOnCPU(OnCPU):
-    """One memory object a chunk, all layers in it."""
+    """One memory object per chunk, with all layers."""
 
     def to_gpu(self, memory_obj: Any, start: int, end: int, **kwargs: Any) -> None:
         """Fill the blocks of tokens [start, end)."""
@@ -108,7 +108,7 @@ class ChunksOnCPU(OnCPU):
 
 
 class LayersOnCPU(OnCPU):
-    """One memory object a chunk and layer, moved by generators that LMCache advances layer by layer."""
+    """One memory object per chunk and layer, moved by generators that LMCache advances layer by layer."""
 
     def batched_to_gpu(self, starts: Any = None, ends: Any = None, *_: Any, **kwargs: Any) -> Generator[None, Any, None]:
         """Sent each layer's memory objects in turn; layers + 2 yields."""
@@ -150,7 +150,7 @@ def expect_layers(connector: Any) -> None:
 
 
 class LMCacheOnCPU(LMCacheConnectorV1):  # type: ignore[misc]
-    """LMCache's connector, after the adapter was put into its place."""
+    """LMCache's connector, with the adapter in its place."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         gpu_connector.CreateGPUConnector = create

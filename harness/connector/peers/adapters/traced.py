@@ -1,7 +1,7 @@
-"""Any connector, with a note of when vLLM asked it what a first token waits for, and how long each answer took.
+"""Any connector, with the times at which vLLM asked it for what a first token waits for, and how long each answer took.
 
 vLLM finds a connector by class name and module. Asked for ``NAME`` or ``NAME@MODULE``, this module gives a subclass of that
-one which takes the times and changes nothing else. They go to the folder that the variable TTFT_PEER_SPAN_LOG names:
+one that takes the times and changes nothing else. They go to the folder that the variable TTFT_PEER_SPAN_LOG names:
 
     {"kind": "start", "torch_threads"}                                  each worker, once
     {"kind": "lookup", "start_s", "end_s", "hit_tokens" | null, "between_steps"}   each time the scheduler asked for a hit
@@ -44,7 +44,7 @@ def traced(name: str) -> type[Any]:
             config = args[0] if args else kwargs["vllm_config"]
             role = args[1] if len(args) > 1 else kwargs["role"]
             rank = config.parallel_config.rank
-            # Before the real one's: where that fails, its own shutdown may still be called.
+            # Before the real one's: if that fails, its own shutdown may still be called.
             self._ttft = Times("scheduler" if role == KVConnectorRole.SCHEDULER else f"{rank}", rank)
             super().__init__(*args, **kwargs)
 
@@ -97,7 +97,7 @@ def _class_of(name: str, module: str) -> Any:
 
 
 def _tokens(forward_context: Any) -> int | None:
-    """How many the forward computes; None where vLLM does not say."""
+    """How many the forward computes; None if vLLM does not say."""
     found = getattr(forward_context, "attn_metadata", None)
     found = found[0] if isinstance(found, list) and found else found
     found = next(iter(found.values()), None) if isinstance(found, dict) else found
@@ -122,7 +122,7 @@ class Times:
             self._span_log.write({"kind": "start", "torch_threads": torch.get_num_threads()})
 
     def looked_up(self, start_s: float, end_s: float, tokens: int | None, between_steps: bool) -> None:
-        """``tokens``: None where the connector does not know yet. ``between_steps``: whether it loads asynchronously."""
+        """``tokens``: None if the connector does not know yet. ``between_steps``: whether it loads asynchronously."""
         record = {"start_s": start_s, "end_s": end_s, "hit_tokens": tokens, "between_steps": bool(between_steps)}
         self._fresh.append({"kind": "lookup", **record})
 
@@ -133,7 +133,7 @@ class Times:
         self._earlier, self._fresh = self._fresh, []
 
     def begin_step(self) -> None:
-        """Write what the step before noted, whose token is on its way."""
+        """Write what the step before noted, whose token has left."""
         self._write()
         self._begin, self._load, self._tokens, self._waits = time.perf_counter(), None, None, []
 
