@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder, peers_that_cannot_run, show_if_any
+from harness.commands.measuring import (
+    INTERRUPTED,
+    has_requests,
+    measured,
+    new_folder,
+    peers_that_cannot_run,
+    refuse_a_budget_that_ends_before_vllm_starts,
+    show_if_any,
+)
 from harness.core.errors import TtftError, UsageError
 
 if TYPE_CHECKING:
@@ -68,6 +76,8 @@ def measure_and_judge(
     budget = gates.Budget(gates.parse_duration(flags.budget)) if flags.budget else None
     only = {"arms": [base, candidate], "bounds": False, "pairs": plan.looks[-1]}
     settled = settle(experiment_of(read_experiment(experiment), settings, only))
+    if flags.budget:
+        refuse_a_budget_that_ends_before_vllm_starts(settled, flags.budget, gates.parse_duration(flags.budget))
     folder = new_folder(out, f"gate-{Path(experiment).stem}")
     floors = consulted(calibration, folder)
     if dry_run:

@@ -131,7 +131,7 @@ def _typed(path: Path, data: bytes, header: list[str]) -> pd.DataFrame:
         if kind == "float64" and np.isinf(frame[name]).any():
             raise ValueError(f"column '{name}' holds an infinite number")
         if kind == "string" and frame[name].str.startswith("'").any():
-            frame[name] = frame[name].map(meant, na_action="ignore").astype(kind)
+            frame[name] = frame[name].map(meant, na_action="ignore").astype("string")
     return frame
 
 

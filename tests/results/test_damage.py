@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -157,13 +158,13 @@ def test_long_files_take_linear_time(rows: bytes) -> None:
     steps: list[int] = []
 
     class Counting(bytes):
-        def rfind(self, *args: object) -> int:
+        def rfind(self, *args: Any) -> int:
             steps.append(1)
-            return data.rfind(*args)  # type: ignore[arg-type]
+            return data.rfind(*args)
 
-        def count(self, sub: bytes, start: int = 0, end: int = 2**62) -> int:
-            steps.append(min(end, len(data)) - start)
-            return data.count(sub, start, end)
+        def count(self, *args: Any) -> int:
+            steps.append(min([*args[2:], len(data)]) - sum(args[1:2]))
+            return data.count(*args)
 
     assert complete_rows(Counting(data)) == whole_rows(Path("requests.csv"), data)
     assert sum(steps) < 4 * len(data)

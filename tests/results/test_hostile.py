@@ -26,7 +26,7 @@ MORE = {
     "resumed": ["2026-01-02T03:04:05Z"],
     "ended_by": "x",
 }
-BAD = (10**400, -1, float("inf"), "=x" + "y" * 5000, [], {}, None, [1], {"a": 1})
+BAD: tuple[Any, ...] = (10**400, -1, float("inf"), "=x" + "y" * 5000, [], {}, None, [1], {"a": 1})
 
 
 def places(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
