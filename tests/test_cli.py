@@ -124,6 +124,18 @@ def test_bad_input_to_compare_is_one_sentence(
     assert "Traceback" not in out + err
 
 
+def test_a_refused_target_leaves_no_folder_behind(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ["--target", "http://127.0.0.1:1", "--store", f"file://{tmp_path / 'kv'}"]
+    code, _, err = run(capsys, monkeypatch, "compare", *TINY, *words, "--out", str(tmp_path / "run"))
+    assert code == 2 and err.count("\n") == 1 and "127.0.0.1:1" in err
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    code, _, _ = run(capsys, monkeypatch, "compare", *TINY, *words, "--out", str(tmp_path / "mine"))
+    assert code == 2 and (tmp_path / "mine" / "run.json").exists(), "only what the command made is removed"
+
+
 def test_a_current_folder_that_was_removed_is_one_sentence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
