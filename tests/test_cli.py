@@ -86,6 +86,14 @@ TRACE = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [
         (["--workload", "mooncake:path=LONG,scale=1"], "scale="),
         (["--set", "pears=3"], "unknown option of the experiment 'pears'"),
         (["--set", "pairs"], "--set pairs is not KEY=VALUE"),
+        (["--set", "vllm.a=" + "[" * 50_000], "is nested too deeply; give a simpler value"),
+        (["--set", "seed=" + "9" * 5000], "seed='999"),
+        (["--set", "kv_cache_gib=1e400"], "kv_cache_gib=inf is invalid"),
+        (["x" * 5000], "unknown experiment 'xxx"),
+        (["--set", "workload=" + "x" * 50_000], "unknown workload 'xxx"),
+        (["--arm", "chunkwise@my run"], "has a space, or a character that does not show, in its name"),
+        (["--arm", "chunkwise:pool=8@\u202e"], "arm 'chunkwise:pool=8@\\u202e' has a space, or a character"),
+        (["DEEP"], "DEEP.toml is not valid TOML: it is nested too deeply"),
         (["--cache-state", "cold"], "cache_state='cold' is invalid"),
         (["nothing-like-that"], "unknown experiment 'nothing-like-that'"),
         (["--workload", "shared_prefix:prefix=100,suffix=20"], "nothing to load"),
@@ -103,6 +111,8 @@ def test_bad_input_to_compare_is_one_sentence(
     ids = ", ".join(map(str, range(200)))
     line = f'{{"timestamp": 0, "input_length": 102400, "output_length": 5, "hash_ids": [{ids}]}}\n'
     files["LONG"].write_text(line * 2)
+    files["DEEP"] = tmp_path / "DEEP.toml"
+    files["DEEP"].write_text("vllm = {a = " + "[" * 50_000)
     write_synthetic_run(files["TAKEN"], arms=["chunkwise:pool=0"], rounds=1, prompts=1)
     for name, path in files.items():
         words = [re.sub(rf"\b{name}\b", str(path), word) for word in words]
@@ -110,8 +120,32 @@ def test_bad_input_to_compare_is_one_sentence(
     code, out, err = run(capsys, monkeypatch, "compare", *(tiny if "--resume" not in words else []), *words)
     assert code == 2
     assert err.startswith("error: ") and err.count("\n") == 1
-    assert message in err
+    assert message in err and len(err) < 2500
     assert "Traceback" not in out + err
+
+
+def test_a_refused_target_leaves_no_folder_behind(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    words = ["--target", "http://127.0.0.1:1", "--store", f"file://{tmp_path / 'kv'}"]
+    code, _, err = run(capsys, monkeypatch, "compare", *TINY, *words, "--out", str(tmp_path / "run"))
+    assert code == 2 and err.count("\n") == 1 and "127.0.0.1:1" in err
+    assert not (tmp_path / "run").exists()
+    (tmp_path / "mine").mkdir()
+    code, _, _ = run(capsys, monkeypatch, "compare", *TINY, *words, "--out", str(tmp_path / "mine"))
+    assert code == 2 and (tmp_path / "mine" / "run.json").exists(), "only what the command made is removed"
+
+
+def test_a_current_folder_that_was_removed_is_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    code, _, err = run(capsys, monkeypatch, "trend", "x")
+    assert code == 2 and err == "error: the current folder does not exist any more; change to another one and try again\n"
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.mark.parametrize(

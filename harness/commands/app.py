@@ -1,6 +1,7 @@
 """The command line. Each command is a file beside this one."""
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -21,7 +22,7 @@ from harness.commands.sweep import sweep
 from harness.commands.timeline import timeline
 from harness.commands.trend import trend
 from harness.commands.workload import workload
-from harness.core.errors import SetupError, TtftError
+from harness.core.errors import SetupError, TtftError, UsageError
 from harness.core.text import shortened
 
 REPORT = ("pandas", "matplotlib")
@@ -71,11 +72,20 @@ def _root(
 def main() -> None:
     """Run the command line; every expected error is one sentence on stderr and the exit code of its class."""
     try:
+        _stand_somewhere()
         app(standalone_mode=True)
     except (TtftError, ModuleNotFoundError) as error:
         expected = error if isinstance(error, TtftError) else _lacking(error)
         typer.echo(f"error: {shortened(str(expected), LONGEST_ERROR)}", err=True)
         sys.exit(expected.exit_code)
+
+
+def _stand_somewhere() -> None:
+    """Raises UsageError if the current folder was removed: relative paths mean nothing then, and libraries end in tracebacks."""
+    try:
+        Path.cwd()
+    except OSError:
+        raise UsageError("the current folder does not exist any more; change to another one and try again") from None
 
 
 def _lacking(error: ModuleNotFoundError) -> SetupError:

@@ -5,7 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder, peers_that_cannot_run
+from harness.commands.measuring import (
+    INTERRUPTED,
+    has_requests,
+    measured,
+    new_folder,
+    peers_that_cannot_run,
+    refuse_a_budget_that_ends_before_vllm_starts,
+)
 from harness.commands.options import (
     CacheState,
     Concurrency,
@@ -128,6 +135,8 @@ def _measure(
     first = arm or merge(written).arms[0]
     settled = settle(experiment_of(written, settings, wanted, {"arms": [first, f"{first}@again"], "bounds": False}))
     unsure = check_requests(metrics, len(settled.data.prompts))
+    if budget:
+        refuse_a_budget_that_ends_before_vllm_starts(settled, budget, gates.parse_duration(budget))
     folder = new_folder(folder, f"calibrate-{Path(experiment).stem}")
     if dry_run:
         pairs = settled.experiment.pairs

@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from harness.commands.measuring import INTERRUPTED, has_requests, measured, new_folder, peers_that_cannot_run, show_if_any
+from harness.commands.measuring import (
+    INTERRUPTED,
+    has_requests,
+    measured,
+    new_folder,
+    peers_that_cannot_run,
+    refuse_a_budget_that_ends_before_vllm_starts,
+    show_if_any,
+)
 from harness.core.errors import TtftError, UsageError
 
 if TYPE_CHECKING:
@@ -74,6 +82,8 @@ def measure_and_judge(
     only = {"arms": [judged.base, judged.candidate], "bounds": False, "pairs": plan.looks[-1]}
     settled = settle(experiment_of(read_experiment(experiment), settings, only))
     unsure = check_requests([*judged.margins, *judged.limits], len(settled.data.prompts))
+    if flags.budget:
+        refuse_a_budget_that_ends_before_vllm_starts(settled, flags.budget, gates.parse_duration(flags.budget))
     folder = new_folder(out, f"gate-{Path(experiment).stem}")
     floors = consulted(judged.calibration, folder)
     if dry_run:

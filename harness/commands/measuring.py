@@ -1,5 +1,6 @@
 """Running an experiment from the command line: the folder, the progress bar, and every way it can end."""
 
+import contextlib
 import shlex
 import signal
 import sys
@@ -47,10 +48,40 @@ def measured(setting: "Setting", folder: Path, earlier: "Earlier | None" = None,
     end_as_by_ctrl_c()
     terminal = console()
     terminal.print(f"Measuring into {escape(str(folder))}", soft_wrap=True)
-    with ProgressBar(terminal, watch) as hooks:
-        if setting.peers:
-            return peers.measure(setting, folder, command_line(), hooks)
-        return measure(setting, folder, command_line(), hooks, earlier or NOTHING)
+    fresh = not folder.exists()
+    try:
+        with ProgressBar(terminal, watch) as hooks:
+            if setting.peers:
+                return peers.measure(setting, folder, command_line(), hooks)
+            return measure(setting, folder, command_line(), hooks, earlier or NOTHING)
+    except TtftError:
+        if fresh:
+            _remove_if_bare(folder)
+        raise
+
+
+BARE = {"run.json", "requests.csv", "spans.jsonl", ".measuring.lock"}
+"""What a measurement begins with. A log of vLLM's, or of a lane, may say why it failed, and stays."""
+
+
+def _remove_if_bare(folder: Path) -> None:
+    """Remove a folder that a refused target, or a setting, left without a single row."""
+    files = list(folder.glob("*")) if folder.is_dir() else []
+    if files and {file.name for file in files} <= BARE and not has_requests(folder):
+        with contextlib.suppress(OSError):
+            for file in files:
+                file.unlink()
+            folder.rmdir()
+
+
+def refuse_a_budget_that_ends_before_vllm_starts(setting: "Setting", text: str, budget_s: float) -> None:
+    """Raises UsageError, before anything starts. A target runs already."""
+    from harness.experiment.sweep.estimate import START_S
+
+    if not setting.experiment.target and budget_s <= START_S:
+        raise UsageError(
+            f"a budget of {text} ends before vLLM has started, for which {START_S:g} s are reckoned; give a larger one, as 10m"
+        )
 
 
 def peers_that_cannot_run(setting: "Setting", folder: Path) -> list[str]:

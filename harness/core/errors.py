@@ -25,6 +25,8 @@ Every message is one sentence that names the thing, the value and the fix.
 from collections.abc import Mapping
 from typing import ClassVar
 
+from harness.core.text import shortened
+
 
 class TtftError(Exception):
     """Anything that ends a command with one clear sentence."""
@@ -112,4 +114,4 @@ def known(kind: str, name: str, names: list[str]) -> UsageError:
 
     near = get_close_matches(name, names, n=1)
     hint = f" (did you mean '{near[0]}'?)" if near else ""
-    return UsageError(f"unknown {kind} '{name}'{hint}; known: {', '.join(sorted(names)) or 'none'}")
+    return UsageError(f"unknown {kind} '{shortened(name, 200)}'{hint}; known: {', '.join(sorted(names)) or 'none'}")

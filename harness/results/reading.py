@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -116,10 +117,12 @@ def _typed(path: Path, data: bytes, header: list[str]) -> pd.DataFrame:
     missing = [name for name in ("run", "arm", "prompt", "ttft_s") if name not in header]
     if missing:
         raise ResultsError(f"{path} has no column '{missing[0]}', so it is not a requests.csv of ours")
-    unknown = [name for name in header if name not in REQUEST_COLUMNS]
-    if unknown and not set(REQUEST_COLUMNS) <= set(header):  # other versions have fewer columns or more, never both
-        name = shortened(unknown[0], QUOTED)
-        raise ResultsError(f"{path}, line 1 is damaged: there is no column '{name}'; correct the line, or restore the file")
+    for name in header:  # columns come and go with versions; one letter of a name does not
+        for near in (
+            () if name in REQUEST_COLUMNS else get_close_matches(name[:QUOTED], set(REQUEST_COLUMNS) - set(header), 1, 0.7)
+        ):
+            shown = shortened(name, QUOTED)
+            raise ResultsError(f"{path}, line 1 is damaged: '{shown}' is no column, '{near}' is; correct it, or restore the file")
     present = {name: kind for name, kind in REQUEST_COLUMNS.items() if name in header}
     # Only the empty cell is missing (and a number's "nan"): an arm may be called "NA".
     absent = {name: [""] if kind == "string" else ["", "nan"] for name, kind in present.items()}
@@ -131,7 +134,7 @@ def _typed(path: Path, data: bytes, header: list[str]) -> pd.DataFrame:
         if kind == "float64" and np.isinf(frame[name]).any():
             raise ValueError(f"column '{name}' holds an infinite number")
         if kind == "string" and frame[name].str.startswith("'").any():
-            frame[name] = frame[name].map(meant, na_action="ignore").astype(kind)
+            frame[name] = frame[name].map(meant, na_action="ignore").astype("string")
     return frame
 
 

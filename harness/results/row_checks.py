@@ -39,7 +39,7 @@ def _refuse_missing(file: Path, data: bytes, rows: pd.DataFrame, meta: Mapping[s
     for entry in meta.get("runs") or ():
         run = entry["run"]
         count = counts.get(run, 0)
-        if entry.get("done") is not True or (count and (not counted or count == prompts)):
+        if entry.get("done") is not True or (count and (not counted or count >= prompts)):
             continue
         before = np.flatnonzero((rows["run"] <= run).fillna(False).to_numpy())
         line = _line_of(data, int(before[-1])) if len(before) else 1

@@ -150,6 +150,7 @@ def test_a_stored_run_is_taken_as_it_is(ttft: Command, tmp_path: Path) -> None:
         (["--set", "pairs=3"], "--set pairs is set by the calibration itself"),
         (["--budget", "soon"], "'soon' is not a duration"),
         (["--budget", "5s"], "over before anything is measured"),
+        (["--budget", "30s"], "a budget of 30s ends before vLLM has started"),
         (["--arm", "chunkwize"], "unknown engine 'chunkwize'"),
         (["--folder", "AA"], "already holds a measurement"),
         (["nothing-like-that"], "unknown experiment 'nothing-like-that'"),

@@ -147,6 +147,7 @@ def test_ctrl_c_keeps_the_rows_and_gives_no_verdict(lab: Lab, gate: Gate) -> Non
     [
         (["--budget", "ten"], "'ten' is not a duration"),
         (["--budget", "5s"], "a budget of 5s is over before anything is measured"),
+        (["--budget", "30s"], "a budget of 30s ends before vLLM has started, for which 30 s are reckoned; give a larger one"),
         (["--looks", "8,x"], "--looks 8,x is not a list of numbers of pairs"),
         (["--looks", "12,8"], "must be growing numbers of pairs"),
         (["--looks", "8", "--pairs", "8"], "remove --pairs"),

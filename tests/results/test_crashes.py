@@ -2,6 +2,7 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -25,20 +26,22 @@ Key = tuple[int, int]
 def measure(folder: Path, rows: dict[Key, str], texts: list[str]) -> None:
     """What an experiment does to its folder: rounds that run.json does not call done are measured under new numbers.
     ``rows`` gets what was handed over and came back."""
-    meta = load(folder).meta if (folder / "run.json").exists() else {"data": {"prompts": PROMPTS}, "runs": []}
+    begun = (folder / "run.json").exists()
+    meta: dict[str, Any] = load(folder).meta if begun else {"data": {"prompts": PROMPTS}, "runs": []}
     done = {entry["round"] for entry in meta["runs"] if entry["done"]}
     with contextlib.closing(RunWriter(folder)) as writer:
         writer.write_meta(meta)
         for number in sorted(set(range(ROUNDS)) - done):
-            entry = {"run": len(meta["runs"]), "round": number, "arm": ARM, "done": False}
+            run = len(meta["runs"])
+            entry: dict[str, Any] = {"run": run, "round": number, "arm": ARM, "done": False}
             meta["runs"].append(entry)
             writer.write_meta(meta)
             for position in range(PROMPTS):
                 prompt = texts[position % len(texts)] or "p"
-                writer.append_spans([{"run": entry["run"], "request": prompt, "layer": 0, "kind": "fetch"}])
-                place = {"run": entry["run"], "round": number, "position": position}
+                writer.append_spans([{"run": run, "request": prompt, "layer": 0, "kind": "fetch"}])
+                place = {"run": run, "round": number, "position": position}
                 writer.append({**place, "arm": ARM, "prompt": prompt, "ttft_s": 0.25})
-                rows[entry["run"], position] = prompt
+                rows[run, position] = prompt
             entry["done"] = True
             writer.write_meta(meta)
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import example, given, settings
@@ -93,7 +94,7 @@ def without_line(number: int) -> Callable[[list[bytes]], list[bytes]]:
         (lambda lines: [], r"damaged near line 1: it has 0 rows of run 0"),
         (lambda lines: [*lines, lines[4]], r"line 14 holds request 0 of run 1 a second time; delete one of the two lines"),
         (lambda lines: lines * 2, r"has a cell that is not what its column holds"),
-        (lambda lines: [lines[0].replace(b"ttft_s,server", b"ttft_s,sewer"), *lines[1:]], r"line 1 is damaged: .* 'sewer_"),
+        (lambda lines: [lines[0].replace(b"ttft_s,server", b"ttft_s,sewer"), *lines[1:]], r"line 1 is damaged: 'sewer_"),
         (lambda lines: [*lines[:4], lines[4].replace(b"layer", b"lager"), *lines[5:]], r"line 5 is damaged: its arm is lager"),
         (lambda lines: [*lines[:7], lines[7].replace(b"2,1,", b"2,0,", 1), *lines[8:]], r"line 8 is damaged: its round is 0"),
     ],
@@ -157,13 +158,13 @@ def test_long_files_take_linear_time(rows: bytes) -> None:
     steps: list[int] = []
 
     class Counting(bytes):
-        def rfind(self, *args: object) -> int:
+        def rfind(self, *args: Any) -> int:
             steps.append(1)
-            return data.rfind(*args)  # type: ignore[arg-type]
+            return data.rfind(*args)
 
-        def count(self, sub: bytes, start: int = 0, end: int = 2**62) -> int:
-            steps.append(min(end, len(data)) - start)
-            return data.count(sub, start, end)
+        def count(self, *args: Any) -> int:
+            steps.append(min([*args[2:], len(data)]) - sum(args[1:2]))
+            return data.count(*args)
 
     assert complete_rows(Counting(data)) == whole_rows(Path("requests.csv"), data)
     assert sum(steps) < 4 * len(data)

@@ -26,7 +26,7 @@ MORE = {
     "resumed": ["2026-01-02T03:04:05Z"],
     "ended_by": "x",
 }
-BAD = (10**400, -1, float("inf"), "=x" + "y" * 5000, [], {}, None, [1], {"a": 1})
+BAD: tuple[Any, ...] = (10**400, -1, float("inf"), "=x" + "y" * 5000, [], {}, None, [1], {"a": 1})
 
 
 def places(value: Any, place: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:
@@ -72,7 +72,7 @@ def test_any_value_at_any_place_of_run_json_is_read_or_refused(tmp_path: Path) -
         ("requests.csv", "run,arm,prompt,ttft_s\n" + "9" * 30 + ",a,p,1\n", r"requests\.csv has a cell that is not"),
         ("requests.csv", "run,arm,prompt,ttft_s\n0,a,p,1e999\n", r"requests\.csv has a cell that is not .*infinite"),
         ("requests.csv", "run,arm,prompt,ttft_s\n0,a,p," + "x" * 5000 + "\n", r"requests\.csv has a cell that is not"),
-        ("requests.csv", "run,arm,prompt,ttft_s," + "x" * 5000 + "\n", r"requests\.csv, line 1 is damaged"),
+        ("requests.csv", "run,arm,prompt,ttft_s,queue_s" + "\x00" + "\n", r"requests\.csv, line 1 is damaged"),
     ],
 )
 def test_what_nobody_wrote_is_one_short_sentence(tmp_path: Path, name: str, text: str, message: str) -> None:

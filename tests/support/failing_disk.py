@@ -67,8 +67,7 @@ class FailingDisk:
         if self.gone or self.fails():
             raise self.fault()
         buffered = io.BufferedWriter(_Raw(self, path, mode))
-        texts = {key: more.get(key) for key in ("encoding", "errors", "newline")}
-        return buffered if "b" in mode else io.TextIOWrapper(buffered, **texts)
+        return buffered if "b" in mode else io.TextIOWrapper(buffered, more["encoding"], more.get("errors"), more.get("newline"))
 
 
 class _Raw(io.FileIO):
