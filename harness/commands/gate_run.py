@@ -62,7 +62,7 @@ def measure_and_judge(
     """The verdict and the folder of its measurement.
 
     ``settings`` override the experiment's; its arms are those of ``judged``. Raises UsageError before anything is
-    measured if the plan or the arms will not do or a run has too few requests for a metric, and TtftError if the
+    measured if the plan or the arms are invalid or a run has too few requests for a metric, and TtftError if the
     measurement fails before there is anything to judge.
     Ctrl-C exits with 130, without a verdict; ``dry_run`` prints the plan and exits.
     """

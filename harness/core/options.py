@@ -55,7 +55,7 @@ def parse_options(model: type[OptionsT], values: Mapping[str, Any], owner: str) 
             raise UsageError(f"{owner} needs the option '{where}'") from None
         given = first["input"]
         shown = redact(given) if isinstance(given, str) and "://" in given else given
-        raise UsageError(f"{owner}: {where}={shortened(repr(shown), 200)} will not do: {message}") from None
+        raise UsageError(f"{owner}: {where}={shortened(repr(shown), 200)} is invalid: {message}") from None
 
 
 def describe_options(model: type[Options]) -> list[tuple[str, str, str]]:

@@ -47,7 +47,7 @@ def test_a_run_that_is_void_ends_with_code_4_and_its_reason(lab: Lab, command: C
     lab.vllm.tamper = lambda served: setattr(served, "cached_tokens", 0) if served.label == "1/2" else None
     code, out, err = command.measure()
     assert code == 4
-    assert "1 run is void, the first (run 1, arm layerwise:depth=2): hit 0 tokens where the workload implies 32" in err
+    assert "1 run is void, the first (run 1, arm layerwise:depth=2): hit 0 tokens, but the workload implies 32" in err
     assert err.count("\n") == 1
     assert "report.md" in out
 

@@ -269,9 +269,9 @@ def test_a_hit_that_was_chosen_by_cost_counts_if_it_is_proven(lab: Lab) -> None:
     [
         (16, 2, "2 chunks were loaded and sampled, not the 1 of the hit"),
         (32, 1, "1 chunks were loaded and sampled, not the 2 of the hit"),
-        (48, 2, "hit 48 tokens where the workload implies 32"),
-        (17, 2, "hit 17 tokens where the workload implies 32"),
-        (0, 0, "hit 0 tokens where the workload implies 32"),
+        (48, 2, "hit 48 tokens, but the workload implies 32"),
+        (17, 2, "hit 17 tokens, but the workload implies 32"),
+        (0, 0, "hit 0 tokens, but the workload implies 32"),
     ],
 )
 def test_one_that_is_not_voids_its_run(lab: Lab, hit: int, chunks: int, reason: str) -> None:
