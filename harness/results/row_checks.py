@@ -34,18 +34,18 @@ def _refuse_doubled(file: Path, data: bytes, rows: pd.DataFrame) -> None:
 def _refuse_missing(file: Path, data: bytes, rows: pd.DataFrame, meta: Mapping[str, Any]) -> None:
     """A run that is called done has a row per prompt, failed requests included."""
     counts = {int(run): int(count) for run, count in rows["run"].value_counts().items()}  # type: ignore[call-overload]
-    prompts = (meta.get("data") or {}).get("prompts")
-    counted = type(prompts) is int  # older files and those of other tools do not say it
+    said = (meta.get("data") or {}).get("prompts")
+    prompts: int | None = said if type(said) is int else None  # older files and those of other tools do not say it
     for entry in meta.get("runs") or ():
         run = entry["run"]
         count = counts.get(run, 0)
-        if entry.get("done") is not True or (count and (not counted or count >= prompts)):
+        if entry.get("done") is not True or (count and (prompts is None or count >= prompts)):
             continue
         before = np.flatnonzero((rows["run"] <= run).fillna(False).to_numpy())
         line = _line_of(data, int(before[-1])) if len(before) else 1
         raise ResultsError(
             f"{file} is damaged near line {line}: it has {count} rows of run {run}, which run.json calls done"
-            f'{f" with {prompts} prompts" if counted else ""}; restore the file, or set the run\'s "done" to false in '
+            f'{f" with {prompts} prompts" if prompts is not None else ""}; restore the file, or set the run\'s "done" to false in '
             "run.json, then --resume measures its round again"
         )
 
