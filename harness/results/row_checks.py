@@ -43,10 +43,10 @@ def _refuse_missing(file: Path, data: bytes, rows: pd.DataFrame, meta: Mapping[s
             continue
         before = np.flatnonzero((rows["run"] <= run).fillna(False).to_numpy())
         line = _line_of(data, int(before[-1])) if len(before) else 1
+        of = "" if prompts is None else f" with {prompts} prompts"
         raise ResultsError(
-            f"{file} is damaged near line {line}: it has {count} rows of run {run}, which run.json calls done"
-            f'{f" with {prompts} prompts" if prompts is not None else ""}; restore the file, or set the run\'s "done" to false in '
-            "run.json, then --resume measures its round again"
+            f"{file} is damaged near line {line}: it has {count} rows of run {run}, which run.json calls done{of}; restore the "
+            'file, or set the run\'s "done" to false in run.json, then --resume measures its round again'
         )
 
 

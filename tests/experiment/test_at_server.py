@@ -114,16 +114,15 @@ def test_a_server_whose_tokens_all_come_at_once_gives_no_ttft(lab: Lab) -> None:
     stub = StubVllm(fault=lambda body: "one event" if body["kv_transfer_params"].get("label", "").endswith(("/0", "/1")) else "")
     with served(lab, stub=stub):
         run = measure(lab, stub, bounds=False)
-    assert run.meta["status"] == "void"
-    assert all("tokens are held back between server and client" in reason for reason in run.void_runs.values())
+    assert len(run.void_runs) and all(
+        "tokens are held back between server and client" in reason for reason in run.void_runs.values()
+    )
 
 
 def test_a_server_that_does_not_count_failed_loads_is_refused_unless_it_fails_them(lab: Lab) -> None:
     stub = StubVllm(answers={"/metrics": (200, "vllm:num_requests_running 0.0\n")})
-    with (
-        served(lab, logged=False, stub=stub),
-        pytest.raises(SetupError, match=r"does not say which loads fail.*--span-log FOLDER"),
-    ):
+    said = r"does not say which loads fail.*--span-log FOLDER"
+    with served(lab, logged=False, stub=stub), pytest.raises(SetupError, match=said):
         measure(lab, stub)
 
 
