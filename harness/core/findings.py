@@ -59,7 +59,7 @@ class Kind(Enum):
     CONDITION_UNKNOWN = warning("run.json does not say the {subject}, so it could not be compared")
 
     # of a comparison (stats)
-    ROUNDS_LOST = warning("{lost} of {total} rounds lack a run of one arm and are excluded: {rounds:list}")
+    ROUNDS_LOST = warning("{lost} of {total} rounds without a run of one arm, excluded: {rounds:list}")
     REQUESTS_LOST = warning("{count:count request} excluded, since the other run of the round has none for the same prompt")
     FEW_REQUESTS = warning("{subject} needs at least {needed} requests per run; the shortest has {smallest}")
     EXTREME = warning(

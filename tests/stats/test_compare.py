@@ -51,7 +51,7 @@ def test_a_lost_run_takes_its_round_along_and_says_so() -> None:
     frame = make_frame({"a": 1, "b": 1})
     (found,) = compare(frame[frame["run"] != 5], "a", "b", ["p50"])
     assert found.n_pairs == 7
-    assert any("1 of 8 rounds lack a run of one arm and are excluded: 2" in text for text in map(str, found.warnings))
+    assert any("1 of 8 rounds without a run of one arm, excluded: 2" in text for text in map(str, found.warnings))
 
 
 def test_a_lost_slow_request_does_not_make_its_arm_fast() -> None:
