@@ -76,7 +76,7 @@ def measure_and_judge(
 
     for name in ("arms", "pairs", "bounds"):
         if name in settings:
-            raise UsageError(f"--set {name} is the gate's own business; give --candidate, --base and --pairs instead")
+            raise UsageError(f"--set {name} is set by the gate itself; give --candidate, --base and --pairs instead")
     plan = _plan(flags, judged.alpha)
     budget = gates.Budget(gates.parse_duration(flags.budget)) if flags.budget else None
     only = {"arms": [judged.base, judged.candidate], "bounds": False, "pairs": plan.looks[-1]}

@@ -263,4 +263,4 @@ def test_a_point_whose_rows_are_gone_is_a_failed_point(tmp_path: Path) -> None:
     rows.write_text(rows.read_text(encoding="utf-8").partition("\n")[0] + "\n", encoding="utf-8")
     found, text = outputs(state)
     assert found.lines[0].startswith("1 OF 2 POINTS FAILED: ")
-    assert "holds no request that counts any more" in text
+    assert "requests.csv is damaged near line 1: it has 0 rows of run 0" in text
