@@ -277,8 +277,9 @@ def test_noise_does_not_fill_the_axes_of_ratios(tmp_path: Path, style: None) -> 
 
 def test_a_logarithmic_axis_says_so(tmp_path: Path, style: None) -> None:
     slow = evidence_of(tmp_path, BOTH, rounds=2, mean_s={BOTH[0]: 0.01, BOTH[1]: 9})
+    near = evidence_of(tmp_path / "near", BOTH, rounds=2)
     for draw, axis in ((ecdf.draw, "xaxis"), (spread.draw, "xaxis"), (drift.draw, "yaxis")):
-        for evidence, logarithmic in ((slow, True), (evidence_of(tmp_path / "near", BOTH, rounds=2), False)):
+        for evidence, logarithmic in ((slow, True), (near, False)):
             picture = draw(evidence)
             assert picture is not None
             assert getattr(picture.axes[0], axis).get_label_text().endswith("logarithmic axis") == logarithmic
