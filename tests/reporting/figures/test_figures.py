@@ -280,8 +280,7 @@ def test_a_logarithmic_axis_says_so(tmp_path: Path, style: None) -> None:
     near = evidence_of(tmp_path / "near", BOTH, rounds=2)
     for draw, axis in ((ecdf.draw, "xaxis"), (spread.draw, "xaxis"), (drift.draw, "yaxis")):
         for evidence, logarithmic in ((slow, True), (near, False)):
-            picture = draw(evidence)
-            assert picture is not None
+            assert (picture := draw(evidence)) is not None
             assert getattr(picture.axes[0], axis).get_label_text().endswith("logarithmic axis") == logarithmic
 
 
