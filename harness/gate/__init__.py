@@ -9,23 +9,19 @@ Verdict.to_json(), .exit_code, .sentence; markdown(v), junit(v), annotations(v)
 """
 
 from harness.core.budget import Budget, parse_duration
-from harness.gate.judge import check_margins, judge, parse_margins, refused
+from harness.gate.judge import judge, parse_margins, refused
 from harness.gate.outputs import annotations, junit, markdown, schema
 from harness.gate.planned import PlanWatch, default_looks, judge_by_plan, plan_of
 from harness.gate.stored import judge_run, judge_runs
-from harness.gate.verdict import MetricVerdict, Outcome, Verdict
-from harness.results.conditions import differences
+from harness.gate.verdict import Outcome, Verdict
 
 __all__ = [
     "Budget",
-    "MetricVerdict",
     "Outcome",
     "PlanWatch",
     "Verdict",
     "annotations",
-    "check_margins",
     "default_looks",
-    "differences",
     "judge",
     "judge_by_plan",
     "judge_run",

@@ -22,8 +22,8 @@ _UNREADABLE = (TypeError, KeyError, AttributeError, IndexError, ValueError, Over
 class EventStream:
     """The events of one answer to a request for ``wanted`` tokens; ``heard`` is called with each arrival time.
 
-    Times are on ``time.perf_counter``'s clock. A stream of which no more than ``silence_s`` seconds bring no token
-    is alive; comments that keep the connection open are no tokens.
+    Times are on ``time.perf_counter``'s clock. A stream that brings no token for ``silence_s`` seconds has failed,
+    even if comments keep the connection open.
     """
 
     wanted: int
