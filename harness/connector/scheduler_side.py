@@ -11,7 +11,7 @@ from harness.connector.step import Load, Note, Step
 from harness.connector.tracked import Tracked
 from harness.core.chunks import ChunkKey, chain, for_rank, hit_limit, root
 from harness.core.errors import StoreError, UsageError
-from harness.engines.base import Offer, Seen
+from harness.engines.base import Choice, Offer, Seen
 from harness.stores.base import Store
 
 if TYPE_CHECKING:
@@ -101,20 +101,20 @@ class SchedulerSide:
                 limit = min(limit, params.max_hit_tokens)
             tracked.present = self._present(keys[: limit // self._chunk])
             tracked.stored = max(tracked.stored, tracked.present)
-            tracked.hit = self._chosen(arm, tracked.present, len(prompt))
+            tracked.choice = self._chosen(arm, tracked.present, len(prompt))
+            tracked.hit = min(max(tracked.choice.chunks, 0), tracked.present)
             tracked.lookup_s = (start, time.perf_counter())
         return tracked
 
-    def _chosen(self, arm: Arm, present: int, prompt_tokens: int) -> int:
-        """How many of the chunks that are present the arm takes."""
+    def _chosen(self, arm: Arm, present: int, prompt_tokens: int) -> Choice:
+        """What the arm makes of the chunks that are present."""
         if not present:
-            return 0
+            return Choice(0)
         seen = [one for loads in self._seen.get(arm.name, {}).values() for one in loads]
         if not seen and arm.engine.adapts(arm.options) and arm.name not in self._told:
             self._told.add(arm.name)
             logger.info("arm %s has measured no load yet, so it cannot choose how much of a hit to load", arm.name)
-        chosen = arm.engine.chunks_to_load(arm.options, Offer(present, self._chunk, prompt_tokens, seen))
-        return min(max(chosen, 0), present)
+        return arm.engine.choose(arm.options, Offer(present, self._chunk, prompt_tokens, seen))
 
     def saw(self, loads: Mapping[str, Seen]) -> None:
         """What the workers' loads of one step showed, by arm: later requests of the arm may be served by it."""
@@ -186,7 +186,8 @@ class SchedulerSide:
         """Add one request's work to the step, before which ``computed`` tokens are in the cache."""
         label = tracked.params.label
         if label and tracked.lookup_s is not None and not tracked.noted:
-            step.notes.append(Note(label, *tracked.lookup_s, tracked.hit * self._chunk, tracked.present * self._chunk))
+            choice, found = tracked.choice, tracked.present * self._chunk
+            step.notes.append(Note(label, *tracked.lookup_s, tracked.hit * self._chunk, found, choice.how, choice.why))
             tracked.noted = True
         if tracked.proof_due == 1:
             step.prove.append(request_id)

@@ -29,13 +29,15 @@ class Save:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """The lookup of a traced request: when, how many tokens it granted, and how many the store could have given."""
+    """The lookup of a traced request: when, how many tokens it granted, how many the store could have given, and the choice."""
 
     label: str
     start_s: float
     end_s: float
     hit_tokens: int
     stored_tokens: int
+    how: str = ""
+    why: str = ""
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from harness.connector.settings import RequestParams
 from harness.connector.step import Save
 from harness.core.chunks import SKIP, ChunkKey, LoadRequest
+from harness.engines.base import Choice
 
 
 @dataclass(slots=True)
@@ -13,7 +14,7 @@ class Tracked:
     """A request from its first lookup until it has finished.
 
     ``keys``: of the prompt's whole chunks, without rank. ``hit``: chunks that the lookup granted,
-    ``present``: those that it found, of which the arm may take fewer.
+    ``present``: those that it found, of which the arm may take fewer, as its ``choice`` says.
     ``loaded_from``: the first chunk of the last load. ``stored``: chunks from the first on that need no
     save. ``may_save``: false where nothing of this request may be saved, whatever happens. ``replace``:
     a load failed, so what the store holds of the chunks that are saved from now on is bad, or was
@@ -25,6 +26,7 @@ class Tracked:
     keys: list[ChunkKey]
     hit: int = 0
     present: int = 0
+    choice: Choice = field(default_factory=lambda: Choice(0))
     lookup_s: tuple[float, float] | None = None
     noted: bool = False
     blocks: list[int] = field(default_factory=list)
@@ -58,7 +60,7 @@ class Tracked:
         filled = done - first * chunk_blocks
         self.loaded_from = first
         blocks[:filled] = [SKIP] * filled
-        return LoadRequest(request_id, tuple(self.keys[first : self.hit]), tuple(blocks))
+        return LoadRequest(request_id, tuple(self.keys[first : self.hit]), tuple(blocks), self.choice.how)
 
     def saves(self, request_id: str, before: int, computed_tokens: int, chunk_tokens: int, chunk_blocks: int) -> list[Save]:
         """Chunks that are complete once ``computed_tokens`` tokens are in the cache, and not yet stored.

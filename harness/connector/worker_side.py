@@ -78,7 +78,7 @@ class WorkerSide:
             return load
         request = load.request
         keys = tuple(for_rank(key, self._rank, self._world) for key in request.chunks)
-        return Load(load.arm, LoadRequest(request.request, keys, request.blocks), load.label)
+        return Load(load.arm, replace(request, chunks=keys), load.label)
 
     def wait_layer(self, layer: int) -> None:
         """Before the attention of ``layer``."""
@@ -159,6 +159,7 @@ class WorkerSide:
                     "end_s": note.end_s,
                     "hit_tokens": note.hit_tokens,
                     "stored_tokens": note.stored_tokens,
+                    **({"how": note.how, "why": note.why} if note.how or note.why else {}),
                 }
             )
         for request_id in step.prove:

@@ -78,12 +78,14 @@ class LoadRequest:
     """What an engine has to fetch for one request of one forward step.
 
     ``blocks`` are ids in the paged cache: ``chunk_blocks`` of them a chunk, in the chunks' order;
-    SKIP stands for a block that is filled already and must not be touched.
+    SKIP stands for a block that is filled already and must not be touched. ``how``: what the engine chose for
+    this request at the lookup, in its own words.
     """
 
     request: str
     chunks: tuple[ChunkKey, ...]
     blocks: tuple[int, ...]
+    how: str = ""
 
 
 def whole_chunks(tokens: int, chunk_tokens: int) -> int:

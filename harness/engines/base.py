@@ -43,6 +43,21 @@ class Offer:
     seen: Sequence[Seen] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """How one request is served.
+
+    ``chunks``: of those offered, counted from the first, how many become the hit; vLLM computes the rest.
+    ``between_steps``: load them before the request's first step and not within it. ``how``: the engine's own words to itself,
+    which come with the request's ``LoadRequest``. ``why``: the reason, for people; kept with the lookup.
+    """
+
+    chunks: int
+    between_steps: bool = False
+    how: str = ""
+    why: str = ""
+
+
 class Engine(ABC):
     """Fetches stored chunks into the paged KV cache for one forward step after the other.
 
@@ -63,16 +78,16 @@ class Engine(ABC):
     """False where ``begin_load`` only starts fetches: such engines begin before the blocking ones of a step."""
 
     @classmethod
-    def chunks_to_load(cls, options: EngineOptions, offer: Offer) -> int:
-        """How many of the offered chunks, counted from the first, become the hit; vLLM computes the rest.
+    def choose(cls, options: EngineOptions, offer: Offer) -> Choice:
+        """How the request is served; all of the offered chunks unless an engine knows better.
 
         Asked in the scheduler's process, once per request. Pure: it knows only what it is given.
         """
-        return offer.chunks
+        return Choice(offer.chunks)
 
     @classmethod
     def adapts(cls, options: EngineOptions) -> bool:
-        """Whether ``chunks_to_load`` depends on what was seen, so that nobody can know a hit before it is granted."""
+        """Whether ``choose`` depends on what was seen, so that nobody can know a hit before it is granted."""
         return False
 
     def __init__(self, store: Store, cache: PagedKV, options: EngineOptions, recorder: Recorder) -> None:
@@ -96,7 +111,7 @@ class Engine(ABC):
         not be filled (whole chunks of them). Empty when nothing was loading."""
 
     def saw(self) -> Seen | None:
-        """What the load that ``end_load`` has just ended showed, for ``chunks_to_load``; None: nothing to tell."""
+        """What the load that ``end_load`` has just ended showed, for ``choose``; None: nothing to tell."""
         return None
 
     def close(self) -> None:  # noqa: B027

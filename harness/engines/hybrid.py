@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from harness.core.chunks import LoadRequest
 from harness.core.recurrence import Line, chunks_to_load
 from harness.core.spans import Recorder
-from harness.engines.base import EngineOptions, Offer, Seen
+from harness.engines.base import Choice, EngineOptions, Offer, Seen
 from harness.engines.fetch import Piece
 from harness.engines.layerwise import Layerwise, LayerwiseOptions
 from harness.engines.paged import PagedKV
@@ -49,14 +49,14 @@ class Hybrid(Layerwise):
     Options = HybridOptions
 
     @classmethod
-    def chunks_to_load(cls, options: EngineOptions, offer: Offer) -> int:
-        """As the options say, at least one: what is never loaded is never measured."""
+    def choose(cls, options: EngineOptions, offer: Offer) -> Choice:
+        """As the options say, at least one chunk: what is never loaded is never measured."""
         assert isinstance(options, HybridOptions)
         if options.share:
-            return max(1, round(options.share * offer.chunks))
+            return Choice(max(1, round(options.share * offer.chunks)))
         if isinstance(options.k, int):
-            return min(options.k, offer.chunks)
-        return by_cost(offer)
+            return Choice(min(options.k, offer.chunks))
+        return Choice(by_cost(offer))
 
     @classmethod
     def adapts(cls, options: EngineOptions) -> bool:

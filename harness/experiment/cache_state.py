@@ -51,7 +51,7 @@ def hit_by(arm: Arm | PeerArm, workload_hit: int, chunk_tokens: int, prompt_toke
         chosen = granted is not None and 0 < granted <= workload_hit and granted % chunk_tokens == 0
         return granted if chosen and granted is not None else workload_hit
     offer = Offer(workload_hit // chunk_tokens, chunk_tokens, prompt_tokens)
-    return arm.engine.chunks_to_load(arm.options, offer) * chunk_tokens
+    return arm.engine.choose(arm.options, offer).chunks * chunk_tokens
 
 
 def priming_plan(data: DataSet, hits: Sequence[int], chunk_tokens: int) -> list[tuple[int, ...]]:

@@ -219,7 +219,7 @@ def _idle(hits: list[int], experiment: Experiment) -> list[str]:
 def _whole(arm: Arm, data: DataSet, hits: list[int], chunk_tokens: int) -> list[str]:
     """A sentence about an arm that takes a part of long hits, where none of the workload's is long enough."""
     far = Offer(chunks=2**20, chunk_tokens=chunk_tokens, prompt_tokens=2**21 * chunk_tokens)
-    if arm.engine.adapts(arm.options) or arm.engine.chunks_to_load(arm.options, far) == far.chunks:
+    if arm.engine.adapts(arm.options) or arm.engine.choose(arm.options, far).chunks == far.chunks:
         return []
     lengths = [len(prompt.tokens) for prompt in data.prompts]
     if any(hit_by(arm, hit, chunk_tokens, length, None) < hit for hit, length in zip(hits, lengths, strict=True)):

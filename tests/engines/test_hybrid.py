@@ -39,7 +39,7 @@ class TestHybridOnALateDevice(EngineTests):
 
 def taken(spec: str, chunks: int, seen: tuple[Seen, ...] = ()) -> int:
     arm = parse_arm(spec)
-    return arm.engine.chunks_to_load(arm.options, Offer(chunks, CHUNK, chunks * CHUNK + 32, seen))
+    return arm.engine.choose(arm.options, Offer(chunks, CHUNK, chunks * CHUNK + 32, seen)).chunks
 
 
 @pytest.mark.parametrize(("k", "chunks", "wanted"), [(1, 8, 1), (3, 8, 3), (8, 8, 8), (9, 8, 8), (3, 1, 1)])

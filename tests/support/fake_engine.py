@@ -131,7 +131,7 @@ class FakeEngine:
             self._vllm.contents |= {for_rank(key, rank, self.world): for_rank(same, rank, self.world) for key, same in pairs}
         limit = min(hit_limit(len(tokens), self._chunk), params["max_hit_tokens"])
         hit = self._present(keys[: limit // self._chunk]) if arm.engine.grants_hits else 0
-        hit = arm.engine.chunks_to_load(arm.options, Offer(hit, self._chunk, len(tokens))) if hit else 0
+        hit = arm.engine.choose(arm.options, Offer(hit, self._chunk, len(tokens))).chunks if hit else 0
         served = Served(
             arm.name,
             params["label"],
