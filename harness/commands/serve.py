@@ -126,7 +126,8 @@ def _prepared(setting: "Setting", folder: Path) -> dict[str, str]:
     (folder / SPAN_LOG).mkdir(parents=True, exist_ok=True)
     about.write(folder)
     # As for vLLM in this process: no fork under the clients of stores, and no usage report.
-    told = {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn", **os.environ, VARIABLE: about.folder}
+    told = {"VLLM_NO_USAGE_STATS": "1", "VLLM_WORKER_MULTIPROC_METHOD": "spawn"}
+    told |= {**setting.model.environment, **os.environ, VARIABLE: about.folder}
     told[STORE] = experiment.store
     if key := os.environ.get(KEYS[0]):
         told.setdefault("VLLM_API_KEY", key)

@@ -1,8 +1,11 @@
 """What of vLLM's configurations the connector can serve rightly; everything else is refused at start, in one sentence."""
 
-from typing import TYPE_CHECKING
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from harness.core.errors import SetupError
+from harness.replay.models import SPLIT_KV
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -47,6 +50,22 @@ def check_device(spec: "KVCacheSpec", device: str) -> None:
         raise SetupError(
             "vLLM's CPU build gives wrong tokens behind a hit of a model with latent attention (MLA), as its prefill does not "
             "read what is cached; choose a model with other attention, or a GPU"
+        )
+
+
+def check_sinks(attentions: Iterable[Any]) -> None:
+    """Raises SetupError where vLLM's CPU attention gives other tokens at each try: for layers with attention sinks.
+
+    With windows of several sizes, as in gpt-oss, its layers are in one group beside a connector, and the group's plan for
+    splitting KV over threads knows no window (cpu_attn.py, _group_sliding_window). Without a connector each window has a
+    group, and is right. ``attentions``: vLLM's implementation of each layer.
+    """
+    attentions = [one for one in attentions if hasattr(one, "sliding_window")]
+    windows = {one.sliding_window for one in attentions}
+    sinks = any(getattr(one, "sinks", None) is not None for one in attentions)
+    if sinks and len(windows) > 1 and os.environ.get(SPLIT_KV) != "0":
+        raise SetupError(
+            f"vLLM's CPU build gives random tokens for a model with attention sinks and several windows; set {SPLIT_KV}=0"
         )
 
 

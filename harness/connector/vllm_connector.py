@@ -19,7 +19,7 @@ from harness.connector.identity import identity
 from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import SPLIT_OTHERWISE, check_chunk, check_ranks, parse_settings
 from harness.connector.step import Step
-from harness.connector.supported import check_device, check_recovery, the_cache, window_of
+from harness.connector.supported import check_device, check_recovery, check_sinks, the_cache, window_of
 from harness.connector.worker_side import WorkerSide
 from harness.core.chunks import KVGeometry
 from harness.core.errors import SetupError
@@ -129,6 +129,9 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             raise SetupError(
                 f"vLLM's KV cache is {cache.geometry}, its configuration says {self._geometry}; this build is not supported"
             )
+        if cache.memory == "host":
+            layers = self._vllm_config.compilation_config.static_forward_context
+            check_sinks(getattr(layers.get(name), "impl", None) for name in kv_caches)
         self._shape = CacheShape(cache.layout, cache.kernel_block)
         self._identity |= asdict(self._shape)
         store = open_store(self._settings.store)

@@ -267,6 +267,7 @@ def engine_settings(setting: Setting, dtype: str, span_log: Path, *, save: bool)
         load_failure_policy=setting.load_failure_policy,
         tensor_parallel=experiment.tensor_parallel,
         extra=experiment.vllm,
+        environment=setting.model.environment,
     )
 
 

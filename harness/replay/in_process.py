@@ -28,7 +28,7 @@ activations, and a KV cache of ``kv_cache_bytes``. So several vLLMs of a compari
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
     """How to start vLLM. ``connector`` is our ``kv_connector_extra_config``; ``peer``, where there is one, are all arguments
-    of ``KVTransferConfig`` for a connector that takes its place."""
+    of ``KVTransferConfig`` for a connector that takes its place. ``environment`` yields to what is set already."""
 
     model: str
     dtype: str
@@ -39,6 +39,7 @@ class EngineSettings:
     tensor_parallel: int = 1
     extra: Mapping[str, Any] = field(default_factory=dict)
     peer: Mapping[str, Any] | None = None
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 class InProcessEngine:
@@ -60,6 +61,8 @@ class InProcessEngine:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         # The clients of some stores (obstore's) hang in a forked process; vLLM forks its workers by default on CUDA.
         os.environ.setdefault("VLLM_WORKER_MULTIPROC_METHOD", "spawn")
+        for name, value in settings.environment.items():
+            os.environ.setdefault(name, value)
         os.environ[OWNER] = str(os.getpid())
         before = log.stat().st_size if log.exists() else 0
         with _output_to(log):

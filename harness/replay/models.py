@@ -4,12 +4,12 @@ import hashlib
 import importlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from harness.core.errors import SetupError, UsageError, known
-from harness.core.machine import default_dtype, instruction_set
+from harness.core.machine import default_dtype, instruction_set, uses_gpu
 from harness.core.options import parse_options, split_spec
 from harness.replay.builtin_model import BuiltinOptions, config_of, ensure_written
 
@@ -19,6 +19,9 @@ DTYPES = ("bfloat16", "float16", "float32")
 
 _POSITIONS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "max_seq_len")
 """What models call their longest context."""
+
+SPLIT_KV = "VLLM_CPU_ATTN_SPLIT_KV"
+"""Whether vLLM's CPU attention splits the KV of a request over threads."""
 
 _WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 _END = 64 * 1024
@@ -30,7 +33,8 @@ class Model:
 
     ``path``: what vLLM gets, a folder or a hub name. ``name``: what the user can write to get it
     again. ``vocabulary``: token ids lie below it. ``max_positions``: longest context in tokens.
-    ``window``: of sliding-window attention where all layers have one, in tokens; else 0.
+    ``window``: of sliding-window attention where all layers have one, in tokens; else 0. ``environment``: what vLLM's
+    processes need in theirs to give right tokens.
     """
 
     path: str
@@ -39,6 +43,7 @@ class Model:
     max_positions: int
     builtin: bool
     window: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def resolve(spec: str, dtype: str) -> Model:
@@ -96,7 +101,9 @@ def _described(path: str, name: str, config: Mapping[str, Any]) -> Model:
         lacking = "max_position_embeddings" if isinstance(vocabulary, int) else "vocab_size"
         raise UsageError(f"the configuration of model {name} has no '{lacking}'; choose a model that generates text")
     _refuse(name, config)
-    return Model(path, name, vocabulary, positions, builtin=False, window=_window(config))
+    # Attention sinks: see check_sinks in harness/connector/supported.py.
+    environment = {SPLIT_KV: "0"} if config.get("model_type") == "gpt_oss" and not uses_gpu() else {}
+    return Model(path, name, vocabulary, positions, builtin=False, window=_window(config), environment=environment)
 
 
 _LINEAR = ("layers_block_type", "attn_layer_period", "full_attention_interval", "hybrid_override_pattern", "mamba_d_state")

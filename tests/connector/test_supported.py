@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from harness.connector.supported import ACCEPTED, REFUSED, check_device, check_recovery, the_cache, window_of
+from harness.connector.supported import ACCEPTED, REFUSED, check_device, check_recovery, check_sinks, the_cache, window_of
 from harness.core.errors import SetupError
 
 
@@ -80,3 +80,18 @@ def test_a_vllm_that_has_no_second_runner_is_fine() -> None:
     config = vllm("recompute")
     del config.use_v2_model_runner
     check_recovery(config, 0)
+
+
+def layer(window: int, sinks: object = None) -> Any:
+    return SimpleNamespace(sliding_window=window, sinks=sinks)
+
+
+def test_sinks_beside_windows_of_several_sizes_need_unsplit_kv(monkeypatch: pytest.MonkeyPatch) -> None:
+    layers = [layer(128, "sinks"), None, layer(-1, "sinks")]
+    monkeypatch.delenv("VLLM_CPU_ATTN_SPLIT_KV", raising=False)
+    with pytest.raises(SetupError, match=r"random tokens .* attention sinks and several windows; set VLLM_CPU_ATTN_SPLIT_KV=0$"):
+        check_sinks(layers)
+    check_sinks([layer(128, "sinks")] * 2)
+    check_sinks([layer(128), layer(-1)])
+    monkeypatch.setenv("VLLM_CPU_ATTN_SPLIT_KV", "0")
+    check_sinks(layers)

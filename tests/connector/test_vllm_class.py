@@ -60,7 +60,7 @@ def vllm_config(folder: Path, policy: str = "recompute", device: str = "cpu") ->
         cache_config=SimpleNamespace(cache_dtype="auto", gpu_memory_utilization=0.5),
         device_config=SimpleNamespace(device_type=device),
         scheduler_config=SimpleNamespace(async_scheduling=False),
-        compilation_config=SimpleNamespace(cudagraph_mode=None),
+        compilation_config=SimpleNamespace(cudagraph_mode=None, static_forward_context={}),
         attention_config=SimpleNamespace(backend=None),
         use_v2_model_runner=False,
         max_concurrent_batches=1,

@@ -19,16 +19,14 @@ PROMPT = tokens("models", 3 * CHUNK + 40)
 HIT = 3 * CHUNK
 OUTPUT = 12
 LATENT = "latent attention (DeepSeek-V2)"
-NOT_REPRODUCIBLE = ("alternating with sinks (gpt-oss)",)
-"""vLLM's CPU build decodes these differently each time, by recompute alone too, though the KV of the prompt is the same to
-the bit (docs/gpu.md): only the first token, which prefill gives, can be compared."""
 
 
 @contextmanager
 def running(kind: str, folder: Path) -> Iterator[Running]:
     path = write(kind, folder / "model")
-    window = models.resolve(path, "float32").window
-    yield from start(folder, ARMS, model=path, load_failure_policy="fail" if window else "recompute")
+    model = models.resolve(path, "float32")
+    policy = "fail" if model.window else "recompute"
+    yield from start(folder, ARMS, model=path, load_failure_policy=policy, environment=model.environment)
 
 
 def test_latent_attention_is_refused_on_a_cpu(tmp_path: Path) -> None:
@@ -49,8 +47,7 @@ def test_a_kind_of_model_loads_what_it_saved_and_gives_the_tokens_of_recompute(k
             loads = vllm.loads(label)
             assert (outcome.error, outcome.cached_tokens) == ("", HIT)
             assert load_reason(loads, HIT, True, vllm.session.log.saved, keys, behind) == ""
-            same = 1 if kind in NOT_REPRODUCIBLE else OUTPUT
-            assert outcome.tokens[:same] == truth.tokens[:same], f"{arm} gives other tokens than recompute"
+            assert outcome.tokens == truth.tokens, f"{arm} gives other tokens than recompute"
             needed = 2 if "all layers" in kind else 3  # chunks: the window reaches 300 tokens back
             assert loads[0]["keys"] >= needed
             assert loads[0]["bytes"] <= needed * vllm.session.log.start["geometry"]["layers"] * 2**20

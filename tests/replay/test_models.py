@@ -169,3 +169,14 @@ def test_weights_that_cannot_be_read_are_named(tmp_path: Path) -> None:
     (folder / "gone.safetensors").symlink_to(tmp_path / "nowhere")
     with pytest.raises(SetupError, match=r"gone.safetensors cannot be read: No such file"):
         fingerprint(str(folder))
+
+
+def test_a_model_with_attention_sinks_is_started_without_split_kv_on_a_cpu(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = {"vocab_size": 64, "max_position_embeddings": 128, "model_type": "gpt_oss"}
+    monkeypatch.setattr("harness.replay.models.uses_gpu", lambda: False)
+    assert resolve(str(model_folder(tmp_path / "sinks", config)), "float32").environment == {"VLLM_CPU_ATTN_SPLIT_KV": "0"}
+    assert resolve(str(model_folder(tmp_path / "none", {**config, "model_type": "llama"})), "float32").environment == {}
+    monkeypatch.setattr("harness.replay.models.uses_gpu", lambda: True)
+    assert resolve(str(model_folder(tmp_path / "gpu", config)), "float32").environment == {}
