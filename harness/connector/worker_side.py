@@ -5,14 +5,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from harness.connector.saving import Saver
 from harness.connector.settings import Arm
 from harness.connector.step import Load, Step
 from harness.core.chunks import SKIP, LoadRequest, checksum_parts, for_rank
-from harness.core.spans import Recorder, Span, SpanLog
+from harness.core.spans import DeviceSpan, Recorder, Span, SpanLog
 from harness.engines.base import Engine, Seen
+from harness.engines.device import DeviceClock, Mark
 from harness.engines.paged import PagedKV
 from harness.stores.base import Buffer, Store
 
@@ -51,7 +53,10 @@ class WorkerSide:
         self._invalid: set[int] = set()
         self._failed = False
         self._forward_start = 0.0
-        self._pending: dict[str, tuple[Load, list[Span], set[int]]] = {}
+        self._on_device = cache.memory == "device"
+        self._clock: DeviceClock | None = None
+        self._forward_begin: Mark = None
+        self._pending: dict[str, tuple[Load, _StepSpans, set[int]]] = {}
 
     def release(self, blocks: Sequence[int]) -> None:
         """Before a forward: these blocks are new to their requests, and are written in it. Waits while a save copies one."""
@@ -66,12 +71,27 @@ class WorkerSide:
         by_arm: dict[str, list[LoadRequest]] = {}
         for load in self._loads:
             by_arm.setdefault(load.arm, []).append(load.request)
+        self._clock = DeviceClock(self._cache.port) if self._on_device and self._span_log.enabled else None
+        before = self._mark()
         # Layerwise only starts its fetches, chunkwise blocks: in this order they overlap within a step.
         for arm in sorted(by_arm, key=lambda name: self._engines[name].blocks_in_begin):
             engine = self._engines[arm]
             engine.begin_load(by_arm[arm])
             self._active.append(engine)
-        self._forward_start = time.perf_counter()
+        self._note_stall(-1, before)
+        self._forward_start, self._forward_begin = time.perf_counter(), self._mark()
+
+    def _mark(self) -> Mark:
+        """Where the device's forward is to be timed, else None."""
+        return None if self._clock is None else self._cache.port.mark(self._cache.port.current())
+
+    def _note_stall(self, layer: int, before: Mark) -> None:
+        """On a device, the time since ``before`` in which it did nothing for want of ``layer``, or as the host queued nothing.
+
+        The host's own waits say little there: it runs ahead of the device.
+        """
+        if before is not None:
+            self._recorder.add_device(DeviceSpan("wait", layer, before, self._mark()))
 
     def _of_rank(self, load: Load) -> Load:
         if self._world == 1:
@@ -82,8 +102,12 @@ class WorkerSide:
 
     def wait_layer(self, layer: int) -> None:
         """Before the attention of ``layer``."""
+        if not self._active:
+            return
+        before = self._mark()
         for engine in self._active:
             engine.wait_layer(layer)
+        self._note_stall(layer, before)
 
     def finish(self, step: Step) -> None:
         """After the forward: failures, saves, then the span log and the proofs of requests of earlier steps."""
@@ -102,6 +126,8 @@ class WorkerSide:
         if not self._active:
             return
         invalid: set[int] = set()
+        if (end := self._mark()) is not None:
+            self._recorder.add_device(DeviceSpan("forward", -1, self._forward_begin, end))
         for engine in self._active:
             invalid |= engine.end_load()
         self._recorder.add(Span("forward", -1, self._forward_start, time.perf_counter()))
@@ -116,12 +142,12 @@ class WorkerSide:
 
     def _note_loads(self, invalid: set[int]) -> None:
         """Keep what happened until a step that nobody times: hundreds of spans (layerwise) take longer to sort than a few."""
-        spans = self._recorder.take()
+        spans = _StepSpans(self._recorder.take(), self._recorder.take_device(), self._clock)
         for load in self._loads:
             if not load.label:
                 continue
             if invalid.intersection(load.request.blocks):
-                self._write(_load_record(load, self._rank, spans, invalid))
+                self._write(_load_record(load, self._rank, spans.all, invalid))
             else:
                 self._pending[load.request.request] = (load, spans, invalid)
 
@@ -166,11 +192,11 @@ class WorkerSide:
             if kept := self._pending.pop(request_id, None):
                 load, spans, invalid = kept
                 proof = self._proof(load.request, step.freed.get(request_id, 0))
-                self._write({**_load_record(load, self._rank, spans, invalid), "proof": proof})
+                self._write({**_load_record(load, self._rank, spans.all, invalid), "proof": proof})
         for request_id in step.forget:
             if kept := self._pending.pop(request_id, None):
                 load, spans, invalid = kept
-                self._write(_load_record(load, self._rank, spans, invalid))
+                self._write(_load_record(load, self._rank, spans.all, invalid))
 
     def _proof(self, request: LoadRequest, freed: int) -> list[tuple[str, int, int]]:
         """Digests of a diagonal through chunks and layers: every chunk and every layer is looked at once at least.
@@ -195,6 +221,21 @@ class WorkerSide:
             engine.close()
         self._span_log.close()
         self._store.close()
+
+
+class _StepSpans:
+    """What happened in one step. A device's part of it has no times yet while the step is timed, so it is asked later."""
+
+    def __init__(self, spans: Sequence[Span], device_spans: Sequence[DeviceSpan], clock: DeviceClock | None) -> None:
+        self._spans, self._device_spans, self._clock = spans, device_spans, clock
+
+    @cached_property
+    def all(self) -> Sequence[Span]:
+        """With times. Waits for the device."""
+        if self._clock is None:
+            return self._spans
+        host = [span for span in self._spans if span.kind not in ("wait", "forward")]
+        return [*host, *(self._clock.span(span) for span in self._device_spans)]
 
 
 def _load_record(load: Load, rank: int, spans: Sequence[Span], invalid: set[int]) -> dict[str, Any]:

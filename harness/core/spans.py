@@ -41,6 +41,19 @@ class Span:
     request: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceSpan:
+    """A span whose ends are marks in a device's streams, of which it has no time before it has come to them."""
+
+    kind: str
+    layer: int
+    before: Any
+    after: Any
+    bytes: int = 0
+    keys: int = 0
+    request: str = ""
+
+
 @dataclass(slots=True)
 class Recorder:
     """Spans in the order in which they ended. ``list.append`` is atomic, so reader threads share one without a lock.
@@ -50,6 +63,7 @@ class Recorder:
 
     enabled: bool = True
     spans: list[Span] = field(default_factory=list)
+    device_spans: list[DeviceSpan] = field(default_factory=list)
 
     def add(self, span: Span) -> None:
         """Note a span."""
@@ -59,6 +73,16 @@ class Recorder:
     def take(self) -> list[Span]:
         """All spans since the last call."""
         taken, self.spans = self.spans, []
+        return taken
+
+    def add_device(self, span: DeviceSpan) -> None:
+        """Note a span of a device."""
+        if self.enabled:
+            self.device_spans.append(span)
+
+    def take_device(self) -> list[DeviceSpan]:
+        """All spans of a device since the last call."""
+        taken, self.device_spans = self.device_spans, []
         return taken
 
 

@@ -4,6 +4,7 @@
 carries out copies late and in any order that its streams allow.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -13,6 +14,7 @@ import numpy.typing as npt
 import torch
 
 from harness.core.chunks import ALIGNMENT, SKIP
+from harness.core.spans import DeviceSpan, Span
 
 Numbers = npt.NDArray[np.int64]
 Stream = Any
@@ -27,6 +29,10 @@ class Event(Protocol):
 
     def synchronize(self) -> None:
         """Wait for it on the host."""
+
+
+Mark = Any
+"""A point in a stream of which the device takes the time; what a device makes of it."""
 
 
 class _Past:
@@ -92,6 +98,14 @@ class HostDevice:
     def wait(self, stream: Stream, event: Event) -> None:
         """What is queued on ``stream`` from now on comes after ``event``."""
 
+    def mark(self, stream: Stream) -> Mark:
+        """A point after all that has been queued on ``stream``, of which the device takes the time."""
+        return time.perf_counter()
+
+    def seconds(self, first: Mark, second: Mark) -> float:
+        """From one mark to the other, on the device's clock. Waits until it has come to both."""
+        return float(second - first)
+
     def memory(self, size: int) -> torch.Tensor:
         """``size`` bytes of host memory that copies may use, aligned to 4 KiB."""
         raw = torch.empty(size + ALIGNMENT, dtype=torch.uint8)
@@ -151,6 +165,16 @@ class CudaDevice(HostDevice):
         """On the device; the host goes on."""
         stream.wait_event(event)
 
+    def mark(self, stream: Stream) -> Mark:
+        """A timing event."""
+        return stream.record_event(torch.cuda.Event(enable_timing=True))
+
+    def seconds(self, first: Mark, second: Mark) -> float:
+        """By cudaEventElapsedTime, to about half a microsecond."""
+        first.synchronize()
+        second.synchronize()
+        return float(first.elapsed_time(second)) / 1000
+
     def memory(self, size: int) -> torch.Tensor:
         """Pinned, which is aligned to pages."""
         return torch.empty(size, dtype=torch.uint8, pin_memory=True)
@@ -193,6 +217,27 @@ class CudaDevice(HostDevice):
                 torch.index_select(_wide(layer), 0, ids, out=_wide(slab.view(-1, rows.block_bytes)))
                 for position, part in enumerate(parts):
                     part.copy_(slab[position], non_blocking=True)
+
+
+class DeviceClock:
+    """Turns marks of one step into times of the host's clock (``time.perf_counter``).
+
+    Made where the forward's stream has nothing left to do, so that its first mark and the host's time are the same moment.
+    """
+
+    def __init__(self, port: HostDevice) -> None:
+        self._port = port
+        self._begin_s = time.perf_counter()
+        self._begin = port.mark(port.current())
+
+    def time_of(self, mark: Mark) -> float:
+        """Waits until the device has come to it."""
+        return self._begin_s + self._port.seconds(self._begin, mark)
+
+    def span(self, span: DeviceSpan) -> Span:
+        """With the times of its marks. Waits until the device has come to them."""
+        start_s, end_s = self.time_of(span.before), self.time_of(span.after)
+        return Span(span.kind, span.layer, start_s, end_s, span.bytes, span.keys, span.request)
 
 
 def _wide(rows: torch.Tensor) -> torch.Tensor:

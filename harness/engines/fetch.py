@@ -17,7 +17,7 @@ from pydantic import Field
 
 from harness.core.chunks import SKIP, ChunkKey, Layout, LoadRequest, check_header, check_layer
 from harness.core.errors import ReadFailures, StoreError
-from harness.core.spans import Recorder, Span
+from harness.core.spans import DeviceSpan, Recorder, Span
 from harness.engines.device import Event, HostDevice, Numbers, Table
 from harness.engines.paged import PagedKV
 from harness.engines.ring import Ring
@@ -231,6 +231,8 @@ class Fetcher:
             for position, (piece, landing) in enumerate(zip(pieces, landings, strict=True))
         ]
         staged = [pair for pair, right in zip(zip(pieces, landings, strict=True), good, strict=True) if right and pair[1].slots]
+        timed = staged and self.cache.memory == "device" and self.recorder.enabled
+        before = self._port.mark(self._stream) if timed else None
         if staged:
             self._copy(staged, ring)
         first = pieces[0]
@@ -239,7 +241,9 @@ class Fetcher:
         request = first.request.request
         keys = sum(self.store.objects(landing.read) for landing in landings)
         self.recorder.add(Span("fetch", layer, start, read_end, size, keys, request))
-        if any(landing.slots for landing in landings):
+        if before is not None:
+            self.recorder.add_device(DeviceSpan("copy", layer, before, self._port.mark(self._stream), size, len(pieces), request))
+        elif any(landing.slots for landing in landings):
             self.recorder.add(Span("copy", layer, read_end, time.perf_counter(), size, len(pieces), request))
         self._headers.extend(landing.header for landing in landings if landing.header is not None)
         return [piece for piece, right in zip(pieces, good, strict=True) if not right]

@@ -9,7 +9,7 @@ from random import Random
 
 import torch
 
-from harness.engines.device import Event, HostDevice, Rows, Stream, Table
+from harness.engines.device import Event, HostDevice, Mark, Rows, Stream, Table
 
 POISON = 0xDB
 """What stands in host memory that was handed back."""
@@ -38,6 +38,13 @@ class LateEvent:
         self._device.run_until(self)
 
 
+class LateMark:
+    """A point of which the device takes the time, in steps of its work."""
+
+    def __init__(self) -> None:
+        self.step: int | None = None
+
+
 class LateDevice(HostDevice):
     """Copies are carried out when somebody waits for them and not before, in any order that the streams allow.
 
@@ -49,6 +56,7 @@ class LateDevice(HostDevice):
         self._lock = threading.RLock()
         self._forward = _Stream()
         self._streams = [self._forward]
+        self._steps = 0
 
     def stream(self) -> Stream:
         """A new one."""
@@ -69,6 +77,23 @@ class LateDevice(HostDevice):
 
         self.work(stream, passes)
         return event
+
+    def mark(self, stream: Stream) -> Mark:
+        """Queued like everything else."""
+        mark = LateMark()
+
+        def passes() -> None:
+            mark.step = self._steps
+
+        self.work(stream, passes)
+        return mark
+
+    def seconds(self, first: Mark, second: Mark) -> float:
+        """A step of work takes a millisecond."""
+        with self._lock:
+            while first.step is None or second.step is None:
+                assert self._step(), "streams wait for each other"
+            return float(second.step - first.step) / 1000
 
     def wait(self, stream: Stream, event: Event) -> None:
         """What comes behind waits."""
@@ -134,6 +159,7 @@ class LateDevice(HostDevice):
             return False
         entry = self._random.choice(ready).queue.popleft()
         assert not isinstance(entry, LateEvent)
+        self._steps += 1
         entry()
         return True
 
