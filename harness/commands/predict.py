@@ -23,8 +23,10 @@ def predict(
         Path | None, typer.Option("--from", help="a results folder with a floor arm: its store, geometry and compute")
     ] = None,
     latency_ms: Annotated[float | None, typer.Option(help="a store call's round trip, milliseconds")] = None,
-    stream_mbps: Annotated[float | None, typer.Option(help="MB (1e6 bytes) per second of one call")] = None,
-    total_mbps: Annotated[float | None, typer.Option(help="MB per second of all calls together [default: no bound]")] = None,
+    stream_mb_s: Annotated[float | None, typer.Option(help="MB (1e6 bytes) per second of one call")] = None,
+    stream_mbps: Annotated[float | None, typer.Option(hidden=True)] = None,
+    total_mb_s: Annotated[float | None, typer.Option(help="MB per second of all calls together [default: no bound]")] = None,
+    total_mbps: Annotated[float | None, typer.Option(hidden=True)] = None,
     model: Annotated[str | None, typer.Option(help="builtin, a folder or a hub name, for layers and KV bytes")] = None,
     dtype: Annotated[str, typer.Option(help="of the KV, with --model")] = "bfloat16",
     layers: Annotated[int | None, typer.Option(help="in place of --model: layers that hold KV")] = None,
@@ -61,8 +63,8 @@ def predict(
 
     given = Given(
         latency_ms,
-        stream_mbps,
-        total_mbps,
+        _today("--stream-mb-s", stream_mb_s, "--stream-mbps", stream_mbps),
+        _today("--total-mb-s", total_mb_s, "--total-mbps", total_mbps),
         model,
         dtype,
         layers,
@@ -91,6 +93,16 @@ def predict(
         terminal.print(text, markup=False, soft_wrap=True)
     if out is not None:
         _write(found, out)
+
+
+def _today(name: str, value: float | None, before: str, old: float | None) -> float | None:
+    """The value of an option, also under the name that it had before. Raises UsageError if both are given."""
+    if old is None:
+        return value
+    if value is not None:
+        raise UsageError(f"{before} is the former name of {name}; remove it")
+    typer.echo(f"{before} is called {name} now, since it counts megabytes a second", err=True)
+    return old
 
 
 def _lengths(basis: "Basis") -> Sequence[int]:

@@ -11,6 +11,7 @@ import typer
 from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl_c, new_folder
 from harness.commands.terminal import console
 from harness.core.errors import ResultsError, UsageError
+from harness.core.renamed import store_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,6 +63,8 @@ def bench(
         opened = stack.enter_context(open_store(url))
         table = stack.enter_context(contextlib.closing(storebench.LongTable(folder)))
         terminal.print(f"Measuring {opened.url} into {folder}", markup=False, soft_wrap=True)
+        if note := store_note(url):
+            tell(note)
         tell(f"{need.stored / 2**20:,.0f} MiB will be written, and deleted at the end")
         try:
             storebench.conduct(opened, url, settings, limit, table, allowed, tell)

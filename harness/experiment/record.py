@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from harness import __version__
 from harness.core.errors import TtftError, UsageError
 from harness.core.machine import instruction_set, nvidia_driver
+from harness.core.renamed import store_today
 from harness.core.text import redact
 from harness.experiment.cache_state import PlannedRun
 from harness.experiment.plan import Setting
@@ -202,7 +203,8 @@ def earlier_of(measurement: Measurement, setting: Setting) -> Earlier:
     Raises UsageError if the experiment, data or machine is another one.
     """
     meta = measurement.meta
-    _same(measurement, "store", (meta.get("config") or {}).get("store"), redact(setting.experiment.store))
+    store = store_today(str((meta.get("config") or {}).get("store")))
+    _same(measurement, "store", store, redact(setting.experiment.store))
     _same(measurement, "data fingerprint", (meta.get("data") or {}).get("fingerprint"), setting.data.fingerprint())
     _same(measurement, "machine", meta.get("machine"), machine())
     _same(measurement, "versions", meta.get("versions"), versions())

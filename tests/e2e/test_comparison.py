@@ -19,7 +19,7 @@ WORKLOAD = "shared_prefix:groups=2,prefix=512,suffix=40,prompts=1"
 
 def command(folder: Path, *more: str) -> list[str]:
     options = ["--model", SMALL_MODEL, "--dtype", "float32", "--workload", WORKLOAD, "--out", str(folder / "run")]
-    options += ["--set", "kv_cache_gib=0.25", "--store", f"shaped+file://{folder / 'store'}?latency_ms=1&stream_mbps=500"]
+    options += ["--set", "kv_cache_gib=0.25", "--store", f"shaped+file://{folder / 'store'}?latency_ms=1&stream_mb_s=500"]
     return [sys.executable, "-m", "harness", "compare", *options, *more]
 
 
