@@ -19,6 +19,7 @@ from harness.commands.measuring import (
     show_if_any,
 )
 from harness.commands.options import DryRun, Dtype, Model, Settings
+from harness.commands.preflight import preflight, print_plan
 from harness.commands.terminal import console
 from harness.core.errors import ResultsError, UsageError, VoidRuns
 from harness.core.text import redact
@@ -92,10 +93,10 @@ def _print_plan(settled: "Setting", budget: str, allowed: float, folder: Path) -
         f"store     up to {_bench_s(allowed):.0f} s by itself: objects of {sizes} bytes",
         f"prefixes  {', '.join(f'{tokens:,}' for tokens in _prefixes(settled))} tokens, in {len(settled.data.prompts)} prompts",
         f"budget    {budget} in all: two to four arms and the bounds in turns, at most {settled.experiment.pairs} rounds",
+        *preflight(settled, folder),
         *settled.notes,
     ]
-    for line in lines:
-        typer.echo(line)
+    print_plan(line for line in lines if not line.startswith("time "))  # the budget says that
 
 
 def _with_arms(settled: "Setting", arms: list[str]) -> "Setting":
