@@ -41,7 +41,8 @@ def documented(command: str) -> list[str]:
 @pytest.mark.parametrize("kind", ["engines", "peers", "stores", "workloads", "experiments", "settings"])
 def test_lists(ttft: Ttft, kind: str) -> None:
     code, found, err = ttft("list", kind, "--json")
-    assert (code, err) == (0, "") and list(found) == documented("list KIND")
+    assert (code, err) == (0, "")
+    assert list(found) == documented("list KIND")
     assert found["kind"] == kind and all(one["name"] and one["summary"] for one in found["entries"])
 
 
