@@ -12,6 +12,7 @@ from harness.commands.calibrate import calibrate
 from harness.commands.compare import compare
 from harness.commands.doctor import doctor
 from harness.commands.explain import explain
+from harness.commands.export import export
 from harness.commands.gate import gate
 from harness.commands.listing import list_
 from harness.commands.predict import predict
@@ -21,6 +22,7 @@ from harness.commands.store import store
 from harness.commands.sweep import sweep
 from harness.commands.timeline import timeline
 from harness.commands.trend import trend
+from harness.commands.tune import tune
 from harness.commands.workload import workload
 from harness.core.errors import SetupError, TtftError, UsageError
 from harness.core.text import shortened
@@ -47,7 +49,9 @@ app.command("list")(list_)
 app.command()(report)
 app.command()(explain)
 app.command()(timeline)
+app.command()(export)
 app.command()(predict)
+app.command()(tune)
 app.command()(gate)
 app.command()(calibrate)
 app.command()(trend)

@@ -26,6 +26,7 @@ from harness.commands.options import (
     Target,
     Workload,
 )
+from harness.commands.preflight import preflight, print_plan
 from harness.commands.terminal import console
 from harness.core.errors import UsageError
 
@@ -140,10 +141,14 @@ def _measure(
     folder = new_folder(folder, f"calibrate-{Path(experiment).stem}")
     if dry_run:
         pairs = settled.experiment.pairs
-        typer.echo(f"folder    {folder}\narms      {' and '.join(settled.arms)}")
-        for line in (*peers_that_cannot_run(settled, folder), *unsure):
-            typer.echo(line)
-        typer.echo(f"budget    {budget or 'none'}\nrequests  {2 * pairs * len(settled.data.prompts)} in {pairs} pairs of runs")
+        lines = [
+            f"folder    {folder}",
+            f"arms      {' and '.join(settled.arms)}",
+            f"budget    {budget or 'none'}",
+            f"requests  {2 * pairs * len(settled.data.prompts)} in {pairs} pairs of runs",
+            *preflight(settled, folder, budget),
+        ]
+        print_plan([*lines, *peers_that_cannot_run(settled, folder), *unsure])
         raise typer.Exit
     try:
         if limit is None:

@@ -22,6 +22,7 @@ from harness.commands.options import (
     Target,
     Workload,
 )
+from harness.commands.preflight import preflight, print_plan
 from harness.core.errors import UsageError, VoidRuns
 
 if TYPE_CHECKING:
@@ -142,8 +143,8 @@ def _print_plan(setting: "Setting", folder: Path) -> None:
         f"priming   {setting.primed_chunks} chunks of {experiment.chunk_tokens} tokens",
         f"runs      {len(plan)}: " + " ".join(f"{run.round}:{run.arm}" for run in plan[: 2 * len(setting.arms)]) + " ...",
         f"requests  {len(plan) * len(lengths)}",
+        *preflight(setting, folder),
         *peers_that_cannot_run(setting, folder),
         *setting.notes,
     ]
-    for line in lines:
-        typer.echo(line)
+    print_plan(lines)

@@ -8,6 +8,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +16,8 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from harness.commands.terminal import console
+from harness.commands.options import Json
+from harness.commands.terminal import console, only_json
 from harness.core import installation
 from harness.core.errors import TtftError
 from harness.core.installation import Check
@@ -171,8 +173,13 @@ def plugins() -> Iterator[Check]:
             yield Check(name, False, str(error), "fix or uninstall the package that is named")
 
 
-def doctor(place: Annotated[Path, typer.Option(help="where the store will be")] = Path("/tmp")) -> None:
+def doctor(place: Annotated[Path, typer.Option(help="where the store will be")] = Path("/tmp"), as_json: Json = False) -> None:
     """Say what is installed, what works here, and what to do about the rest."""
+    if as_json:
+        with only_json(True) as answer:
+            found = checks(place)
+            answer({"schema": 1, "ok": all(one.ok is not False for one in found), "checks": [asdict(one) for one in found]})
+        raise typer.Exit(2 * any(one.ok is False for one in found))
     table = Table(box=None, pad_edge=False)
     for column in ("", "check", "found", "what to do"):
         table.add_column(column, overflow="fold")

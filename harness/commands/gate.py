@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from harness.commands.gate_run import Judged, PlanFlags, measure_and_judge
-from harness.commands.options import CacheState, Concurrency, Dtype, Model, PageCache, SpanLog, Target
+from harness.commands.options import CacheState, Concurrency, Dtype, Json, Model, PageCache, SpanLog, Target
+from harness.commands.terminal import only_json
 from harness.commands.verdicts import publish
 from harness.core.errors import UsageError
 
@@ -64,6 +65,9 @@ def gate(
         list[str] | None, typer.Option("--set", help="with --run: any other setting, KEY=VALUE, also workload.OPTION=VALUE")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="with --run: print the plan and stop")] = False,
+    as_json: Json = False,
+    *,
+    context: typer.Context,
 ) -> None:
     """Judge results: PASS (exit 0), FAIL (1), no verdict possible (2), INCONCLUSIVE (3)."""
     from harness import gate as gates
@@ -72,6 +76,7 @@ def gate(
     from harness.gate.limits import parse_bounds
     from harness.results import load
 
+    answer = context.with_resource(only_json(as_json))
     specs, limits = parse_bounds(margin or [])
     margins = gates.parse_margins(specs) if specs or not limits else {}
     if history is not None:
@@ -107,6 +112,7 @@ def gate(
         judged = Judged(candidate, base, margins, limits, alpha, calibration, force)
         verdict, folder = measure_and_judge(experiment, wanted | given_settings(setting or []), judged, plan, out, dry_run)
         out = folder
+    answer(verdict.to_json())
     publish(verdict, out)  # first: a history that cannot be written must not lose the verdict
     if history is not None and folder is not None:
         histories.append(history, histories.rows_of(verdict, margins, load(folder, spans=False), label))

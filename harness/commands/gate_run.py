@@ -16,6 +16,7 @@ from harness.commands.measuring import (
     refuse_a_budget_that_ends_before_vllm_starts,
     show_if_any,
 )
+from harness.commands.preflight import preflight, print_plan
 from harness.core.errors import TtftError, UsageError
 
 if TYPE_CHECKING:
@@ -134,12 +135,12 @@ def _print_plan(plan: "Plan", budget: str | None, settled: "Setting", folder: Pa
         f"in all    {100 * plan.alpha:g}%, spent by {plan.spending}",
         f"budget    {budget or 'none'}",
         f"requests  {requests} per pair, at most {requests * plan.looks[-1]}",
+        *preflight(settled, folder, budget),
         *peers_that_cannot_run(settled, folder),
         *settled.notes,
         *unsure,
     ]
-    for line in lines:
-        typer.echo(line)
+    print_plan(lines)
 
 
 def _plan(flags: PlanFlags, alpha: float) -> "Plan":

@@ -2,13 +2,14 @@
 
 import inspect
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from harness.commands.terminal import console
+from harness.commands.options import Json
+from harness.commands.terminal import console, only_json
 
 if TYPE_CHECKING:
     from harness.core.options import Options
@@ -18,6 +19,15 @@ KINDS = ("engines", "peers", "stores", "workloads", "experiments", "settings")
 
 def catalogue(kind: str) -> Iterator[Table | str]:
     """Tables, and lines of plain text, for all names of a kind. Raises UsageError for an unknown kind."""
+    if kind == "experiments":
+        yield _experiments()
+        return
+    for name, text, options in _described(kind):
+        yield from _options(name, text, options)
+
+
+def _described(kind: str) -> "Iterator[tuple[str, str, type[Options]]]":
+    """Name, description and options of each; of settings, all of them under one name."""
     from harness.connector.peers import PEERS
     from harness.core.errors import known
     from harness.engines import ENGINES
@@ -27,13 +37,10 @@ def catalogue(kind: str) -> Iterator[Table | str]:
 
     registries = {"engines": ENGINES, "peers": PEERS, "stores": STORES, "workloads": WORKLOADS}
     if kind in registries:
-        registry = registries[kind]
-        for name, cls in sorted(registry.all().items()):  # type: ignore[attr-defined]
-            yield from _options(name, inspect.getdoc(cls) or "", cls.Options)
-    elif kind == "experiments":
-        yield _experiments()
+        for name, cls in sorted(registries[kind].all().items()):  # type: ignore[attr-defined]
+            yield name, inspect.getdoc(cls) or "", cls.Options
     elif kind == "settings":
-        yield from _options("settings", "Keys of an experiment's TOML file, and of --set.", Experiment)
+        yield "settings", "Keys of an experiment's TOML file, and of --set.", Experiment
     else:
         raise known("kind of list", kind, list(KINDS))
 
@@ -64,7 +71,50 @@ def _experiments() -> Table:
     return table
 
 
-def list_(kind: Annotated[str, typer.Argument(help="engines, peers, stores, workloads, experiments or settings")]) -> None:
+def entries(kind: str) -> list[dict[str, Any]]:
+    """The same as plain values. Raises UsageError for an unknown kind."""
+    if kind == "experiments":
+        from harness.experiment.settings import named_experiments, read_experiment
+
+        found = {name: str(read_experiment(name).get("question", "")) for name in sorted(named_experiments())}
+        return [{"name": name, "summary": question, "options": []} for name, question in found.items()]
+    found = []
+    for name, text, options in _described(kind):
+        found.append({"name": name, "summary": text.splitlines()[0].replace("``", ""), "options": _plain(options)})
+    return found
+
+
+def _plain(options: "type[Options]") -> list[dict[str, Any]]:
+    return [
+        {
+            "name": name,
+            "required": info.is_required(),
+            "default": None if info.is_required() else info.default,
+            "meaning": info.description or "",
+        }
+        for name, info in options.model_fields.items()
+    ]
+
+
+def list_(
+    kind: Annotated[str, typer.Argument(help="engines, peers, stores, workloads, experiments or settings")],
+    as_json: Json = False,
+    json_schema: Annotated[
+        bool, typer.Option("--json-schema", help="of settings: the JSON Schema of an experiment's file, for editors and CI")
+    ] = False,
+) -> None:
     """List what can be named, with options and defaults."""
-    for item in catalogue(kind):
-        console().print(item, markup=False)
+    from harness.core.errors import UsageError
+    from harness.experiment.settings import json_schema as schema
+
+    with only_json(as_json or json_schema) as answer:
+        if json_schema:
+            if kind != "settings":
+                raise UsageError(f"only settings have a JSON Schema, not {kind}; write ttft list settings --json-schema")
+            answer(schema())
+            return
+        if as_json:
+            answer({"schema": 1, "kind": kind, "entries": entries(kind)})
+            return
+        for item in catalogue(kind):
+            console().print(item, markup=False)

@@ -23,4 +23,5 @@ Settings = Annotated[
     list[str] | None,
     typer.Option("--set", help="any other setting, KEY=VALUE, also workload.OPTION=VALUE (ttft list settings)"),
 ]
+Json = Annotated[bool, typer.Option("--json", help="print JSON only (docs/json.md); all else goes to stderr")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="print the plan and stop")]

@@ -1,13 +1,15 @@
 """``ttft predict``: which arm the recurrence recommends, before anything is measured."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.commands.options import Json
 from harness.commands.predict_given import Given, number, of_options, of_run
-from harness.commands.terminal import console
+from harness.commands.terminal import console, only_json
 from harness.core.errors import ResultsError, UsageError
 
 if TYPE_CHECKING:
@@ -23,8 +25,10 @@ def predict(
         Path | None, typer.Option("--from", help="a results folder with a floor arm: its store, geometry and compute")
     ] = None,
     latency_ms: Annotated[float | None, typer.Option(help="a store call's round trip, milliseconds")] = None,
-    stream_mbps: Annotated[float | None, typer.Option(help="MB (1e6 bytes) per second of one call")] = None,
-    total_mbps: Annotated[float | None, typer.Option(help="MB per second of all calls together [default: no bound]")] = None,
+    stream_mb_s: Annotated[float | None, typer.Option(help="MB (1e6 bytes) per second of one call")] = None,
+    stream_mbps: Annotated[float | None, typer.Option(hidden=True)] = None,
+    total_mb_s: Annotated[float | None, typer.Option(help="MB per second of all calls together [default: no bound]")] = None,
+    total_mbps: Annotated[float | None, typer.Option(hidden=True)] = None,
     model: Annotated[str | None, typer.Option(help="builtin, a folder or a hub name, for layers and KV bytes")] = None,
     dtype: Annotated[str, typer.Option(help="of the KV, with --model")] = "bfloat16",
     layers: Annotated[int | None, typer.Option(help="in place of --model: layers that hold KV")] = None,
@@ -54,6 +58,7 @@ def predict(
     batches: Annotated[str, typer.Option(help="both: values of batch to try")] = "1,4",
     margin: Annotated[float, typer.Option(help="leads of up to this many percent count as equal")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="CSV file for every arm at every length")] = None,
+    as_json: Json = False,
 ) -> None:
     """Say which arm the recurrence recommends for a store and a model, over prefix lengths; measures nothing."""
     from harness.reporting import forecast as advice
@@ -61,8 +66,8 @@ def predict(
 
     given = Given(
         latency_ms,
-        stream_mbps,
-        total_mbps,
+        _today("--stream-mb-s", stream_mb_s, "--stream-mbps", stream_mbps),
+        _today("--total-mb-s", total_mb_s, "--total-mbps", total_mbps),
         model,
         dtype,
         layers,
@@ -84,13 +89,48 @@ def predict(
     basis, checks = of_run(run, given) if run else (of_options(given), ())
     lengths = _numbers("--prefix", prefix) if prefix is not None else _lengths(basis) if run else _numbers("--prefix", PREFIXES)
     found = advice.advise(basis, grid, lengths, advice.smallest_lead(share, checks))
-    terminal = console()
-    terminal.print(wording.started_from(basis), markup=False, soft_wrap=True)
-    terminal.print(wording.table(found).to_terminal())
-    for text in wording.sentences(basis, found, share, checks):
-        terminal.print(text, markup=False, soft_wrap=True)
-    if out is not None:
-        _write(found, out)
+    said = wording.sentences(basis, found, share, checks)
+    with only_json(as_json) as answer:
+        terminal = console()
+        if as_json:
+            answer(_plain(basis, found, said))
+        else:
+            terminal.print(wording.started_from(basis), markup=False, soft_wrap=True)
+            terminal.print(wording.table(found).to_terminal())
+            for text in said:
+                terminal.print(text, markup=False, soft_wrap=True)
+        if out is not None:
+            _write(found, out)
+
+
+def _plain(basis: "Basis", found: "Sequence[Advice]", said: Sequence[str]) -> dict[str, Any]:
+    """The answer as JSON: every arm at every length, as in the CSV file, and the sentences."""
+    from harness.reporting.forecast import long_table
+
+    rows = json.loads(long_table(found).to_json(orient="records"))
+    link = basis.setup.link
+    return {
+        "schema": 1,
+        "store": {
+            "latency_s": link.latency_s,
+            "stream_bytes_per_s": link.stream_bytes_per_s,
+            "total_bytes_per_s": link.total_bytes_per_s,
+        },
+        "model": {"layers": basis.setup.layers, "layer_bytes": basis.setup.layer_bytes, "chunk_tokens": basis.setup.chunk_tokens},
+        "recommended": [row for row in rows if row["recommended"]],
+        "arms": rows,
+        "said": list(said),
+    }
+
+
+def _today(name: str, value: float | None, before: str, old: float | None) -> float | None:
+    """The value of an option, also under the name that it had before. Raises UsageError if both are given."""
+    if old is None:
+        return value
+    if value is not None:
+        raise UsageError(f"{before} is the former name of {name}; remove it")
+    typer.echo(f"{before} is called {name} now, since it counts megabytes a second", err=True)
+    return old
 
 
 def _lengths(basis: "Basis") -> Sequence[int]:

@@ -17,8 +17,8 @@ class Given:
     """What the command line says about store, model and compute; None if it says nothing."""
 
     latency_ms: float | None
-    stream_mbps: float | None
-    total_mbps: float | None
+    stream_mb_s: float | None
+    total_mb_s: float | None
     model: str | None
     dtype: str
     layers: int | None
@@ -68,7 +68,7 @@ def of_options(given: Given) -> "Basis":
         raise UsageError("--compute-ms is needed, the forward over the suffix with nothing to load; or give --from RUN")
     link = _link(given, None)
     if link is None:
-        raise UsageError("--latency-ms and --stream-mbps are needed, as measured at the store; or give --from RUN")
+        raise UsageError("--latency-ms and --stream-mb-s are needed, as measured at the store; or give --from RUN")
     if given.model is not None:
         if given.layers is not None or given.layer_kib is not None:
             raise UsageError("--model has the layers and their KV; remove --layers and --layer-kib")
@@ -102,13 +102,13 @@ def _link(given: Given, own: "Link | None") -> "Link | None":
     from harness.core.recurrence import Link
 
     latency_ms = own.latency_s * 1e3 if own and given.latency_ms is None else given.latency_ms
-    stream_mbps = own.stream_bytes_per_s / 1e6 if own and given.stream_mbps is None else given.stream_mbps
+    stream_mb_s = own.stream_bytes_per_s / 1e6 if own and given.stream_mb_s is None else given.stream_mb_s
     total = own.total_bytes_per_s if own else None
-    if latency_ms is None or stream_mbps is None:
+    if latency_ms is None or stream_mb_s is None:
         return None
-    if given.total_mbps is not None:
-        total = _positive("--total-mbps", given.total_mbps) * 1e6
-    return Link(number("--latency-ms", latency_ms) / 1e3, _positive("--stream-mbps", stream_mbps) * 1e6, total)
+    if given.total_mb_s is not None:
+        total = _positive("--total-mb-s", given.total_mb_s) * 1e6
+    return Link(number("--latency-ms", latency_ms) / 1e3, _positive("--stream-mb-s", stream_mb_s) * 1e6, total)
 
 
 def number(name: str, value: float) -> float:

@@ -1,7 +1,10 @@
 """The experiment's progress in the terminal, with an estimate of what is left."""
 
+import time
+from collections.abc import Callable
 from types import TracebackType
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -17,12 +20,21 @@ from rich.progress import (
 
 from harness.experiment.hooks import Hooks, Watch
 
+EVERY_S = 30.0
+"""Without a terminal: seconds between two lines, so that the log of a job shows that it lives, and how long it will."""
+
 
 class ProgressBar(Hooks):
-    """One line for the stage; a bar once requests are timed. Without a terminal it prints the stages only."""
+    """One line for the stage; a bar once requests are timed. Without a terminal, a line on stderr now and then.
 
-    def __init__(self, console: Console, watch: Watch | None = None) -> None:
+    ``clock`` gives seconds.
+    """
+
+    def __init__(self, console: Console, watch: Watch | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(watch)
+        self._clock = clock
+        self._total = self._count = 0
+        self._began = self._told = 0.0
         self._console = console
         self._bar = Progress(
             SpinnerColumn(),
@@ -53,8 +65,23 @@ class ProgressBar(Hooks):
         """That many timed requests will follow."""
         self.stage(f"measuring {requests} requests")
         self._task = self._bar.add_task("measuring", total=requests)
+        self._total, self._count = requests, 0
+        self._began = self._told = self._clock()
 
     def done(self, arm: str, ttft_s: float | None) -> None:
         """A timed request has finished."""
         if self._task is not None:
             self._bar.update(self._task, advance=1, description=escape(arm))
+            self._count += 1
+            if not self._console.is_terminal and self._clock() - self._told >= EVERY_S:
+                self._line()
+
+    def _line(self) -> None:
+        self._told = self._clock()
+        spent = self._told - self._began
+        left = spent / self._count * max(self._total - self._count, 0)
+        typer.echo(f"  {self._count} of {self._total} requests in {_minutes(spent)}, about {_minutes(left)} left", err=True)
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02}"

@@ -9,6 +9,7 @@ from harness.commands.measuring import INTERRUPTED, end_as_by_ctrl_c
 from harness.commands.store_bench import bench
 from harness.commands.terminal import console
 from harness.core.errors import StoreError
+from harness.core.renamed import store_note
 
 HELP = "Check and measure a store of your own."
 WORDS = (("ok", "ok"), ("NO", "NO"), ("-", "not applicable"))
@@ -35,7 +36,7 @@ def check(url: Annotated[str, typer.Argument(help="store URL, e.g. redis://127.0
     outcomes = []
     with open_store(url) as opened:
         terminal.print(f"Checking {opened.url}, with keys that begin with {prefix}", markup=False, soft_wrap=True)
-        for note in opened.notes:
+        for note in filter(None, (store_note(url), *opened.notes)):
             terminal.print(f"  {note}", markup=False, soft_wrap=True)
         try:
             for outcome in examine(opened, url, prefix):

@@ -4,13 +4,15 @@ import contextlib
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from harness.commands.measuring import INTERRUPTED, command_line, end_as_by_ctrl_c, new_folder
-from harness.commands.terminal import console
+from harness.commands.options import Json
+from harness.commands.terminal import console, finite, only_json
 from harness.core.errors import ResultsError, UsageError
+from harness.core.renamed import store_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -33,6 +35,7 @@ def bench(
     out: Annotated[
         Path | None, typer.Option(help="folder for bench.csv, bench.json and the picture [default: in results/]")
     ] = None,
+    as_json: Json = False,
 ) -> None:
     """Measure a store's latency and bandwidth over object size, threads, event loops and batch size.
 
@@ -52,16 +55,21 @@ def bench(
     )
     need = storebench.needed(settings)
     allowed = gate.Budget(gate.parse_duration(budget))
-    folder, terminal = new_folder(out, "store-bench"), console()
-
-    def tell(text: str) -> None:
-        terminal.print(f"  {text}", markup=False, soft_wrap=True)
+    folder = new_folder(out, "store-bench")
 
     end_as_by_ctrl_c()
     with contextlib.ExitStack() as stack:
+        answer = stack.enter_context(only_json(as_json))
+        terminal = console()
+
+        def tell(text: str) -> None:
+            terminal.print(f"  {text}", markup=False, soft_wrap=True)
+
         opened = stack.enter_context(open_store(url))
         table = stack.enter_context(contextlib.closing(storebench.LongTable(folder)))
         terminal.print(f"Measuring {opened.url} into {folder}", markup=False, soft_wrap=True)
+        if note := store_note(url):
+            tell(note)
         tell(f"{need.stored / 2**20:,.0f} MiB will be written, and deleted at the end")
         try:
             storebench.conduct(opened, url, settings, limit, table, allowed, tell)
@@ -70,10 +78,10 @@ def bench(
             interrupted = allowed.left > 0
             if len(table.rounds) < storebench.LEAST:
                 _nothing_measured(interrupted, budget)
-        _publish(opened.url, settings, table, terminal)
-    if interrupted:
-        terminal.print("Interrupted; what was written is deleted.")
-        raise typer.Exit(INTERRUPTED)
+        answer(_publish(opened.url, settings, table, terminal))
+        if interrupted:
+            terminal.print("Interrupted; what was written is deleted.")
+            raise typer.Exit(INTERRUPTED)
 
 
 def _nothing_measured(interrupted: bool, budget: str) -> None:
@@ -83,8 +91,8 @@ def _nothing_measured(interrupted: bool, budget: str) -> None:
     raise UsageError(f"--budget {budget} was over before two rounds were measured; give more, or fewer cells (--quick, --sizes)")
 
 
-def _publish(shown: str, settings: "BenchSettings", table: "LongTable", terminal: "Console") -> None:
-    """The tables into the terminal; bench.json and the picture beside bench.csv."""
+def _publish(shown: str, settings: "BenchSettings", table: "LongTable", terminal: "Console") -> dict[str, Any]:
+    """The tables into the terminal; bench.json, which is returned, and the picture beside bench.csv."""
     from harness.experiment.record import machine, versions
     from harness.reporting.figures.store_bench import draw_bench
     from harness.stores import _bench as storebench
@@ -102,13 +110,28 @@ def _publish(shown: str, settings: "BenchSettings", table: "LongTable", terminal
     for line in tables.lines(summary, fit, said):
         terminal.print(line, markup=False, soft_wrap=True)
     folder = table.file.parent
+    cells = []
+    for cell in sorted(summary.cells, key=lambda cell: cell.text):
+        rate = None if cell.action == "exists" else asdict(summary.bytes_per_s(cell))
+        cells.append({**asdict(cell), "call_s": asdict(summary.call_s(cell)), "bytes_per_s": rate})
     meta = {
-        "command": command_line(), "store": shown, "settings": asdict(settings), "rounds": summary.n, "limit": table.limit,
-        "fit": asdict(fit) if fit else None, "notes": said, "machine": machine(), "versions": versions(),
-    }  # fmt: skip
+        "schema": 1,
+        "command": command_line(),
+        "store": shown,
+        "settings": asdict(settings),
+        "rounds": summary.n,
+        "limit": table.limit,
+        "cells": cells,
+        "fit": asdict(fit) if fit else None,
+        "notes": said,
+        "machine": machine(),
+        "versions": versions(),
+    }
+    meta = finite(meta)
     try:
         (folder / "bench.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
     except OSError as error:
         raise ResultsError(f"{folder / 'bench.json'} cannot be written: {error.strerror}; make room") from error
     draw_bench(summary, fit, shown, table.limit, folder)
     terminal.print(f"Wrote bench.csv, bench.json, bench.png and bench.svg into {folder}", markup=False, soft_wrap=True)
+    return meta

@@ -20,6 +20,7 @@ from harness.commands.options import (
     Store,
     Workload,
 )
+from harness.commands.preflight import folder_lines, print_plan, store_line
 from harness.commands.terminal import console
 from harness.core.errors import RunError, UsageError, VoidRuns
 
@@ -183,5 +184,5 @@ def _print_plan(plan: "Plan", state: "State") -> None:
     for planned in plan.points:
         lines.append(f"{planned.point.number:>6}    {planned.point.text}: {planned.runs} runs of {planned.prompts} prompts")
         lines += [f"          {note}" for note in planned.notes]
-    for line in lines:
-        typer.echo(line)
+    stores = dict.fromkeys(planned.point.experiment.store for planned in plan.points if planned.point.number in left)
+    print_plan([*lines, *dict.fromkeys(store_line(url) for url in stores), *folder_lines(state.folder)])

@@ -9,6 +9,7 @@ from typing import Any
 from harness.core.chunks import hit_limit
 from harness.core.errors import RunError, SetupError, UsageError
 from harness.core.machine import boot_id
+from harness.core.renamed import store_today
 from harness.core.text import redact
 from harness.experiment.hooks import Hooks
 from harness.experiment.plan import PRIMER, RECOMPUTE, Setting
@@ -156,7 +157,7 @@ def _check(setting: Setting, target: Target, start: Mapping[str, Any]) -> None:
                 f"the server at {url} does not serve arm '{lacking[0]}', only {', '.join(about.arms)}; "
                 f"serve it too: ttft serve --arm {lacking[0]}"
             )
-        _same(url, "store", about.store, redact(experiment.store), "--store")
+        _same(url, "store", store_today(about.store), redact(experiment.store), "--store")
         _same(url, "chunk_tokens", about.chunk_tokens, experiment.chunk_tokens, "--set chunk_tokens=")
         _same(url, "layout", about.layout, experiment.layout, "--set layout=")
     identity = start.get("identity") or {}

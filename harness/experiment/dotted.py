@@ -7,6 +7,7 @@ from urllib.parse import parse_qsl, quote, unquote, urlsplit
 from harness.connector.settings import parse_arm
 from harness.core.errors import UsageError, known
 from harness.core.options import parse_options, split_spec
+from harness.core.renamed import option_today, store_today
 from harness.experiment.settings import Experiment, as_toml, merge
 from harness.replay.arrivals import KINDS, parse_arrivals
 from harness.replay.builtin_model import BuiltinOptions
@@ -35,7 +36,7 @@ def experiment_of(*sources: Mapping[str, Any]) -> Experiment:
                 "as --arm chunkwise:pool=4"
             )
         options = options_of(owner, experiment)
-        if options is not None and option not in options:
+        if options is not None and (option_today(option) if owner == "store" else option) not in options:
             raise known(f"option of {owner}", key, [f"{owner}.{name}" for name in options])
         experiment = with_value(experiment, key, str(value))
     return experiment
@@ -92,7 +93,8 @@ def with_value(experiment: Experiment, key: str, value: str) -> Experiment:
 
 def _check_store(url: str, option: str) -> None:
     """Raise UsageError if the store would refuse the option, which is known without opening it."""
-    values = dict(parse_qsl(urlsplit(url).query, keep_blank_values=True))
+    option = option_today(option)
+    values = dict(parse_qsl(urlsplit(store_today(url)).query, keep_blank_values=True))
     for store in _stores(url):
         names = store.Options.model_fields
         if option in names:
@@ -119,7 +121,8 @@ def with_store_option(url: str, option: str, value: str) -> str:
     address, _, query = url.partition("?")
     mine = f"{option}={quote(value, safe='')}"
     pairs = [pair for pair in query.split("&") if pair]
-    places = [place for place, pair in enumerate(pairs) if unquote(pair.partition("=")[0]) == option]
+    name = option_today(option)
+    places = [place for place, pair in enumerate(pairs) if option_today(unquote(pair.partition("=")[0])) == name]
     if places:
         pairs[places[0]] = mine
     else:

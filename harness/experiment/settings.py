@@ -174,3 +174,10 @@ def as_toml(text: str) -> Any:
         raise UsageError(f"--set ...={shortened(text, 60)} is nested too deeply; give a simpler value") from None
     except ValueError:  # also for a number of thousands of digits
         return text
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of an experiment's TOML file."""
+    found: dict[str, Any] = Experiment.model_json_schema()
+    title = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "An experiment of ttft", "description": ""}
+    return {**found, **title, "description": "Everything that decides what is measured; ttft list settings explains each key."}

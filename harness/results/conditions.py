@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.findings import Finding, Kind, found
+from harness.core.renamed import store_today
 
 SETTINGS = (
     "workload", "store", "model", "dtype", "max_model_len", "chunk_tokens", "kv_cache_gib", "layout", "cache_state", "page_cache",
@@ -125,7 +126,7 @@ def misfit(theirs: Mapping[str, Any], meta: Mapping[str, Any]) -> str | None:
         names = SETTINGS if part == "config" else sorted({*told, *here} - {"ttft"})
         for name in names if told and here else ():
             before = ADDED.get(name) if part == "config" else None
-            left, right = told.get(name, before), here.get(name, before)
+            left, right = (_today(name, one.get(name, before)) for one in (told, here))
             if left != right and not _slight(part, name, left, right):
                 what = f"setting '{name}'" if part == "config" else f"{part} '{name}'"
                 return f"its {what} is {_shown(told.get(name))} and the run's {_shown(here.get(name))}"
@@ -142,7 +143,12 @@ def unknown_parts(*metas: Mapping[str, Any]) -> list[Finding]:
 
 
 def _setting(meta: Mapping[str, Any], name: str) -> object:
-    return _part(meta, "config").get(name, ADDED.get(name))
+    return _today(name, _part(meta, "config").get(name, ADDED.get(name)))
+
+
+def _today(name: str, value: object) -> object:
+    """A setting as it would be written now."""
+    return store_today(value) if name == "store" and isinstance(value, str) else value
 
 
 def _part(meta: Mapping[str, Any], name: str) -> Mapping[str, Any]:

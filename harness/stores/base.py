@@ -16,6 +16,7 @@ from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from harness.core.errors import DeadlineMissed, ReadFailures, StoreError, StoreUnavailable, UsageError
 from harness.core.options import Options, parse_options
+from harness.core.renamed import store_today
 from harness.core.text import redact
 
 Buffer = memoryview | bytes | bytearray
@@ -268,6 +269,7 @@ def _read(url: str) -> tuple[type[Store], SplitResult, dict[str, str]]:
     """The store's class, the URL in its parts and its options. Raises UsageError."""
     from harness.stores import STORES
 
+    url = store_today(url)
     try:
         parts = urlsplit(url)
     except ValueError as error:

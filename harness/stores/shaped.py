@@ -1,7 +1,7 @@
 """``shaped+...``: any store, made as slow as one behind a network. Put it before another store's scheme.
 
 A call (a ``read`` with all of its batch, an ``exists``, a ``write``) is one round trip on one stream:
-``latency + bytes / stream_mbps``, longer if ``total_mbps`` is shared with other calls. Calls from
+``latency + bytes / stream_mb_s``, longer if ``total_mb_s`` is shared with other calls. Calls from
 several threads, or several ``aread``, overlap as on a network. The wrapped store does its work inside
 that time and only the rest is slept, so a call takes the longer of the two. A failed read takes as long
 as if it had succeeded. A read with a deadline that would end later ends there, and has failed.
@@ -34,8 +34,8 @@ class ShapedOptions(StoreOptions):
     """Options of ``shaped``; all others go to the wrapped store."""
 
     latency_ms: float = Field(0.0, ge=0, allow_inf_nan=False, description="round trip of a call, milliseconds")
-    stream_mbps: float = Field(0.0, ge=0, allow_inf_nan=False, description="MB (1e6 bytes) per second of one call; 0: no bound")
-    total_mbps: float = Field(
+    stream_mb_s: float = Field(0.0, ge=0, allow_inf_nan=False, description="MB (1e6 bytes) per second of one call; 0: no bound")
+    total_mb_s: float = Field(
         0.0, ge=0, allow_inf_nan=False, description="MB per second of all calls of this process together; 0: no bound"
     )
     jitter: float = Field(
@@ -50,7 +50,7 @@ class ShapedOptions(StoreOptions):
 
 
 class ShapedStore(Wrapper):
-    """A store behind a simulated network. ``total_mbps`` holds for each opened store, not across processes."""
+    """A store behind a simulated network. ``total_mb_s`` holds for each opened store, not across processes."""
 
     name = "shaped"
     Options = ShapedOptions
@@ -59,7 +59,7 @@ class ShapedStore(Wrapper):
     def __init__(self, url: SplitResult, options: ShapedOptions, inner: Store) -> None:
         super().__init__(inner, url, options)
         self.options: ShapedOptions = options
-        self._link = Link(options.stream_mbps * _MEGA or math.inf, options.total_mbps * _MEGA or math.inf)
+        self._link = Link(options.stream_mb_s * _MEGA or math.inf, options.total_mb_s * _MEGA or math.inf)
         self._lock = threading.Lock()
         # Lognormal with mean latency_ms and standard deviation jitter * latency_ms.
         variance = math.log1p(options.jitter**2)
@@ -194,7 +194,7 @@ class ShapedStore(Wrapper):
 
     def _sleep(self, call: Transfer, deadline: float = math.inf) -> bool:
         """Whether the call ended before its deadline."""
-        # More than once if calls that began later have taken a share of total_mbps.
+        # More than once if calls that began later have taken a share of total_mb_s.
         while (rest := self._rest(call)) > 0:
             pause = _until(deadline, rest)
             time.sleep(pause)

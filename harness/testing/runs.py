@@ -204,7 +204,7 @@ def _meta(plan: Plan, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "status": "partial" if partial else "void" if void else "complete",
         "config": {
             "workload": "shared_prefix:groups=3,prefix=4096,suffix=128",
-            "store": "shaped+file:///var/tmp/kv?latency_ms=2&stream_mbps=300",
+            "store": "shaped+file:///var/tmp/kv?latency_ms=2&stream_mb_s=300",
             "model": "built-in",
             "dtype": "bfloat16",
             "chunk_tokens": CHUNK_TOKENS,

@@ -11,7 +11,7 @@ from harness.reporting.forecast import Grid
 from harness.reporting.forecast.table import COLUMNS
 from harness.testing.runs import write_synthetic_run
 
-STORE = ["--latency-ms", "2", "--stream-mbps", "300"]
+STORE = ["--latency-ms", "2", "--stream-mb-s", "300"]
 MODEL = ["--layers", "24", "--layer-kib", "2"]
 COMPUTE = ["--compute-ms", "60"]
 QUICK = ["--prefix", "1024,4096", "--readers", "2,8", "--batches", "1"]
@@ -47,6 +47,19 @@ def test_options_alone_give_a_table_its_limits_and_a_file(
         assert f"--arm {arm}" in out
     assert "Measure it: ttft compare --store ... --arm chunkwise:pool=0 " in out
     assert "Fetching is faster than recomputing at each of these lengths." in out
+
+
+def test_the_former_names_of_the_options_give_the_same(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    today = ["--latency-ms", "2", "--stream-mb-s", "300", "--total-mb-s", "900"]
+    former = [word.replace("mb-s", "mbps") for word in today]
+    _, expected, _ = run(capsys, monkeypatch, *MODEL, *COMPUTE, *QUICK, *today)
+    code, out, err = run(capsys, monkeypatch, *MODEL, *COMPUTE, *QUICK, *former)
+    assert (code, out) == (0, expected)
+    assert err.splitlines() == [
+        f"--{name}-mbps is called --{name}-mb-s now, since it counts megabytes a second" for name in ("stream", "total")
+    ]
 
 
 def test_the_default_grid_is_the_one_of_the_grid(
@@ -92,7 +105,7 @@ def test_numbers_stand_in_for_those_of_a_run(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     folder = write_synthetic_run(tmp_path / "run", ARMS, rounds=3, prompts=4)
-    words = ["--latency-ms", "7", "--total-mbps", "900", "--chunk-tokens", "512", "--overhead-ms", "1", "--compute-ms", "9"]
+    words = ["--latency-ms", "7", "--total-mb-s", "900", "--chunk-tokens", "512", "--overhead-ms", "1", "--compute-ms", "9"]
     code, out, err = run(capsys, monkeypatch, "--from", str(folder), *words, *QUICK)
     assert (code, err) == (0, "")
     assert (
@@ -109,24 +122,24 @@ def test_a_run_of_a_real_store_needs_the_stores_numbers(
     code, out, err = run(capsys, monkeypatch, "--from", str(folder), *STORE, "--readers", "2,8", "--batches", "1")
     assert (code, err) == (0, "") and "Measured / predicted in the measurement: chunkwise:pool=0" in out
     code, _, err = run(capsys, monkeypatch, "--from", str(folder))
-    assert code == 2 and "give both --latency-ms and --stream-mbps" in err and err.count("\n") == 1
+    assert code == 2 and "give both --latency-ms and --stream-mb-s" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "--compute-ms is needed"),
-        ([*COMPUTE, *MODEL], "--latency-ms and --stream-mbps are needed"),
+        ([*COMPUTE, *MODEL], "--latency-ms and --stream-mb-s are needed"),
         ([*COMPUTE, *STORE], "--layers and --layer-kib are needed"),
         ([*COMPUTE, *STORE, "--layers", "24"], "--layers and --layer-kib are needed"),
         ([*COMPUTE, *STORE, *MODEL, "--model", "builtin"], "remove --layers"),
         ([*COMPUTE, *STORE, "--model", "./nowhere"], "no model folder ./nowhere"),
         ([*COMPUTE, *STORE, "--layers", "0", "--layer-kib", "2"], "--layers is 0"),
         ([*COMPUTE, *STORE, "--layers", "2", "--layer-kib", "0"], "--layer-kib is 0; give more than 0"),
-        ([*COMPUTE, *MODEL, "--latency-ms", "-1", "--stream-mbps", "300"], "--latency-ms is -1; give 0 or more"),
-        ([*COMPUTE, *MODEL, "--latency-ms", "nan", "--stream-mbps", "300"], "--latency-ms is nan"),
-        ([*COMPUTE, *MODEL, "--latency-ms", "1", "--stream-mbps", "0"], "--stream-mbps is 0; give more than 0"),
-        ([*COMPUTE, *MODEL, *STORE, "--total-mbps", "inf"], "--total-mbps is inf"),
+        ([*COMPUTE, *MODEL, "--latency-ms", "-1", "--stream-mb-s", "300"], "--latency-ms is -1; give 0 or more"),
+        ([*COMPUTE, *MODEL, "--latency-ms", "nan", "--stream-mb-s", "300"], "--latency-ms is nan"),
+        ([*COMPUTE, *MODEL, "--latency-ms", "1", "--stream-mb-s", "0"], "--stream-mb-s is 0; give more than 0"),
+        ([*COMPUTE, *MODEL, *STORE, "--total-mb-s", "inf"], "--total-mb-s is inf"),
         ([*COMPUTE, *MODEL, *STORE, "--chunk-tokens", "0"], "--chunk-tokens is 0"),
         ([*COMPUTE, *MODEL, *STORE, "--margin", "-5"], "--margin is -5"),
         ([*COMPUTE, *MODEL, *STORE, "--overhead-ms", "-5"], "--overhead-ms is -5"),

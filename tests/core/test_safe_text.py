@@ -54,7 +54,7 @@ def test_a_shortened_text_keeps_both_ends(text: str, most: int) -> None:
         ("<script>alert(1)</script>", "&lt;script&gt;alert(1)&lt;/script&gt;"),
         ("a|b", r"a\|b"),
         ("*bold* _it_ `code` [x](y) $m$ ~s~", r"\*bold\* \_it\_ \`code\` \[x\](y) \$m\$ \~s\~"),
-        ("latency_ms=2&stream_mbps=300", "latency_ms=2&stream_mbps=300"),
+        ("latency_ms=2&stream_mb_s=300", "latency_ms=2&stream_mb_s=300"),
         ("&lt;", "&amp;lt;"),
         ("line\nbreak", r"line\\nbreak"),
     ],

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import threading
 from collections.abc import Coroutine, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ T = TypeVar("T")
 
 SMALL_MODEL = "builtin:layers=4,hidden=128,intermediate=256,vocabulary=2048"
 CHUNK = 256
+
+
+def complaints(stderr: str) -> list[str]:
+    """Lines on stderr but those of the progress, which a slow machine has more of."""
+    return [line for line in stderr.splitlines() if not re.fullmatch(r"  \d+ of \d+ requests in .* left", line)]
 
 
 def tokens(seed: str, count: int) -> list[int]:

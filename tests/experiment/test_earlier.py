@@ -160,6 +160,26 @@ def test_another_machine_or_version_is_refused(lab: Lab, monkeypatch: pytest.Mon
     assert "{" not in str(told.value)
 
 
+def test_a_twin_in_the_cloud_goes_on_and_another_kernel_is_told(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = lab.measure(pairs=1)
+    here = environment.machine()
+    monkeypatch.setattr(environment, "machine", lambda: {**here, "memory_bytes": here["memory_bytes"] - 8192})
+    assert earlier_of(run, lab.setting(pairs=2)).meta["warnings"] == []
+    monkeypatch.setattr(environment, "machine", lambda: {**here, "kernel": "6.9.9"})
+    earlier = earlier_of(run, lab.setting(pairs=2))
+    said = f"The measurement was resumed where machine 'kernel' was '{here['kernel']}' before and is '6.9.9'."
+    assert earlier.meta["warnings"] == [said]
+    assert lab.measure(earlier, pairs=2).meta["warnings"] == [said]
+
+
+def test_another_version_of_the_harness_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = lab.measure(pairs=1)
+    here = environment.versions()
+    monkeypatch.setattr(environment, "versions", lambda: {**here, "ttft": "0.0.0"})
+    with pytest.raises(UsageError, match=r"its version of ttft is .*, here it is 0.0.0; begin a new one"):
+        earlier_of(run, lab.setting())
+
+
 def test_another_binding_of_threads_is_refused(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in environment.BINDING:  # vLLM sets some of them, in the process of tests that started it
         monkeypatch.delenv(name, raising=False)

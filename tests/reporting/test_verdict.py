@@ -40,7 +40,7 @@ def test_the_headline_names_the_faster_arm_the_interval_the_store_and_the_worklo
     )
     assert "% lower, 6 pairs of runs)." in said.text and "95% interval " in said.text
     assert "\n" not in said.text and said.state is State.GOOD
-    assert said.place.startswith("store shaped+file:///var/tmp/kv?latency_ms=2&stream_mbps=300 · workload shared_prefix:")
+    assert said.place.startswith("store shaped+file:///var/tmp/kv?latency_ms=2&stream_mb_s=300 · workload shared_prefix:")
 
 
 def test_the_headline_says_so_where_the_first_arm_is_faster(tmp_path: Path) -> None:

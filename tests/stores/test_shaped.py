@@ -25,7 +25,7 @@ from harness.testing.stores import StoreTests, fetch
 class TestShapedDisk(StoreTests):
     @pytest.fixture
     def url(self, tmp_path: Path) -> str:
-        return f"shaped+file://{tmp_path}/kv?latency_ms=0.1&stream_mbps=2000&jitter=0.5&fsync=0"
+        return f"shaped+file://{tmp_path}/kv?latency_ms=0.1&stream_mb_s=2000&jitter=0.5&fsync=0"
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="this machine has no /dev/shm")
@@ -35,7 +35,7 @@ class TestShapedMemory(StoreTests):
         name = f"test-{uuid4().hex}"
         place = MemoryStore.shared_memory / f"ttft-{name}"
         request.addfinalizer(lambda: place.rmdir() if place.exists() else None)
-        return f"shaped+mem://{name}?total_mbps=2000&shape_writes=1"
+        return f"shaped+mem://{name}?total_mb_s=2000&shape_writes=1"
 
 
 class Clock:
@@ -79,11 +79,11 @@ def into(size: int) -> tuple[memoryview, ...]:
 
 class TestTiming:
     def test_a_batch_is_one_round_trip_and_all_its_bytes(self, clock: Clock, shape: Callable[[str], ShapedStore]) -> None:
-        shape("latency_ms=2&stream_mbps=300").read([Read("one", 0, into(300_000)), Read("two", 0, into(150_000))])
+        shape("latency_ms=2&stream_mb_s=300").read([Read("one", 0, into(300_000)), Read("two", 0, into(150_000))])
         assert clock.now - 100.0 == pytest.approx(0.002 + 450_000 / 300e6)
 
     def test_exists_is_one_round_trip_for_all_keys(self, clock: Clock, shape: Callable[[str], ShapedStore]) -> None:
-        assert shape("latency_ms=2&stream_mbps=300").exists(["one", "two", "three"]) == 2
+        assert shape("latency_ms=2&stream_mb_s=300").exists(["one", "two", "three"]) == 2
         assert clock.now - 100.0 == pytest.approx(0.002)
 
     def test_the_real_read_counts_towards_the_time(
@@ -110,16 +110,16 @@ class TestTiming:
         assert clock.now - 100.0 == pytest.approx(0.003)
 
     def test_total_bounds_a_single_call_too(self, clock: Clock, shape: Callable[[str], ShapedStore]) -> None:
-        shape("total_mbps=100&stream_mbps=300").read([Read("one", 0, into(300_000))])
+        shape("total_mb_s=100&stream_mb_s=300").read([Read("one", 0, into(300_000))])
         assert clock.now - 100.0 == pytest.approx(0.003)
 
     def test_writes_are_slow_only_on_demand(self, clock: Clock, shape: Callable[[str], ShapedStore]) -> None:
         data: list[Buffer] = [b"x" * 1000, bytearray(2000)]
-        store = shape("latency_ms=1&stream_mbps=1")
+        store = shape("latency_ms=1&stream_mb_s=1")
         store.write("fast", data)
         store.write_many([("fast-too", data)])
         assert clock.slept == []
-        store = shape("latency_ms=1&stream_mbps=1&shape_writes=1")
+        store = shape("latency_ms=1&stream_mb_s=1&shape_writes=1")
         store.write("slow", data)
         store.write_many([("slow-too", data), ("slow-as-well", data)])
         assert clock.slept == [pytest.approx(0.001 + 0.003)] * 3
@@ -161,7 +161,7 @@ class TestOverlap:
         assert time.perf_counter() - begin >= 0.005
 
     def test_the_total_is_shared_by_threads(self, shape: Callable[[str], ShapedStore]) -> None:
-        store = shape("total_mbps=20")
+        store = shape("total_mb_s=20")
         begin = time.perf_counter()
         with ThreadPoolExecutor(4) as pool:
             list(pool.map(lambda _: fetch(store, "one", 0, 300_000), range(4)))
@@ -252,7 +252,7 @@ class TestOpening:
         store.exists(["a"])
         assert clock.slept == [pytest.approx(0.001)]
 
-    @pytest.mark.parametrize("name", ["latency_ms", "stream_mbps", "total_mbps", "jitter"])
+    @pytest.mark.parametrize("name", ["latency_ms", "stream_mb_s", "total_mb_s", "jitter"])
     @pytest.mark.parametrize("value", ["-1", "nan", "inf", "fast", ""])
     def test_bad_numbers_are_refused(self, tmp_path: Path, name: str, value: str) -> None:
         with pytest.raises(UsageError, match=f"store 'shaped': {name}='{value}' is invalid"):

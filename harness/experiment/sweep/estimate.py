@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -10,8 +10,10 @@ from statistics import median
 from typing import Any
 
 from harness.experiment import record as environment
-from harness.experiment.sweep.planning import Plan, Planned
+from harness.experiment.plan import Setting
+from harness.experiment.sweep.planning import Plan
 from harness.experiment.sweep.state import State
+from harness.results.conditions import identity
 
 START_S, REQUEST_S = 30.0, 1.0
 """Assumed if nothing like it was measured: a start of vLLM, and a request with what lies around it."""
@@ -45,9 +47,27 @@ def estimate(plan: Plan, state: State) -> Estimate:
     if own is not None:
         return Estimate(starts * own[0] + sum(planned.requests for planned in left) * own[1], own[2])
     requests = sum(planned.requests for planned in left)
-    earlier = _earlier_runs(left, state.folder)
+    return _by_others(starts, requests, {planned.point.experiment.model for planned in left}, state.folder)
+
+
+def estimate_of(setting: Setting, folder: Path) -> Estimate:
+    """Of one measurement into ``folder`` with all of its rounds."""
+    peers = len(setting.peers)
+    starts = (peers + (peers < len(setting.arms)) or 1) + setting.proves_apart
+    runs = len(setting.planned_runs)
+    # Priming and warming up are requests too, if not timed ones.
+    untimed = len(setting.heads) + setting.experiment.warmup * len(setting.arms)
+    starts = 0 if setting.experiment.target else starts
+    found = _by_others(starts, runs * len(setting.data.prompts) + untimed, {setting.experiment.model}, folder)
+    lasting = runs * max(setting.times) if setting.times else 0.0
+    return Estimate(max(found.seconds, starts * START_S + lasting), found.basis)
+
+
+def _by_others(starts: int, requests: int, models: set[str], folder: Path) -> Estimate:
+    """By earlier runs beside ``folder``, else by an assumption."""
+    earlier = _earlier_runs(models, folder)
     if earlier:
-        basis = f"{len(earlier)} earlier run{'s' if len(earlier) > 1 else ''} of this model in {state.folder.parent}, of which "
+        basis = f"{len(earlier)} earlier run{'s' if len(earlier) > 1 else ''} of this model in {folder.parent}, of which "
         return Estimate(starts * START_S + requests * median(earlier), basis + f"{START_S:.0f} s are taken for the start")
     return Estimate(
         starts * START_S + requests * REQUEST_S,
@@ -70,15 +90,17 @@ def _own(plan: Plan, state: State) -> tuple[float, float, str] | None:
     return median(starts) if starts else START_S, median(rates), basis
 
 
-def _earlier_runs(left: Sequence[Planned], folder: Path) -> list[float]:
-    """Seconds per request of complete runs beside the sweep's folder with one of its models, on this machine."""
-    models = {planned.point.experiment.model for planned in left}
+def _earlier_runs(models: set[str], folder: Path) -> list[float]:
+    """Seconds per request of complete runs beside ``folder`` with one of these models, on a machine like this one."""
     found: list[float] = []
+    here = identity(environment.machine())
     for path in sorted(folder.parent.glob("*/run.json")):
         meta = _meta(path)
         config = meta.get("config") or {}
         named = str(config.get("model") or "")
-        if meta.get("status") != "complete" or meta.get("resumed") or meta.get("machine") != environment.machine():
+        if meta.get("status") != "complete" or meta.get("resumed"):
+            continue
+        if not isinstance(meta.get("machine"), dict) or identity(meta["machine"]) != here:
             continue
         if named in models or ("builtin" in models and named.startswith("builtin")):
             found += _rate(meta, path.with_name("requests.csv"))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from harness.connector.settings import parse_arm
 from harness.core.errors import UsageError, known
+from harness.core.renamed import option_today
 from harness.core.text import redact
 from harness.experiment.dotted import OPENED, options_of
 from harness.experiment.settings import Experiment
@@ -37,7 +38,7 @@ def straight_along(axis: Axis) -> str:
     ``ratios`` if it divides (an option of an engine such as pool, a bandwidth); empty if neither is known."""
     if axis.key in ADDING:
         return "times"
-    return "ratios" if is_arm_axis(axis) or axis.option.endswith("_mbps") else ""
+    return "ratios" if is_arm_axis(axis) or axis.option.endswith(("_mb_s", "_mbps")) else ""
 
 
 def check_key(axis: Axis, experiment: Experiment) -> None:
@@ -55,5 +56,5 @@ def check_key(axis: Axis, experiment: Experiment) -> None:
             )
         return
     options = options_of(axis.owner, experiment)
-    if options is not None and axis.option not in options:
+    if options is not None and (option_today(axis.option) if axis.owner == "store" else axis.option) not in options:
         raise known(f"option of {axis.owner} to vary", axis.key, [f"{axis.owner}.{name}" for name in options])

@@ -9,6 +9,7 @@ from harness.reporting.forecast.check import Check, check, miss, smallest_lead
 from harness.reporting.forecast.curve import Curve
 from harness.reporting.forecast.grid import Grid
 from harness.reporting.forecast.recommend import Advice, Forecast, advise, pays_from
+from harness.reporting.forecast.shortlist import shortlist
 from harness.reporting.forecast.table import COLUMNS, long_table
 
 __all__ = [
@@ -25,5 +26,6 @@ __all__ = [
     "long_table",
     "miss",
     "pays_from",
+    "shortlist",
     "smallest_lead",
 ]

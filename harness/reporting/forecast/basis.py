@@ -56,7 +56,7 @@ def from_run(evidence: Evidence, link: Link | None = None) -> Basis:
     try:
         link = link or link_of(evidence)
     except ResultsError as error:
-        raise ResultsError(f"{error}; give both --latency-ms and --stream-mbps") from None
+        raise ResultsError(f"{error}; give both --latency-ms and --stream-mb-s") from None
     setup, floor = setup_of(evidence, link), floor_of(evidence)
     floor = floor[floor["floor_hit_tokens"] >= setup.chunk_tokens]
     if floor.empty:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from harness.core.errors import ResultsError, UsageError
 from harness.core.recurrence import Link, Step, best_groups, groups_of, predict_chunkwise, predict_layerwise
+from harness.core.renamed import store_today
 from harness.results.evidence import Arm, Evidence
 
 DEFAULTS: Mapping[str, int] = {"pool": 0, "batch": 1, "readers": 8, "depth": 4, "layers_per_fetch": 1}
@@ -87,12 +88,12 @@ def setup_of(evidence: Evidence, link: Link | None = None) -> Setup:
 
 def link_of(evidence: Evidence) -> Link:
     """What the store's URL says. Raises ResultsError if it is no shaped store with a bandwidth."""
-    url = str((evidence.run.meta.get("config") or {}).get("store") or "")
+    url = store_today(str((evidence.run.meta.get("config") or {}).get("store") or ""))
     options = dict(parse_qsl(urlsplit(url).query))
-    if not url.startswith("shaped+") or not _number(options, "stream_mbps"):
-        raise ResultsError("no prediction: only a shaped store with stream_mbps says what latency and bandwidth it has")
-    total = _number(options, "total_mbps")
-    return Link(_number(options, "latency_ms") / 1e3, _number(options, "stream_mbps") * 1e6, total * 1e6 if total else None)
+    if not url.startswith("shaped+") or not _number(options, "stream_mb_s"):
+        raise ResultsError("no prediction: only a shaped store with stream_mb_s says what latency and bandwidth it has")
+    total = _number(options, "total_mb_s")
+    return Link(_number(options, "latency_ms") / 1e3, _number(options, "stream_mb_s") * 1e6, total * 1e6 if total else None)
 
 
 def predict(arm: Arm, setup: Setup, step: Step) -> float | None:

@@ -96,7 +96,7 @@ def _recompute(basis: Basis, advices: Sequence[Advice]) -> list[str]:
 def _limits(basis: Basis) -> str:
     found = list(LIMITS)
     if basis.setup.link.total_bytes_per_s is None:
-        found.append("every thread brings a whole stream's rate, since no --total-mbps bounds them together")
+        found.append("every thread brings a whole stream's rate, since no --total-mb-s bounds them together")
     if len(basis.compute.points) == 1:
         found.append("one compute time stands for every prefix length")
     return f"Limits: {'; '.join(found)}."

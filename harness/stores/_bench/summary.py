@@ -98,7 +98,7 @@ class LinkFit:
     def options(self) -> str:
         """As ``shaped+`` understands it."""
         rate = self.bytes_per_s.value
-        return f"latency_ms={plain(self.latency_s.value * 1e3)}&stream_mbps={plain(rate / 1e6) if np.isfinite(rate) else 0}"
+        return f"latency_ms={plain(self.latency_s.value * 1e3)}&stream_mb_s={plain(rate / 1e6) if np.isfinite(rate) else 0}"
 
 
 def plain(value: float) -> str:

@@ -67,10 +67,10 @@ def fit_lines(fit: LinkFit | None, summary: Summary) -> list[str]:
     found = [
         f"one stream: a call takes {told(fit.latency_s, 1e3)} ms + bytes / {told(fit.bytes_per_s, 1e-6)} MB/s; "
         f"off by {fit.off:.0%} at {size_text(fit.off_size)}",
-        f"for shaped+: {options}&total_mbps={most}",
+        f"for shaped+: {options}&total_mb_s={most}",
     ]
     if np.isfinite(fit.bytes_per_s.value):  # a stream without a bound is nothing that predict could take
-        found.append(f"for ttft predict: --latency-ms {latency} --stream-mbps {stream} --total-mbps {most}")
+        found.append(f"for ttft predict: --latency-ms {latency} --stream-mb-s {stream} --total-mb-s {most}")
     if total < fit.bytes_per_s.value:
         found.append(
             f"no way of calling reached more than {most} MB/s, so these sizes do not show a stream's bandwidth: give larger ones"

@@ -19,7 +19,7 @@ from harness.testing.runs import write_synthetic_run
 
 REFERENCE = Path(__file__).resolve().parents[3] / "results" / "reference"
 ARMS = ["chunkwise:pool=0", "chunkwise:pool=8", "layerwise:depth=4", "floor"]
-STORE = "shaped+file:///tmp/kv?latency_ms={}&stream_mbps={}"
+STORE = "shaped+file:///tmp/kv?latency_ms={}&stream_mb_s={}"
 
 
 def made(path: Path, arms: list[str] | None = None, store: str = STORE.format(2, 300), **config: object) -> Measurement:

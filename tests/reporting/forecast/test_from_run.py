@@ -17,7 +17,7 @@ ARMS = ("chunkwise:pool=0", "layerwise:depth=4", "floor", "recompute")
 
 
 def evidence_of(folder: Path, arms: tuple[str, ...] = ARMS, **config: Any) -> Evidence:
-    store = "shaped+file:///kv?latency_ms=2&stream_mbps=300&total_mbps=900"
+    store = "shaped+file:///kv?latency_ms=2&stream_mb_s=300&total_mb_s=900"
     meta = {"config": {"store": store, "concurrency": 1} | config}
     return gather(load(write_synthetic_run(folder, arms, rounds=3, prompts=6, spans=False, meta=meta)))
 
@@ -52,7 +52,7 @@ def test_without_a_recompute_arm_recomputing_is_not_known(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("arms", "config", "message"),
     [
-        (ARMS, {"store": "file:///kv"}, "only a shaped store.*; give both --latency-ms and --stream-mbps"),
+        (ARMS, {"store": "file:///kv"}, "only a shaped store.*; give both --latency-ms and --stream-mb-s"),
         (ARMS[:2], {}, "no floor arm"),
         (ARMS, {"concurrency": 4}, "here there were 4"),
     ],

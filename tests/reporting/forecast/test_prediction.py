@@ -18,7 +18,7 @@ ARMS = ("chunkwise:pool=0", "layerwise:depth=4", "floor")
 
 
 def evidence_of(folder: Path, arms: tuple[str, ...] = ARMS, **config: Any) -> Evidence:
-    store = "shaped+file:///kv?latency_ms=2&stream_mbps=300"
+    store = "shaped+file:///kv?latency_ms=2&stream_mb_s=300"
     meta = {"config": {"store": store, "concurrency": 1} | config}
     return gather(load(write_synthetic_run(folder, arms, rounds=3, prompts=4, spans=False, meta=meta)))
 
@@ -42,8 +42,8 @@ def test_a_prediction_is_the_models_with_the_floors_compute(tmp_path: Path) -> N
     ("arms", "config", "reason"),
     [
         (ARMS, {"store": "file:///kv"}, "only a shaped store"),
-        (ARMS, {"store": "shaped+file:///kv?latency_ms=2"}, "only a shaped store with stream_mbps"),
-        (ARMS, {"store": "shaped+file:///kv?stream_mbps=fast"}, "only a shaped store with stream_mbps"),
+        (ARMS, {"store": "shaped+file:///kv?latency_ms=2"}, "only a shaped store with stream_mb_s"),
+        (ARMS, {"store": "shaped+file:///kv?stream_mb_s=fast"}, "only a shaped store with stream_mb_s"),
         (ARMS, {"concurrency": 4}, "here there were 4"),
         (ARMS, {"arrivals": "poisson:rate=2"}, "others were served beside it"),
         (ARMS, {"neighbours": 1}, "others were served beside it"),

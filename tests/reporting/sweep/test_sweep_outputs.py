@@ -72,13 +72,13 @@ def test_a_picture_without_a_crossing_explains_none(tmp_path: Path) -> None:
     assert "thick stretch" not in (tmp_path / "pictures" / "lines.svg").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize("vary", [["chunkwise.pool=2,8"], ["store.stream_mbps=200,800"]])
+@pytest.mark.parametrize("vary", [["chunkwise.pool=2,8"], ["store.stream_mb_s=200,800"]])
 def test_what_divides_the_time_is_read_off_by_ratios_over_its_logarithm(tmp_path: Path, vary: list[str]) -> None:
     def even_at_half_way(values: Mapping[str, str], arm: str) -> float:
         by = (
             float(arm.partition("pool=")[2] or 4)
-            if "store.stream_mbps" not in values
-            else float(values["store.stream_mbps"]) / 100
+            if "store.stream_mb_s" not in values
+            else float(values["store.stream_mb_s"]) / 100
         )
         return 0.5 if arm.startswith("layerwise") else 0.5 * 4 / by
 

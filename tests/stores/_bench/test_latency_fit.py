@@ -35,14 +35,14 @@ def test_the_interval_holds_what_noise_hides() -> None:
 def test_it_is_written_as_shaped_and_predict_take_it() -> None:
     fit = fit_link({size: [0.002 + size / 300e6] * 6 for size in SIZES})
     assert fit is not None
-    assert fit.options() == "latency_ms=2&stream_mbps=300"
+    assert fit.options() == "latency_ms=2&stream_mb_s=300"
 
 
 def test_large_numbers_are_written_without_an_exponent() -> None:
     """A ``+`` in a URL is a space."""
     fit = fit_link({size: [2e-6 + size / 123_456e6] * 6 for size in SIZES})
     assert fit is not None
-    assert fit.options() == "latency_ms=0.002&stream_mbps=123500"
+    assert fit.options() == "latency_ms=0.002&stream_mb_s=123500"
 
 
 def test_no_latency_is_below_nothing() -> None:
@@ -57,7 +57,7 @@ def test_bytes_that_cost_nothing_are_no_bound() -> None:
     fit = fit_link({4096: [2e-3] * 6, 1 << 20: [1e-3] * 6})
     assert fit is not None
     assert math.isinf(fit.bytes_per_s.value)
-    assert fit.options().endswith("&stream_mbps=0")
+    assert fit.options().endswith("&stream_mb_s=0")
 
 
 def test_one_size_is_no_line() -> None:
