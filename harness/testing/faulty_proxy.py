@@ -7,9 +7,9 @@ import time
 from contextlib import suppress
 from typing import Literal, Self
 
-Behaviour = Literal["pass", "slow", "never", "reset", "trickle", "refuse"]
+Behaviour = Literal["pass", "slow", "never", "reset", "trickle", "short", "refuse"]
 """What becomes of the server's bytes: passed on, passed on after ``SLOW_S``, kept, the connection reset, one each
-``TRICKLE_S``; ``refuse`` resets new connections as well."""
+``TRICKLE_S``, the first half and then the end of the connection; ``refuse`` resets new connections as well."""
 
 THREADS = "faulty-proxy"
 """The name of its threads."""
@@ -93,6 +93,9 @@ class FaultyProxy:
                 case "reset" | "refuse":
                     _reset(target)
                     raise ConnectionResetError
+                case "short":
+                    target.sendall(data[: len(data) // 2])
+                    raise ConnectionAbortedError
                 case "trickle":
                     target.sendall(data[:1])
                     data = data[1:]
