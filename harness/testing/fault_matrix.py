@@ -19,7 +19,6 @@ import os
 import threading
 import time
 import zlib
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, suppress
 from functools import partial
@@ -42,6 +41,7 @@ from harness.testing.engine_loads import (
     verifies,
     whole_objects,
 )
+from harness.testing.fault_tables import FOUND, Found, tables
 from harness.testing.faults import FAULTS, flip, spoiled
 from harness.testing.small_kv import chunk_key, chunk_object
 from harness.testing.surroundings import AROUND, Target, in_a_fork, killed_writer
@@ -63,9 +63,6 @@ OBJECTS: Mapping[str, Callable[[], bytes | None]] = {
 }
 """What stands in place of a chunk; None for nothing."""
 
-BEYOND = ("server: killed", "server: restarted", "full", "deadline passed", "two writers", "killed writer", "fork")
-"""Faults with a test of their own."""
-
 
 class Cell(NamedTuple):
     """One engine, and whether an object is a chunk or a layer."""
@@ -76,19 +73,6 @@ class Cell(NamedTuple):
 
     def __str__(self) -> str:
         return "-".join(filter(None, self))
-
-
-class Found(NamedTuple):
-    """What came of the broken chunks of a cell."""
-
-    engine: str
-    store: str
-    fault: str
-    outcome: Outcome
-
-
-FOUND: Counter[Found] = Counter()
-"""Of all cells so far."""
 
 
 def _cells(store: str, faults: Sequence[str], engines: Sequence[str], few: bool = False) -> list[Cell]:
@@ -278,25 +262,3 @@ def _until_right(loads: EngineLoads) -> None:
 
 def _note(target: Target, cell: Cell, outcome: Outcome) -> None:
     FOUND[Found(cell.engine, target.name, cell.fault.replace("_", " "), outcome)] += 1
-
-
-def tables() -> str:
-    """All cells so far in Markdown: a row per fault and a column per store, then a row per engine and a column per outcome."""
-    stores = list(dict.fromkeys(found.store for found in FOUND))
-    faults = [fault for fault in (*OBJECTS, *AROUND, *BEYOND) if any(found.fault == fault for found in FOUND)]
-    rows = [["fault", *stores]]
-    for fault in faults:
-        met = [{found.outcome for found in FOUND if (found.store, found.fault) == (store, fault)} for store in stores]
-        rows.append([fault, *(", ".join(sorted(outcomes)) or "-" for outcomes in met)])
-    outcomes: Sequence[Outcome] = ("right", "missed", "refused", "wrong")
-    counts = [["engine", "stores and faults", *outcomes]]
-    for engine in sorted({found.engine for found in FOUND} - {"none"}):
-        own = [found for found in FOUND if found.engine == engine]
-        each = [str(sum(FOUND[found] for found in own if found.outcome == outcome)) for outcome in outcomes]
-        counts.append([engine, str(len({(found.store, found.fault) for found in own})), *each])
-    return f"{_markdown(rows)}\n\n{_markdown(counts)}"
-
-
-def _markdown(rows: list[list[str]]) -> str:
-    rows = [rows[0], ["---"] * len(rows[0]), *rows[1:]]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
