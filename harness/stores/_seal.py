@@ -77,7 +77,7 @@ class Sealer:
         return Seal(aligned(end + _TAG), tuple(end for end, _ in entries), tuple(tag for _, tag in entries))
 
     def check(self, name: str, seal: Seal, offset: int, data: memoryview) -> None:
-        """Raises ChunkCorrupt, or ChunkTruncated, unless ``data`` are the bytes of whole segments, the first of which holds ``offset``."""
+        """Raises ChunkCorrupt or ChunkTruncated unless ``data`` are whole segments, the first of which holds ``offset``."""
         first, at = bisect_right(seal.ends, offset), 0
         while at < data.nbytes:
             if first == len(seal.ends):

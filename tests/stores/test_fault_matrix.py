@@ -91,6 +91,13 @@ class TestShaped(FaultTests):
         return Target("shaped", url, calls=CALLS, full=no_space)
 
 
+class TestSealed(FaultTests):
+    @pytest.fixture
+    def target(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Target:
+        monkeypatch.setenv("TTFT_TEST_SEAL", "a secret of some length")
+        return Target("sealed", f"sealed+file://{tmp_path}/kv?seal=$TTFT_TEST_SEAL", calls=CALLS, full=no_space)
+
+
 class OwnRedis:
     """A server that may be killed; it comes back empty, at the same port."""
 
@@ -196,4 +203,4 @@ class TestStoreOfSomebodyElses(FaultTests):
 
 def test_every_store_is_tested_here() -> None:
     """gds has its own checks (harness/stores/gds/kvikio_process.py), and no test without an NVIDIA driver."""
-    assert set(STORES.all()) == {"file", "aiofile", "mem", "shaped", "redis", "rediss", "s3", "mooncake", "gds"}
+    assert set(STORES.all()) == {"file", "aiofile", "mem", "shaped", "sealed", "redis", "rediss", "s3", "mooncake", "gds"}
