@@ -1,10 +1,11 @@
 """Engines x stores x faults: the suite of harness/testing/fault_matrix.py over every store. Prints its tables at the end."""
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from pathlib import Path
 from shutil import rmtree
 from threading import Event
+from typing import Generic, TypeVar
 from uuid import uuid4
 
 import pytest
@@ -12,6 +13,7 @@ from mooncake_running import Cluster
 from mooncake_running import cluster as mooncake
 from redis_running import Server, redis_server
 from s3_running import Server as S3Server
+from s3_running import s3_server
 
 from harness.stores import STORES, open_store
 from harness.stores.base import Store
@@ -98,55 +100,64 @@ class TestSealed(FaultTests):
         return Target("sealed", f"sealed+file://{tmp_path}/kv?seal=$TTFT_TEST_SEAL", calls=CALLS, full=no_space)
 
 
-class OwnRedis:
-    """A server that may be killed; it comes back empty, at the same port."""
+Running = TypeVar("Running", bound=Server | S3Server)
 
-    def __init__(self) -> None:
-        self._running = redis_server()
-        self.server = self._running.__enter__()
+
+class Mortal(Generic[Running]):
+    """A server that may be killed; it comes back empty, at the same port. ``start(port=0)`` starts it at any."""
+
+    def __init__(self, start: Callable[..., AbstractContextManager[Running]]) -> None:
+        self._start = start
+        self._stack = ExitStack()
+        self.server = self._stack.enter_context(start())
 
     @contextmanager
     def killed(self) -> Iterator[None]:
-        self.close()
+        self._stack.close()
         try:
             yield
         finally:
-            self._running = redis_server(port=self.server.port)
-            self.server = self._running.__enter__()
-
-    @contextmanager
-    def denied(self) -> Iterator[None]:
-        self.server.say("acl", "setuser", "default", "-@read")
-        try:
-            yield
-        finally:
-            self.server.say("acl", "setuser", "default", "+@all")
-
-    @contextmanager
-    def full(self) -> Iterator[None]:
-        self.server.say("config", "set", "maxmemory", "1")
-        try:
-            yield
-        finally:
-            self.server.say("config", "set", "maxmemory", "0")
+            self.server = self._stack.enter_context(self._start(port=self.server.port))
 
     def close(self) -> None:
-        self._running.__exit__(None, None, None)
+        self._stack.close()
 
 
 @pytest.fixture(scope="module")
-def own() -> Iterator[OwnRedis]:
-    own = OwnRedis()
-    yield own
-    own.close()
+def own_redis() -> Iterator[Mortal[Server]]:
+    with closing(Mortal(redis_server)) as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def own_s3() -> Iterator[Mortal[S3Server]]:
+    with closing(Mortal(s3_server)) as own:
+        yield own
+
+
+@contextmanager
+def told(server: Server, words: str, back: str) -> Iterator[None]:
+    """The server was told something by redis-cli, and is told something else afterwards."""
+    server.say(*words.split())
+    try:
+        yield
+    finally:
+        server.say(*back.split())
 
 
 class TestRedis(FaultTests):
     @pytest.fixture
-    def target(self, own: OwnRedis) -> Iterator[Target]:
+    def target(self, own_redis: Mortal[Server]) -> Iterator[Target]:
+        own = own_redis
         with FaultyProxy(own.server.port) as proxy:
-            url = f"redis://127.0.0.1:{proxy.port}?prefix={uuid4().hex}:"
-            yield Target("redis", url, proxy=proxy, killed=own.killed, denied=own.denied, full=own.full)
+            yield Target(
+                "redis",
+                f"redis://127.0.0.1:{proxy.port}?prefix={uuid4().hex}:",
+                proxy=proxy,
+                killed=own.killed,
+                denied=lambda: told(own.server, "acl setuser default -@read", "acl setuser default +@all"),
+                full=lambda: told(own.server, "config set maxmemory 1", "config set maxmemory 0"),
+            )
 
 
 class TestRedisOverTls(FaultTests):
@@ -166,9 +177,11 @@ class TestRedisCluster(FaultTests):
 @pytest.mark.usefixtures("login")
 class TestS3(FaultTests):
     @pytest.fixture
-    def target(self, s3: S3Server) -> Iterator[Target]:
-        with FaultyProxy(s3.port) as proxy:
-            yield Target("s3", s3.fresh("&retries=0&timeout_s=3", proxy.port), proxy=proxy, denied=s3.checking_credentials)
+    def target(self, own_s3: Mortal[S3Server]) -> Iterator[Target]:
+        own = own_s3
+        with FaultyProxy(own.server.port) as proxy:
+            url = own.server.fresh("&retries=0&timeout_s=3", proxy.port)
+            yield Target("s3", url, proxy=proxy, killed=own.killed, denied=own.server.checking_credentials)
 
 
 @pytest.fixture(scope="module")
