@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev compare test faults lint gate gpu check clean
+.PHONY: help setup setup-dev compare test faults soak lint gate gpu check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -21,8 +21,11 @@ compare: setup ## compare the engines on this machine; ARGS="..." goes to ttft c
 test: setup-dev ## run the tests; ARGS="-k keys" goes to pytest
 	@$(BIN)/python -m pytest $(ARGS)
 
-faults: setup-dev ## what every store does under every fault, as a table; ARGS="-k redis" goes to pytest
-	@$(BIN)/python -m pytest -q tests/stores/test_fault_matrix.py tests/stores/test_file_faults.py tests/stores/test_fork.py $(ARGS)
+faults: setup-dev ## what every engine gets from every store under every fault, as a table; ARGS="-k redis" goes to pytest
+	@TTFT_FAULTS=all $(BIN)/python -m pytest -q tests/stores/test_fault_matrix.py $(ARGS)
+
+soak: setup-dev ## 20 minutes of a real server under faults: right answers, nothing grows; ARGS="--minutes 2"
+	@$(BIN)/python scripts/soak.py $(ARGS)
 
 lint: setup-dev ## style and types
 	@$(BIN)/ruff check .

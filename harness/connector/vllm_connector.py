@@ -14,7 +14,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorWorkerMetadata,
 )
 
-from harness.connector.failed_loads import KEY, FailedLoads, FailedLoadsMetric
+from harness.connector.failed_loads import KEY, FailedLoads, FailedLoadsMetric, Health
 from harness.connector.identity import identity
 from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import SPLIT_OTHERWISE, check_chunk, check_ranks, parse_settings
@@ -28,7 +28,9 @@ from harness.core.spans import SpanLog
 from harness.engines.base import Seen
 from harness.engines.paged import PagedKV
 from harness.stores import open_store
+from harness.stores.base import Store
 from harness.stores.layered import in_layout
+from harness.stores.skipping import Skipping
 
 if TYPE_CHECKING:
     from vllm.config import VllmConfig
@@ -96,14 +98,20 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         self._step: Step | None = None
         self._shape: CacheShape | None = None
         self._failed_blocks = 0
+        self._health: Health | None = None
         if role == KVConnectorRole.SCHEDULER:
             world = vllm_config.parallel_config.world_size
-            store = open_store(self._settings.store)
+            store = self._open_store()
             # With a queue of batches a step begins before the tokens of the one before are handed out.
             proof_steps = vllm_config.max_concurrent_batches
             self._scheduler = SchedulerSide(
                 self._settings, self._arms, store, self._identity, chunk_blocks, world, self._window, proof_steps
             )
+
+    def _open_store(self) -> Store:
+        store = Skipping(open_store(self._settings.store))
+        self._health = Health(store)
+        return store
 
     @classmethod
     def requires_piecewise_for_cudagraph(cls, extra_config: dict[str, Any]) -> bool:
@@ -134,7 +142,7 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             check_sinks(getattr(layers.get(name), "impl", None) for name in kv_caches)
         self._shape = CacheShape(cache.layout, cache.kernel_block)
         self._identity |= asdict(self._shape)
-        store = open_store(self._settings.store)
+        store = self._open_store()
         span_log = SpanLog(self._settings.span_log, f"worker-{parallel.rank}")
         start = {
             "kind": "start",
@@ -186,9 +194,10 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         return invalid
 
     def get_kv_connector_stats(self) -> FailedLoads | None:
-        """What failed since the last call; None where nothing did."""
+        """What failed since the last call; None where nothing did. vLLM asks both halves."""
         failed, self._failed_blocks = self._failed_blocks, 0
-        return FailedLoads(data={KEY: failed}) if failed else None
+        data = ({KEY: failed} if failed else {}) | (self._health.take() if self._health is not None else {})
+        return FailedLoads(data=data) if data else None
 
     def build_connector_worker_meta(self) -> SeenLoads | None:
         """What the loads since the last call showed; None where there were none of an arm that learns from them."""
@@ -212,7 +221,7 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
 
     @classmethod
     def build_prom_metrics(cls, vllm_config: Any, metric_types: Any, labelnames: Any, per_engine_labelvalues: Any) -> Any:
-        """The counter at /metrics."""
+        """The metrics at /metrics."""
         return FailedLoadsMetric(vllm_config, metric_types, labelnames, per_engine_labelvalues)
 
     # -- scheduler -------------------------------------------------------------------------------

@@ -249,6 +249,15 @@ def check_header(layout: Layout, key: ChunkKey, header: memoryview | bytes | byt
     return tuple(struct.unpack_from(f"<{layers}Q", view, _FIXED.size))
 
 
+def segments_of_chunk(head: bytes) -> tuple[int, ...]:
+    """Where header and layers end in the chunk that begins with ``head``, by what it says itself; empty for anything else."""
+    if len(head) < _FIXED.size or not head.startswith(MAGIC):
+        return ()
+    _, _, layers, _, _, stride, *_ = _FIXED.unpack_from(head)
+    first = aligned(_FIXED.size + 8 * layers + 8)
+    return tuple(first + layer * stride for layer in range(layers + 1))
+
+
 def check_layer(key: ChunkKey, layer: int, expected: int, parts: Sequence[memoryview | bytes]) -> None:
     """Raises ChunkCorrupt where the bytes of a layer do not match their checksum."""
     if checksum_parts(parts) != expected:

@@ -159,7 +159,7 @@ class Layered(Wrapper):
 
     def keys(self) -> Iterator[str]:
         """Of chunks, not of their layers."""
-        return filter(lambda key: not _LAYER.fullmatch(key), self.inner.keys())
+        return filter(lambda key: not is_layer(key), self.inner.keys())
 
     def size(self, key: str) -> int:
         """All layers together, without their labels. Raises ChunkMissing."""
@@ -196,6 +196,11 @@ class Layered(Wrapper):
         if layer == self._layers - 1:
             return 1 << 62
         return self._layout.offset(1) if layer == 0 else self._layout.layer_stride
+
+
+def is_layer(key: str) -> bool:
+    """Whether an object of that name is a layer with a label, not a chunk or its first layer."""
+    return _LAYER.fullmatch(key) is not None
 
 
 def in_layout(store: Store, start: Mapping[str, Any]) -> Store:

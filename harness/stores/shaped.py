@@ -15,17 +15,15 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
-from urllib.parse import SplitResult, urlencode
+from urllib.parse import SplitResult
 
 from pydantic import Field
 
 from harness.core.chunks import total_bytes
-from harness.core.errors import ReadFailures, UsageError, known
-from harness.core.options import parse_options
-from harness.core.text import redact
-from harness.stores.base import Buffer, Read, Store, StoreOptions, check_store, deadline_of, late, open_store, unsplit
+from harness.core.errors import ReadFailures, UsageError
+from harness.stores.base import Buffer, Read, Store, StoreOptions, deadline_of, late
 from harness.stores.link import Link, Transfer
-from harness.stores.wrapper import Wrapper
+from harness.stores.wrapper import NamedWrapper
 
 _MEGA = 1e6
 
@@ -49,15 +47,14 @@ class ShapedOptions(StoreOptions):
     shape_writes: bool = Field(False, description="slow down writes as well; off, since priming is not measured")
 
 
-class ShapedStore(Wrapper):
+class ShapedStore(NamedWrapper):
     """A store behind a simulated network. ``total_mb_s`` holds for each opened store, not across processes."""
 
     name = "shaped"
     Options = ShapedOptions
-    wraps = True
 
     def __init__(self, url: SplitResult, options: ShapedOptions, inner: Store) -> None:
-        super().__init__(inner, url, options)
+        super().__init__(url, options, inner)
         self.options: ShapedOptions = options
         self._link = Link(options.stream_mb_s * _MEGA or math.inf, options.total_mb_s * _MEGA or math.inf)
         self._lock = threading.Lock()
@@ -68,51 +65,16 @@ class ShapedStore(Wrapper):
         self._asked: Counter[str] = Counter()
 
     @classmethod
-    def check_address(cls, url: SplitResult) -> None:
-        """That of the wrapped store."""
-        from harness.stores import STORES
-
-        inner = url.scheme.partition("+")[2]
-        if not inner:
-            raise UsageError(f"'{redact(unsplit(url))}' wraps nothing; write for instance shaped+file:///tmp/kv")
-        STORES.get(inner.partition("+")[0]).check_address(url._replace(scheme=inner))
-
-    @classmethod
     def settings(cls, url: SplitResult, options: Mapping[str, str]) -> ShapedOptions:
-        """The options of ``shaped``; those of what is behind ``shaped+`` are checked as well."""
-        own, inner = cls._apart(url, options)
-        settings = parse_options(cls.Options, own, f"store '{cls.name}'")
+        """Those of ``shaped``. Raises UsageError."""
+        settings = super().settings(url, options)
+        assert isinstance(settings, ShapedOptions)
         if bool(settings.slow_share) != bool(settings.slow_ms):
             raise UsageError(
                 f"store '{cls.name}': slow_share={settings.slow_share:g} with slow_ms={settings.slow_ms:g} makes no call slow; "
                 "give both, or neither"
             )
-        check_store(inner)
         return settings
-
-    @classmethod
-    def open(cls, url: SplitResult, options: Mapping[str, str]) -> "ShapedStore":
-        """Take the options of ``shaped`` and open what is behind ``shaped+`` with the rest."""
-        return cls(url, cls.settings(url, options), open_store(cls._apart(url, options)[1]))
-
-    @classmethod
-    def _apart(cls, url: SplitResult, options: Mapping[str, str]) -> tuple[dict[str, str], str]:
-        """The options that are ours, and the URL behind ``shaped+`` with all others."""
-        from harness.stores import STORES
-
-        schemes = url.scheme.split("+")
-        names: list[str] = []
-        for scheme in schemes:
-            store = STORES.get(scheme)
-            names += store.Options.model_fields
-            if not store.wraps:
-                break
-        for name in options:
-            if name not in names:
-                raise known(f"option of store '{url.scheme}'", name, names)
-        own = {name: value for name, value in options.items() if name in cls.Options.model_fields}
-        rest = {name: value for name, value in options.items() if name not in own}
-        return own, unsplit(url._replace(scheme="+".join(schemes[1:]), query=urlencode(rest)))
 
     def exists(self, keys: Sequence[str]) -> int:
         """One round trip for all keys."""

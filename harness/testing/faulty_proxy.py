@@ -1,5 +1,6 @@
 """A TCP proxy on the loopback that can behave as a bad network or a dying server does, in front of any store's server."""
 
+import random
 import socket
 import struct
 import threading
@@ -7,22 +8,30 @@ import time
 from contextlib import suppress
 from typing import Literal, Self
 
-Behaviour = Literal["pass", "slow", "never", "reset", "trickle", "refuse"]
+Behaviour = Literal["pass", "slow", "never", "reset", "trickle", "short", "refuse"]
 """What becomes of the server's bytes: passed on, passed on after ``SLOW_S``, kept, the connection reset, one each
-``TRICKLE_S``; ``refuse`` resets new connections as well."""
+``TRICKLE_S``, the first half and then the end of the connection; ``refuse`` resets new connections as well."""
 
 THREADS = "faulty-proxy"
 """The name of its threads."""
 SLOW_S = 0.1
 TRICKLE_S = 0.02
+NOW_AND_THEN: tuple[Behaviour, ...] = ("slow", "trickle", "short", "reset")
+"""What befalls a ``share`` of the replies."""
 _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: closing sends RST
 
 
 class FaultyProxy:
-    """Listens at ``port`` for a server at ``behind``. Set ``behaviour`` at any time; it holds for connections that are open."""
+    """Listens at ``port`` for a server at ``behind``. Set ``behaviour`` at any time; it holds for connections that are open.
 
-    def __init__(self, behind: int, host: str = "127.0.0.1") -> None:
+    ``share``: of the pieces in which the server's bytes come, how many meet one of ``NOW_AND_THEN``. ``met``: how many did.
+    """
+
+    def __init__(self, behind: int, host: str = "127.0.0.1", share: float = 0.0) -> None:
         self.behaviour: Behaviour = "pass"
+        self.met = 0
+        self._share = share
+        self._random = random.Random(0)
         self.behind = (host, behind)
         self._closed = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -81,8 +90,10 @@ class FaultyProxy:
 
     def _deliver(self, data: bytes, target: socket.socket) -> None:
         """Raises OSError where the connection is over."""
+        unlucky = self._random.choice(NOW_AND_THEN) if self._share and self._random.random() < self._share else None
+        self.met += unlucky is not None
         while data and not self._closed.is_set():
-            match self.behaviour:
+            match unlucky or self.behaviour:
                 case "pass":
                     target.sendall(data)
                     return
@@ -93,6 +104,9 @@ class FaultyProxy:
                 case "reset" | "refuse":
                     _reset(target)
                     raise ConnectionResetError
+                case "short":
+                    target.sendall(data[: len(data) // 2])
+                    raise ConnectionAbortedError
                 case "trickle":
                     target.sendall(data[:1])
                     data = data[1:]

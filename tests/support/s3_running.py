@@ -108,12 +108,12 @@ def certificates(folder: Path) -> tuple[Path, Path, Path]:
 
 
 @contextmanager
-def s3_server(tls: bool = False) -> Iterator[Server]:
+def s3_server(tls: bool = False, port: int = 0) -> Iterator[Server]:
     """A server that keeps everything in memory."""
     for package in ("moto", "flask", "obstore", "boto3"):
         if find_spec(package) is None:
             lacking(package, "pip install 'ttft[dev]'")
-    port = free_port()
+    port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="ttft-s3-") as folder:
         command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
         authority = None

@@ -1,0 +1,146 @@
+"""A store that is left alone for a while after it has failed again and again.
+
+A server that hangs costs each lookup its time-out and each load its deadline. After ``MOST_FAILED`` loads or lookups in a row all
+calls fail at once for ``SKIPPED_S``; then one call tries the store, and whether that succeeds decides. Each time it fails, the
+pause doubles, up to ``LONGEST_S``.
+"""
+
+import itertools
+import logging
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from harness.core.errors import ReadFailures, StoreError, StoreUnavailable
+from harness.stores.base import Buffer, Read, Store, deadline_of
+from harness.stores.wrapper import Wrapper
+
+logger = logging.getLogger("vllm.ttft")
+
+MOST_FAILED = 3
+SKIPPED_S = 5.0
+LONGEST_S = 60.0
+
+
+class Skipping(Wrapper):
+    """Refuses calls while ``inner`` is skipped, with StoreUnavailable. Thread-safe; each process has its own view.
+
+    All reads with one deadline are one load, which has failed if one of them could not be had for want of the store: an object
+    that is missing or damaged says nothing against it. Writes that fail don't count, as a store that is full still serves; but
+    they are refused as well, and one that succeeds ends the pause.
+    """
+
+    def __init__(self, inner: Store, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__(inner)
+        self.skips = 0
+        """How often the store was skipped so far."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._numbers = itertools.count()
+        self._loads: dict[object, bool] = {}
+        self._until: float | None = None
+        self._pause_s = SKIPPED_S
+        self._trying = False
+
+    @property
+    def skipping(self) -> bool:
+        """Whether the store is skipped, or has not been tried since."""
+        return self._until is not None
+
+    def exists(self, keys: Sequence[str]) -> int:
+        """Each is a load of its own."""
+        with self._call(next(self._numbers)):
+            return self.inner.exists(keys)
+
+    def read(self, reads: Sequence[Read]) -> None:
+        """A part of the load that its deadline names."""
+        with self._call(self._load_of(reads)):
+            self.inner.read(reads)
+
+    async def aread(self, reads: Sequence[Read]) -> None:
+        """A part of the load that its deadline names."""
+        with self._call(self._load_of(reads)):
+            await self.inner.aread(reads)
+
+    def write(self, key: str, parts: Sequence[Buffer]) -> None:
+        """Refused as well."""
+        with self._call(None):
+            self.inner.write(key, parts)
+
+    def write_many(self, objects: Iterable[tuple[str, Sequence[Buffer]]]) -> None:
+        """Refused as well."""
+        with self._call(None):
+            self.inner.write_many(objects)
+
+    def _load_of(self, reads: Sequence[Read]) -> object:
+        deadline = deadline_of(reads)
+        return next(self._numbers) if math.isinf(deadline) else deadline
+
+    @contextmanager
+    def _call(self, load: object | None) -> Iterator[None]:
+        """One call of ``inner``; ``load`` is what it belongs to, None for writes."""
+        tries = self._begin(load)
+        failure: StoreError | None = None
+        answered = False
+        try:
+            yield
+            answered = True
+        except StoreError as error:
+            failure = _unavailable(error)
+            answered = failure is None
+            raise
+        finally:
+            with self._lock:
+                if tries:
+                    self._tried(answered)
+                elif failure is not None and load is not None and self._until is None:
+                    self._failed(load, failure)
+
+    def _begin(self, load: object | None) -> bool:
+        """Whether the call tries a store that was skipped. Raises StoreUnavailable where it is skipped still."""
+        with self._lock:
+            if self._until is not None:
+                left = self._until - self._clock()
+                if left > 0 or self._trying:
+                    raise StoreUnavailable(f"{self.url} kept failing and is skipped for another {max(left, 0):.1f} s")
+                self._trying = True
+                return True
+            if load is not None and load not in self._loads:
+                self._loads[load] = False
+                if len(self._loads) > MOST_FAILED:
+                    del self._loads[next(iter(self._loads))]
+        return False
+
+    def _failed(self, load: object, failure: StoreError) -> None:
+        if load in self._loads:
+            self._loads[load] = True
+        if len(self._loads) == MOST_FAILED and all(self._loads.values()):
+            self.skips += 1
+            self._skip(SKIPPED_S)
+            logger.warning(
+                "%d loads or lookups in a row failed, so %s is skipped for %.0f s and tried again then; the last: %s",
+                MOST_FAILED, self.url, SKIPPED_S, failure,
+            )  # fmt: skip
+
+    def _tried(self, answered: bool) -> None:
+        self._trying = False
+        if answered:
+            self._until = None
+            logger.warning("%s works again", self.url)
+        else:
+            self._skip(min(2 * self._pause_s, LONGEST_S))
+
+    def _skip(self, seconds: float) -> None:
+        self._pause_s = seconds
+        self._until = self._clock() + seconds
+        self._loads.clear()
+
+
+def _unavailable(error: StoreError) -> StoreError | None:
+    """Why the store could not be asked; None where it answered, if only that something is not there."""
+    if isinstance(error, ReadFailures):
+        lost = [reason for reason in error.failures.values() if isinstance(reason, StoreUnavailable)]
+        return lost[0] if lost else None
+    return error if isinstance(error, StoreUnavailable) else None
