@@ -67,7 +67,7 @@ class DeferredOptions(EngineOptions):
 
 
 class Deferred(BetweenSteps):
-    """Fetches outlive a step. The readers serve all loads, one call after the other in the order that is set."""
+    """Loads between steps: a request joins vLLM's batch when its first layers, or all, are in place."""
 
     name = "deferred"
     Options = DeferredOptions
