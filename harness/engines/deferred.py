@@ -27,8 +27,6 @@ from harness.stores.base import Store
 
 logger = logging.getLogger("vllm.ttft")
 
-ALL = "all"
-
 Release = Annotated[int, Field(ge=1, le=4096)] | Literal["all"]
 
 
@@ -36,7 +34,7 @@ class DeferredOptions(EngineOptions):
     """Settings of the deferred engine."""
 
     release: Release = Field(
-        ALL,
+        "all",
         description="layers that are in place before the request joins a step; in it the forward waits for the others layer by "
         "layer. 'all' = it waits for nothing",
     )
@@ -81,7 +79,7 @@ class Deferred(BetweenSteps):
     def __init__(self, store: Store, cache: PagedKV, options: DeferredOptions, recorder: Recorder) -> None:
         super().__init__(store, cache, options, recorder)
         layers = cache.geometry.layers
-        first = layers if options.release == ALL else options.release
+        first = options.release if isinstance(options.release, int) else layers
         if first > layers:
             raise UsageError(f"release={first} is more than the model's {layers} layers; use release=all")
         self._sizes = groups_of(options.groups or str(first), layers)

@@ -85,7 +85,7 @@ def test_a_client_that_leaves_during_its_load_leaves_nothing_behind(vllm: Runnin
         outcome, *_ = await asyncio.gather(
             vllm.session.send("recompute", stays, 8, vllm.namespace, hit=0, save=False, label=""), *leaving
         )
-        return list(outcome.tokens)
+        return tuple(outcome.tokens)
 
     for _ in range(3):
         assert vllm.call(together()) == truth.tokens
