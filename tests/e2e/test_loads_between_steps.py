@@ -82,10 +82,10 @@ def test_a_client_that_leaves_during_its_load_leaves_nothing_behind(vllm: Runnin
 
     async def together() -> tuple[int, ...]:
         leaving = [leave(arm, prompt, 0.004 * i) for i, (arm, prompt) in enumerate(zip([ALL, TWO, TWO], gone, strict=True))]
-        outcome, *_ = await asyncio.gather(
-            vllm.session.send("recompute", stays, 8, vllm.namespace, hit=0, save=False, label=""), *leaving
-        )
-        return tuple(outcome.tokens)
+        gather = asyncio.gather(*leaving)
+        outcome = await vllm.session.send("recompute", stays, 8, vllm.namespace, hit=0, save=False, label="")
+        await gather
+        return outcome.tokens
 
     for _ in range(3):
         assert vllm.call(together()) == truth.tokens
