@@ -4,14 +4,15 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from harness.connector.settings import Arm, ConnectorSettings, RequestParams, parse_params
 from harness.connector.step import Load, Note, Step
 from harness.connector.tracked import Tracked
-from harness.core.chunks import ChunkKey, chain, for_rank, hit_limit, root
+from harness.core.chunks import SKIP, ChunkKey, chain, for_rank, hit_limit, root
 from harness.core.errors import StoreError, UsageError
-from harness.engines.base import Choice, Offer, Seen
+from harness.engines.base import BetweenSteps, Choice, Offer, Seen
 from harness.stores.base import Store
 
 if TYPE_CHECKING:
@@ -57,6 +58,8 @@ class SchedulerSide:
         self._proof_steps = proof_steps
         self._tracked: dict[str, Tracked] = {}
         self._forget: list[str] = []
+        self._begin: list[str] = []
+        self._drop: list[str] = []
         self._seen: dict[str, dict[int, deque[Seen]]] = {}
         self._told: set[str] = set()
 
@@ -74,6 +77,11 @@ class SchedulerSide:
             return 0
         tracked.skip_tokens = computed_tokens
         return hit - computed_tokens
+
+    def between_steps(self, request: "Request") -> bool:
+        """Whether its hit is loaded between steps: vLLM then keeps it out of its steps until the workers have released it."""
+        tracked = self._tracked.get(request.request_id)
+        return tracked is not None and tracked.choice.between_steps
 
     def _known(self, request: "Request") -> Tracked:
         """Its lookup. Whatever a request holds, an error here would end vLLM's engine and every other request with it."""
@@ -114,7 +122,8 @@ class SchedulerSide:
         if not seen and arm.engine.adapts(arm.options) and arm.name not in self._told:
             self._told.add(arm.name)
             logger.info("arm %s has measured no load yet, so it cannot choose how much of a hit to load", arm.name)
-        return arm.engine.choose(arm.options, Offer(present, self._chunk, prompt_tokens, seen))
+        choice = arm.engine.choose(arm.options, Offer(present, self._chunk, prompt_tokens, seen))
+        return replace(choice, between_steps=choice.between_steps and issubclass(arm.engine, BetweenSteps))
 
     def saw(self, loads: Mapping[str, Seen]) -> None:
         """What the workers' loads of one step showed, by arm: later requests of the arm may be served by it."""
@@ -144,16 +153,23 @@ class SchedulerSide:
             logger.error("the lookup failed and counts as a miss: %s", error)
             return 0
 
-    def allocated(self, request: "Request", external_tokens: int) -> None:
-        """Note that vLLM reserved blocks; with external tokens there is something to load in the coming step."""
+    def allocated(self, request: "Request", external_tokens: int, blocks: Sequence[int] = ()) -> None:
+        """Note that vLLM reserved ``blocks``; with external tokens there is something to load, from the coming step on."""
         tracked = self._tracked.get(request.request_id)
-        if tracked is not None:
-            tracked.load_pending = external_tokens > 0
+        if tracked is None:
+            return
+        between = external_tokens > 0 and tracked.choice.between_steps
+        tracked.load_pending = external_tokens > 0 and not between
+        if between:
+            tracked.begin(blocks)
+            tracked.loading, tracked.failed = True, False
+            self._begin.append(request.request_id)
 
     def plan(self, output: "SchedulerOutput") -> Step:
         """What the workers do in the coming step."""
-        step = Step(forget=self._forget, tokens=sum(output.num_scheduled_tokens.values()))
-        self._forget = []
+        step = Step(forget=self._forget, drops=self._drop, tokens=sum(output.num_scheduled_tokens.values()))
+        self._forget, self._drop = [], []
+        self._begin_loads(step)
         for new in output.scheduled_new_reqs:
             tracked = self._tracked.get(new.req_id)
             step.fresh.extend(self._fresh(tracked, new.block_ids[0], new.num_computed_tokens))
@@ -177,6 +193,14 @@ class SchedulerSide:
             self._extend(step, request_id, tracked, cached.num_computed_tokens[position], scheduled)
         return step
 
+    def _begin_loads(self, step: Step) -> None:
+        begin, self._begin = self._begin, []
+        for request_id in begin:
+            tracked = self._tracked[request_id]
+            load = Load(tracked.params.arm, tracked.load(request_id, self._chunk, self._chunk_blocks), tracked.params.label)
+            step.begins.append(load)
+            step.fresh.extend(block for block in load.request.blocks if block != SKIP)
+
     def _fresh(self, tracked: Tracked | None, blocks: Sequence[int], computed_tokens: int) -> Sequence[int]:
         """Those of a request's new blocks that will be written: not the ones that vLLM's own prefix cache has filled."""
         local = tracked.skip_tokens if tracked is not None and tracked.load_pending else computed_tokens
@@ -187,13 +211,18 @@ class SchedulerSide:
         label = tracked.params.label
         if label and tracked.lookup_s is not None and not tracked.noted:
             choice, found = tracked.choice, tracked.present * self._chunk
-            step.notes.append(Note(label, *tracked.lookup_s, tracked.hit * self._chunk, found, choice.how, choice.why))
+            hit = min(max(choice.chunks, 0) * self._chunk, found)
+            step.notes.append(Note(label, *tracked.lookup_s, hit, found, choice.how, choice.why, choice.between_steps))
             tracked.noted = True
         if tracked.proof_due == 1:
             step.prove.append(request_id)
             if freed := tracked.freed(computed, self._chunk // self._chunk_blocks):
                 step.freed[request_id] = freed - tracked.loaded_from * self._chunk_blocks
         tracked.proof_due = max(0, tracked.proof_due - 1)
+        if tracked.loading:
+            step.joins.append(request_id)
+            tracked.loading = False
+            tracked.proof_due = self._proof_steps if label and not tracked.failed else 0
         if tracked.load_pending:
             step.loads.append(Load(tracked.params.arm, tracked.load(request_id, self._chunk, self._chunk_blocks), label))
             tracked.load_pending = False
@@ -202,14 +231,20 @@ class SchedulerSide:
 
     def load_errors(self, invalid: set[int]) -> None:
         """Blocks that the workers could not fill."""
-        for tracked in self._tracked.values():
+        for request_id, tracked in self._tracked.items():
             tracked.fail(invalid, self._chunk_blocks)
+            if tracked.loading and tracked.failed and invalid.intersection(tracked.blocks[:1]):
+                # vLLM takes all blocks from a request whose first one failed, and other ranks may still be writing to them.
+                tracked.loading, tracked.blocks = False, []
+                self._drop.append(request_id)
 
     def finished(self, request: "Request") -> None:
         """The request is over; its blocks may be reused from now on."""
         tracked = self._tracked.pop(request.request_id, None)
         # Also after a proof, since a rank may still keep a record: a load that failed on another rank is never proven.
-        if tracked is not None and tracked.params.label and tracked.hit:
+        if tracked is not None and tracked.loading:
+            self._drop.append(request.request_id)
+        if tracked is not None and tracked.params.label and tracked.choice.chunks:
             self._forget.append(request.request_id)
 
 

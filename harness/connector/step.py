@@ -7,7 +7,7 @@ from harness.core.chunks import ChunkKey, LoadRequest
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """Fetch these chunks for this request by this arm before the forward."""
+    """Fetch these chunks for this request by this arm: for the forward of the step, or between steps."""
 
     arm: str
     request: LoadRequest
@@ -38,6 +38,8 @@ class Note:
     stored_tokens: int
     how: str = ""
     why: str = ""
+    outside: bool = False
+    """Whether it lay before the step that computes, where vLLM counts it as queue: the load ran between steps."""
 
 
 @dataclass(slots=True)
@@ -45,6 +47,12 @@ class Step:
     """One forward step."""
 
     loads: list[Load] = field(default_factory=list)
+    begins: list[Load] = field(default_factory=list)
+    """Loads between steps: they begin now, and their requests compute in a later step."""
+    joins: list[str] = field(default_factory=list)
+    """Ids of requests that were loaded between steps, or still are, and compute in this step."""
+    drops: list[str] = field(default_factory=list)
+    """Ids of requests whose load between steps nobody wants any more."""
     saves: list[Save] = field(default_factory=list)
     notes: list[Note] = field(default_factory=list)
     prove: list[str] = field(default_factory=list)
@@ -61,4 +69,4 @@ class Step:
     @property
     def idle(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self.loads or self.saves or self.notes or self.prove or self.forget)
+        return not (self.loads or self.joins or self.saves or self.notes or self.prove or self.forget)

@@ -15,6 +15,7 @@ class Tracked:
 
     ``keys``: of the prompt's whole chunks, without rank. ``hit``: chunks that the lookup granted,
     ``present``: those that it found, of which the arm may take fewer, as its ``choice`` says.
+    ``loading``: a load between steps has begun for it, and it has not computed since; ``failed``: that load failed.
     ``loaded_from``: the first chunk of the last load. ``stored``: chunks from the first on that need no
     save. ``may_save``: false where nothing of this request may be saved, whatever happens. ``replace``:
     a load failed, so what the store holds of the chunks that are saved from now on is bad, or was
@@ -32,6 +33,8 @@ class Tracked:
     blocks: list[int] = field(default_factory=list)
     skip_tokens: int = 0
     load_pending: bool = False
+    loading: bool = False
+    failed: bool = False
     loaded_from: int = 0
     proof_due: int = 0
     window: int = 0
@@ -60,7 +63,8 @@ class Tracked:
         filled = done - first * chunk_blocks
         self.loaded_from = first
         blocks[:filled] = [SKIP] * filled
-        return LoadRequest(request_id, tuple(self.keys[first : self.hit]), tuple(blocks), self.choice.how)
+        keys = tuple(self.keys[first : self.hit])
+        return LoadRequest(request_id, keys, tuple(blocks), self.choice.how, self.params.deadline_ms)
 
     def saves(self, request_id: str, before: int, computed_tokens: int, chunk_tokens: int, chunk_blocks: int) -> list[Save]:
         """Chunks that are complete once ``computed_tokens`` tokens are in the cache, and not yet stored.
@@ -80,11 +84,15 @@ class Tracked:
     def fail(self, invalid: set[int], chunk_blocks: int) -> None:
         """Blocks that could not be loaded: what follows the first of them is computed, and saved again.
 
-        They may be another request's, shared through vLLM's own prefix cache, so all blocks are looked at.
+        They may be another request's, shared through vLLM's own prefix cache, so all blocks are looked at. vLLM asks anew
+        for a request of which nothing came between steps: it must not be granted again what failed.
         """
         for position, block in enumerate(self.blocks):
             if block in invalid:
                 self.proof_due = 0
+                if self.loading:
+                    self.failed = True
+                    self.hit = min(self.hit, position // chunk_blocks)
                 if self.may_save:
                     self.stored = min(self.stored, position // chunk_blocks)
                     self.replace = True

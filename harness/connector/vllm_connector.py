@@ -166,16 +166,16 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         super().bind_connector_metadata(connector_metadata)
         self._step = connector_metadata.step if isinstance(connector_metadata, StepMetadata) else None
         if self._worker is not None and self._step is not None:
-            self._worker.release(self._step.fresh)
+            self._worker.before(self._step)
 
     def start_load_kv(self, forward_context: "ForwardContext", **kwargs: Any) -> None:
-        """Begin the loads. In steps without any this comes after the forward and does nothing."""
+        """Begin the loads of the step. Where it has none this comes after the forward and does nothing."""
         if self._worker is not None and self._step is not None:
             self._worker.start_load(self._step)
 
     def wait_for_layer_load(self, layer_name: str) -> None:
         """Just before the attention of a layer."""
-        if self._step is not None and self._step.loads and self._worker is not None:
+        if self._step is not None and (self._step.loads or self._step.joins) and self._worker is not None:
             self._worker.wait_layer(self._layer_numbers[layer_name])
 
     def save_kv_layer(self, layer_name: str, kv_layer: torch.Tensor, attn_metadata: "AttentionMetadata", **kwargs: Any) -> None:
@@ -186,6 +186,10 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         if self._worker is not None and self._step is not None and not self._step.idle:
             self._worker.finish(self._step)
         self._step = None
+
+    def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
+        """Requests whose loads between steps release them; nothing is ever sent."""
+        return None, (self._worker.released() if self._worker is not None else None) or None
 
     def get_block_ids_with_load_errors(self) -> set[int]:
         """Blocks that vLLM has to compute, or whose request it has to fail, as it is configured."""
@@ -235,12 +239,13 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             self._side.know(asdict(shape))
 
     def get_num_new_matched_tokens(self, request: "Request", num_computed_tokens: int) -> tuple[int | None, bool]:
-        """The hit; always loaded within the step, since a load between steps has no compute to hide behind."""
-        return self._side.matched_tokens(request, num_computed_tokens), False
+        """The hit, and whether it is loaded between steps."""
+        hit = self._side.matched_tokens(request, num_computed_tokens)
+        return hit, hit > 0 and self._side.between_steps(request)
 
     def update_state_after_alloc(self, request: "Request", blocks: "KVCacheBlocks", num_external_tokens: int) -> None:
         """Blocks are reserved."""
-        self._side.allocated(request, num_external_tokens)
+        self._side.allocated(request, num_external_tokens, blocks.get_block_ids()[0] if num_external_tokens else ())
 
     def build_connector_meta(self, scheduler_output: "SchedulerOutput") -> KVConnectorMetadata:
         """The plan of the step."""
@@ -254,7 +259,8 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             self._side.saw(connector_output.kv_connector_worker_meta.loads)
 
     def request_finished(self, request: "Request", block_ids: list[int]) -> tuple[bool, Mapping[str, Any] | None]:
-        """Nothing is sent after the end, so the blocks are free at once."""
+        """Nothing is sent after the end, so the blocks are free at once; a load that still writes to them is waited for by
+        the workers, before they are written again."""
         self._side.finished(request)
         return False, None
 

@@ -79,13 +79,14 @@ class LoadRequest:
 
     ``blocks`` are ids in the paged cache: ``chunk_blocks`` of them a chunk, in the chunks' order;
     SKIP stands for a block that is filled already and must not be touched. ``how``: what the engine chose for
-    this request at the lookup, in its own words.
+    this request at the lookup, in its own words. ``deadline_ms``: for this load as a whole; 0: the engine's.
     """
 
     request: str
     chunks: tuple[ChunkKey, ...]
     blocks: tuple[int, ...]
     how: str = ""
+    deadline_ms: int = 0
 
 
 def whole_chunks(tokens: int, chunk_tokens: int) -> int:

@@ -5,7 +5,7 @@ a subclass of Engine with a ``name``, an ``Options`` model, and the three calls 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -116,3 +116,45 @@ class Engine(ABC):
 
     def close(self) -> None:  # noqa: B027
         """Stop threads and loops. Safe to call twice."""
+
+
+@dataclass(frozen=True, slots=True)
+class Released:
+    """A request that may join a step. ``failed``: ids of its blocks that could not be filled (whole chunks of them)."""
+
+    request: str
+    failed: frozenset[int] = frozenset()
+
+
+class BetweenSteps(Engine):
+    """An engine that also loads between steps, for requests whose ``Choice`` says so.
+
+    Such a request is no part of a step until the engine has released it: the connector calls ``begin_between`` before the
+    forward of some step (an empty one too), asks ``released`` after each step, and calls ``join`` before the forward of
+    the step in which the request computes. ``wait_layer`` and ``end_load`` of that step are for it as well. All from the
+    thread of the forward.
+    """
+
+    @abstractmethod
+    def begin_between(self, batch: Sequence[LoadRequest]) -> None:
+        """Begin to fetch, and return at once."""
+
+    @abstractmethod
+    def released(self) -> Sequence[Released]:
+        """The requests released since the last call, each one once, also if nothing of it could be had or it was dropped.
+
+        With ``failed`` blocks only when nothing of the request is under way any more. What fails after its release is
+        named by ``end_load`` of the step that it joins.
+        """
+
+    @abstractmethod
+    def join(self, requests: Collection[str]) -> None:
+        """These requests compute in the coming step."""
+
+    @abstractmethod
+    def drop(self, requests: Collection[str]) -> None:
+        """Nobody wants these any more: begin no more reads for them. A request that is unknown or has joined is ignored."""
+
+    @abstractmethod
+    def settle(self, blocks: Collection[int]) -> None:
+        """Return when nothing that was begun before writes to these blocks: somebody else is about to."""

@@ -81,10 +81,9 @@ class Fetcher:
         # A store fills a device's memory without regard to the order of its streams, so its reads wait for this on the host.
         self._free: Event | None = None
         self._deadline_s = deadline_s
-        self._deadline = math.inf
+        self._begun: dict[int, tuple[LoadRequest, float, Numbers]] = {}
         self._scratch: Any = None
         self._headers: deque[bytearray] = deque()
-        self._blocks: dict[int, tuple[LoadRequest, Numbers]] = {}
         if self.staged or verify:
             cache.ring(2 * layers_at_once)
         if not self.staged:
@@ -97,16 +96,28 @@ class Fetcher:
         per = self.cache.geometry.chunk_blocks
         return piece.request.blocks[piece.index * per : (piece.index + 1) * per]
 
-    # -- order on the device ------------------------------------------------------------------------
-
-    def begin_step(self, batch: Sequence[LoadRequest] = ()) -> None:
-        """Copies and reads of this step come after all work queued so far, which may still read the blocks."""
-        self._deadline = time.monotonic() + self._deadline_s
+    def begin_step(self, batch: Sequence[LoadRequest] = (), *, more: bool = False) -> None:
+        """Its copies and reads come after all work queued so far, which may read the blocks. ``more``: earlier ones go on."""
+        now = time.monotonic()
+        self._begun = self._begun if more else {}
+        for item in batch:
+            until = now + (item.deadline_ms / 1000 or self._deadline_s)
+            self._begun[id(item)] = (item, until, self._ids(item))
         forward = self._port.record(self._port.current())
         self._port.wait(self._stream, forward)
         if not self.staged and self.cache.memory == "device":
             self._free = forward
-        self._blocks = {id(item): (item, self._ids(item)) for item in batch if self.staged or self.verify}
+
+    def end(self, request: LoadRequest) -> None:
+        """Forget a load of which nothing is under way any more."""
+        self._begun.pop(id(request), None)
+
+    def deadline(self, request: LoadRequest) -> float:
+        """When its reads have to be done, by ``time.monotonic``."""
+        return self._known(request)[1]
+
+    def _known(self, request: LoadRequest) -> tuple[LoadRequest, float, Numbers]:
+        return self._begun.get(id(request)) or (request, math.inf, self._ids(request))
 
     def copies(self) -> Event:
         """An event after all copies of this fetcher so far."""
@@ -115,8 +126,6 @@ class Fetcher:
     def hold_forward(self, event: Event) -> None:
         """What the forward queues from now on comes after ``event``."""
         self._port.wait(self._port.current(), event)
-
-    # -- one call -------------------------------------------------------------------------------------
 
     def fetch(self, pieces: Sequence[Piece]) -> list[Piece]:
         """Read the pieces (of one request) in one store call and put them in place; returns those that failed.
@@ -196,7 +205,8 @@ class Fetcher:
             else:
                 out.extend(self._direct_targets(piece))
             offset = 0 if header is not None else self.layout.offset(piece.first)
-            landings.append(_Landing(Read(piece.request.chunks[piece.index], offset, tuple(out), self._deadline), header, own))
+            until = self.deadline(piece.request)
+            landings.append(_Landing(Read(piece.request.chunks[piece.index], offset, tuple(out), until), header, own))
         return landings
 
     def _direct_targets(self, piece: Piece) -> list[memoryview]:
@@ -263,7 +273,7 @@ class Fetcher:
         header = landing.header
         if header is None:
             header = bytearray(self.layout.header_bytes)
-            self.store.read([Read(key, 0, (memoryview(header),), self._deadline)])
+            self.store.read([Read(key, 0, (memoryview(header),), self.deadline(piece.request))])
         checksums = check_header(self.layout, key, header)
         geometry = self.layout.geometry
         data = landing.read.out[1:] if landing.header is not None else landing.read.out
@@ -277,9 +287,7 @@ class Fetcher:
 
     def _copy(self, staged: Sequence[tuple[Piece, _Landing]], ring: Ring) -> None:
         """One copy for all of a call."""
-        request = staged[0][0].request
-        known = self._blocks.get(id(request))
-        blocks = known[1] if known is not None else self._ids(request)
+        blocks = self._known(staged[0][0].request)[2]
         counts = [piece.count for piece, _ in staged]
         slots = np.array([slot for _, landing in staged for slot in landing.slots], np.int64)
         layers = np.array([layer for piece, _ in staged for layer in range(piece.first, piece.first + piece.count)], np.int64)

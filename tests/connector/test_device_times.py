@@ -26,8 +26,8 @@ class OnADevice(Shape):
 
     device: LateDevice
 
-    def build(self) -> PagedKV:
-        plain = super().build()
+    def build(self, device: str = "cpu") -> PagedKV:
+        plain = super().build(device)
         return PagedKV(plain.layers, plain.geometry.chunk_blocks, plain.geometry.block_tokens, port=self.device)
 
 

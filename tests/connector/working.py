@@ -25,6 +25,7 @@ LOADING = (
     "layerwise:depth=2",
     "layerwise:depth=1,layers_per_fetch=4,readers=2,batch=2",
     "layerwise:depth=3,loops=1,readers=4",
+    "deferred:release=2",
 )
 
 
@@ -68,6 +69,7 @@ class Bench:
     def step(self, loads: Sequence[Load] = (), saves: Sequence[Save] = (), **more: Any) -> set[int]:
         """One forward step; returns the blocks that failed."""
         step = Step(loads=list(loads), saves=list(saves), **more)
+        self.worker.before(step)
         self.worker.start_load(step)
         for layer in range(self.cache.geometry.layers):
             self.worker.wait_layer(layer)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from running import CHUNK, Running, start, tokens, two_ranks
 
-ARMS = ["chunkwise:pool=0", "layerwise:depth=2"]
+ARMS = ["chunkwise:pool=0", "layerwise:depth=2", "deferred:release=2"]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 

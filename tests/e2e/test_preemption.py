@@ -7,7 +7,7 @@ from running import CHUNK, Running, start, tokens
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
-ARMS = ["chunkwise:pool=2", "layerwise:depth=2"]
+ARMS = ["chunkwise:pool=2", "layerwise:depth=2", "deferred:release=2"]
 BLOCK_BYTES = 4 * 2 * 4 * 64 * 4 * 128  # layers x (key, value) x KV heads x head size x float32 x block tokens
 BLOCKS = 22
 
@@ -24,7 +24,7 @@ def test_preempted_requests_load_again_and_give_the_same_tokens(vllm: Running) -
     output = 200  # and two more each while they decode: they do not
     truths = [vllm.send("recompute", prompt, output).tokens for prompt in prompts]
     labels = [vllm.label() for _ in prompts]
-    requests = [(ARMS[i % 2], prompt, output, labels[i]) for i, prompt in enumerate(prompts)]
+    requests = [(ARMS[i % 3], prompt, output, labels[i]) for i, prompt in enumerate(prompts)]
     outcomes = vllm.send_all(requests)
     assert sum(outcome.preemptions or 0 for outcome in outcomes) > 0, "nothing was preempted, so nothing was tested"
     assert [outcome.error for outcome in outcomes] == [""] * 4

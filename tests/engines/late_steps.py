@@ -8,9 +8,10 @@ import torch
 from harness.connector.settings import parse_arm
 from harness.core.chunks import SKIP, LoadRequest
 from harness.core.spans import Recorder
-from harness.engines.base import Engine
+from harness.engines.base import BetweenSteps, Engine
 from harness.engines.paged import PagedKV
 from harness.stores.base import Store
+from harness.testing.between_steps import released
 from harness.testing.late_device import LateDevice
 from harness.testing.small_kv import WHOLE_PAGES, SmallKV, bytes_of, chunk_key, layer_data
 
@@ -75,6 +76,14 @@ def wanted_in(kv: SmallKV, batch: Sequence[LoadRequest], layer: int) -> dict[int
     }
 
 
+def _begin(engine: Engine, batch: Sequence[LoadRequest], between: bool) -> None:
+    if isinstance(engine, BetweenSteps) and between:
+        engine.begin_between(batch)
+        engine.join(released(engine, len(batch)))
+    else:
+        engine.begin_load(batch)
+
+
 def run(spec: str, store: Store, seed: int, steps: int = 4) -> list[str]:
     """What went wrong in some steps of the engine ``spec`` over ``store``, which holds CHUNKS."""
     random, device = Random(seed), LateDevice(seed)
@@ -87,7 +96,7 @@ def run(spec: str, store: Store, seed: int, steps: int = 4) -> list[str]:
     try:
         for step in range(steps):
             batch = batch_of(random, kv, step)
-            engine.begin_load(batch)
+            _begin(engine, batch, between=step % 2 == 1)
             for layer in range(layers if random.random() < 0.5 else random.randint(1, layers)):  # or the forward breaks off
                 engine.wait_layer(layer)
                 forward.attend(step, layer, wanted_in(kv, batch, layer))

@@ -16,8 +16,21 @@ from harness.testing.engines import within
 from harness.testing.small_kv import SmallKV
 from harness.testing.watched_store import Call, WatchedStore
 
-SPECS = ["chunkwise", "chunkwise:pool=3", "layerwise:readers=3", "layerwise:readers=3,loops=1", "chunkwise:pool=2,staged=1"]
-THREADED = ["chunkwise:pool=3", "layerwise:readers=3", "layerwise:readers=3,loops=2", "chunkwise:pool=default"]
+SPECS = [
+    "chunkwise",
+    "chunkwise:pool=3",
+    "layerwise:readers=3",
+    "layerwise:readers=3,loops=1",
+    "chunkwise:pool=2,staged=1",
+    "deferred",
+]
+THREADED = [
+    "chunkwise:pool=3",
+    "layerwise:readers=3",
+    "layerwise:readers=3,loops=2",
+    "chunkwise:pool=default",
+    "deferred:readers=3",
+]
 
 
 class Slow(WatchedStore):

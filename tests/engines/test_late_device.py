@@ -14,6 +14,7 @@ from late_steps import CHUNKS, run, small
 from test_into_device_memory import TensorStore
 
 from harness.engines.chunkwise import Chunkwise
+from harness.engines.deferred import Deferred
 from harness.engines.device import Rows
 from harness.engines.fetch import Fetcher
 from harness.engines.layerwise import Layerwise
@@ -32,6 +33,7 @@ SPECS = (
     "layerwise:depth=3,loops=1,readers=3",
     "layerwise:groups=1+3+2,readers=2",
     "layerwise:groups=auto,readers=2",
+    "deferred:release=2,readers=2",
 )
 
 
@@ -91,6 +93,9 @@ MUTATIONS = {
     ),
     "a layer's event is recorded after its first call": Mutation(
         Layerwise, "_done", "self._remaining[group] == 1", "self._events[group] is None", "layerwise:readers=1"
+    ),
+    "a released request's forward does not wait for a layer": Mutation(
+        Deferred, "wait_layer", "self._fetcher.hold_forward(event)", "pass", "deferred:release=2,readers=2"
     ),
     "the end of the load does not wait for what nobody waited for": Mutation(
         Layerwise, "end_load", "self._fetcher.hold_forward(self._fetcher.copies())", "pass", "layerwise:depth=6,readers=3"

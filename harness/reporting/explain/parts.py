@@ -2,9 +2,10 @@
 
 queue, lookup, stall and compute are columns of requests.csv. Two of them are divided further:
 
-The stall (what the forward waited for loads) is divided as the time of the store calls is: operations times the round trip of
-a call, bytes over the bandwidth of a stream, and copies out of staging memory. Round trip and bandwidth are those of a shaped
-store's URL, else a line through the fetch spans of two object sizes; with one size alone the stall stays whole.
+The stall (what the forward waited for loads, and a request for its load between steps) is divided as the time of the store calls
+is: operations times the round trip of a call, bytes over the bandwidth of a stream, and copies out of staging memory. Round trip
+and bandwidth are those of a shaped store's URL, else a line through the fetch spans of two object sizes; with one size alone the
+stall stays whole.
 
 The compute is divided into the floor arm's for the same prompts, which no engine lowers, and what is above it: the forward that
 runs beside the readers.
@@ -19,6 +20,7 @@ import pandas as pd
 from harness.core.errors import ResultsError
 from harness.core.recurrence import Link
 from harness.reporting.forecast.prediction import DEFAULTS, link_of
+from harness.reporting.waited import waited_s
 from harness.results.evidence import Arm, Evidence
 
 SMALL = 0.1
@@ -113,12 +115,13 @@ def _parts(evidence: Evidence, arm: Arm, rows: pd.DataFrame, link: Link | None, 
     means = rows[["queue_s", "lookup_s", "stall_s", "compute_s"]].astype("float64").fillna(0.0).mean()
     queue, lookup, stall, compute = (max(float(value), 0.0) for value in means)
     ttft = float(rows["ttft_s"].mean())
+    waited = waited_s(evidence, arm, rows)
     slowed = _slowed(evidence, rows)
     loads = _loads(evidence, arm, rows, link, estimated)
     seconds = {
-        Cause.QUEUE: queue,
+        Cause.QUEUE: max(queue - waited, 0.0),
         Cause.LOOKUP: lookup,
-        **_divided(stall, loads, _streams(arm)),
+        **_divided(stall + waited, loads, _streams(arm)),
         Cause.SLOWED: min(slowed or 0.0, compute),
         Cause.COMPUTE: compute - min(slowed or 0.0, compute),
         Cause.OTHER: max(ttft - queue - lookup - stall - compute, 0.0),

@@ -13,6 +13,7 @@ from harness.reporting.figures.picture import Picture, figure
 from harness.reporting.figures.style import (
     BLUE,
     INK,
+    ORANGE,
     PAPER,
     PURPLE,
     SKY,
@@ -23,6 +24,7 @@ from harness.reporting.figures.style import (
     three_digits,
     unit_of,
 )
+from harness.reporting.waited import waited_s
 from harness.results.evidence import Arm, Evidence
 
 
@@ -35,9 +37,13 @@ class Part:
     hatch: str
 
 
+BETWEEN = Part("load between steps: the request waits, no forward does", ORANGE, "....")
+"""Drawn where there is such an engine; part of ``queue_s``."""
+
 PARTS = (
     Part("queue", "#dddddd", ".."),
     Part("lookup", PURPLE, "\\\\\\\\"),
+    BETWEEN,
     Part("stall: the forward waits for loads", VERMILLION, "////"),
     Part("compute", SKY, ""),
     Part("other (client, processes)", PAPER, "xx"),
@@ -48,8 +54,10 @@ CUT_FROM = 1.5
 """A bound's bar is cut off if it is more than this many times the longest of a candidate."""
 
 
-def split(rows: pd.DataFrame) -> dict[str, float]:
+def split(rows: pd.DataFrame, waited: float = 0.0) -> dict[str, float]:
     """Mean seconds of each of PARTS over those of ``rows`` that have parts; together they are the mean TTFT of these.
+
+    ``waited``: mean seconds of the queue for which the requests waited for loads between steps.
 
     "Other" is what no clock inside vLLM saw. Clocks of two processes meet in it; if their noise makes
     it negative it is 0.
@@ -58,7 +66,9 @@ def split(rows: pd.DataFrame) -> dict[str, float]:
     parts = rows[["queue_s", "lookup_s", "stall_s", "compute_s"]].fillna(0.0).mean()
     queue, lookup, stall, compute = (float(value) for value in parts)
     other = float(rows["ttft_s"].mean()) - queue - lookup - stall - compute
-    return dict(zip((part.name for part in PARTS), (queue, lookup, stall, compute, max(other, 0.0)), strict=True))
+    waited = min(waited, queue)
+    values = (queue - waited, lookup, waited, stall, compute, max(other, 0.0))
+    return dict(zip((part.name for part in PARTS), values, strict=True))
 
 
 def draw(evidence: Evidence) -> Picture | None:
@@ -69,7 +79,8 @@ def draw(evidence: Evidence) -> Picture | None:
     loads = loads_of(evidence, splits)
     unit = unit_of(np.array([edge_of(splits, loads)]))
     edge = edge_of(splits, loads) * unit.scale
-    note = "Means over the requests. The load overlaps with compute unless it stalls, so it is not part of the sum."
+    beside = "unless it stalls" if not any(parts[BETWEEN.name] for parts in splits.values()) else "where nothing waits for it"
+    note = f"Means over the requests. The load overlaps with compute {beside}, so it is not part of the sum."
     picture = figure(evidence, "Where the time to first token went", 8, 2.1 + 0.75 * len(splits), note)
     axes = picture.subplots()
     for row, (arm, parts) in enumerate(splits.items()):
@@ -91,7 +102,8 @@ def draw(evidence: Evidence) -> Picture | None:
 def splits_of(evidence: Evidence) -> dict[Arm, dict[str, float]]:
     """``split`` of each arm that has parts."""
     rows = {arm: evidence.of(arm) for arm in evidence.arms}
-    return {arm: split(frame) for arm, frame in rows.items() if len(frame) and frame["compute_s"].notna().any()}
+    told = {arm: frame[frame["compute_s"].notna()] for arm, frame in rows.items()}
+    return {arm: split(frame, waited_s(evidence, arm, frame)) for arm, frame in told.items() if len(frame)}
 
 
 def loads_of(evidence: Evidence, arms: Iterable[Arm]) -> dict[Arm, float]:
@@ -111,6 +123,8 @@ def _bar(picture: Picture, axes: Axes, row: int, arm: Arm, parts: dict[str, floa
     total, left = sum(parts.values()) * unit.scale, 0.0
     cut = total > edge * 1.001
     for part in PARTS:
+        if part is BETWEEN and not parts[part.name]:
+            continue
         width = parts[part.name] * unit.scale
         look: dict[str, Any] = {"color": part.colour, "hatch": part.hatch, "edgecolor": INK, "linewidth": 0.6, "label": part.name}
         shown = max(0.0, min(width, edge - left))

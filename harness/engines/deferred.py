@@ -1,0 +1,267 @@
+"""Loads between steps: a request joins vLLM's batch once its KV is there, and nobody's forward waits for it meanwhile.
+
+Within a step the loads of one request hold up every request of the step. Here vLLM reserves the blocks, other requests go on,
+and the request is released when its first ``release`` layers are in place; what is left then arrives beside its forward.
+"""
+
+import logging
+import threading
+import time
+from bisect import bisect_left
+from collections.abc import Collection, Sequence
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field, model_validator
+
+from harness.core.chunks import SKIP, LoadRequest
+from harness.core.errors import UsageError
+from harness.core.recurrence import groups_of
+from harness.core.spans import Recorder, Span
+from harness.engines.base import BetweenSteps, Choice, EngineOptions, Offer, Released
+from harness.engines.fetch import DeadlineMs, Fetcher, Piece
+from harness.engines.groups import AUTO, check_groups
+from harness.engines.paged import PagedKV
+from harness.engines.queued import ORDERS, Load
+from harness.engines.readers import CallNumbers, LoopReaders, ThreadReaders
+from harness.stores.base import Store
+
+logger = logging.getLogger("vllm.ttft")
+
+Release = Annotated[int, Field(ge=1, le=4096)] | Literal["all"]
+
+
+class DeferredOptions(EngineOptions):
+    """Settings of the deferred engine."""
+
+    release: Release = Field(
+        "all",
+        description="layers that are in place before the request joins a step; in it the forward waits for the others layer by "
+        "layer. 'all' = it waits for nothing",
+    )
+    order: Literal["fifo", "shortest", "deadline"] = Field(
+        "fifo",
+        description="whose chunks the readers fetch next: 'fifo' = of the load that began first; 'shortest' = of that with the "
+        "fewest bytes left, so a long one may wait until its deadline; 'deadline' = of that whose deadline_ms ends first, which "
+        "is fifo unless requests set their own. Loads of requests that are released come before all others",
+    )
+    groups: Annotated[str, AfterValidator(check_groups)] = Field(
+        "",
+        description="layers of a chunk that one read fetches: a number, or sizes such as 4+10+10; empty: as many as release",
+    )
+    readers: int = Field(8, ge=1, le=1024, description="store calls under way at once, for all requests together")
+    loops: int = Field(0, ge=0, le=64, description="0 = readers are threads with blocking reads; N = N event loops share them")
+    batch: int = Field(1, ge=1, le=4096, description="chunks a store call")
+    staged: bool = Field(False, description="read into staging memory and copy, even where blocks could be read into directly")
+    verify: bool = Field(False, description="check the checksum of every layer, not only the header")
+    deadline_ms: DeadlineMs = 30_000
+
+    @model_validator(mode="after")
+    def _makes_sense(self) -> "DeferredOptions":
+        if self.groups == AUTO:
+            raise ValueError("groups=auto is for loads within a step; give deferred sizes such as 4+10+10, or leave it out")
+        if self.loops > self.readers:
+            raise ValueError(f"loops={self.loops} is more than readers={self.readers}; give each loop at least one reader")
+        return self
+
+
+class Deferred(BetweenSteps):
+    """Loads between steps: a request joins vLLM's batch when its first layers, or all, are in place."""
+
+    name = "deferred"
+    Options = DeferredOptions
+    blocks_in_begin = False
+
+    @classmethod
+    def choose(cls, options: EngineOptions, offer: Offer) -> Choice:
+        """All of the hit, between steps."""
+        return Choice(offer.chunks, between_steps=True)
+
+    def __init__(self, store: Store, cache: PagedKV, options: DeferredOptions, recorder: Recorder) -> None:
+        super().__init__(store, cache, options, recorder)
+        layers = cache.geometry.layers
+        first = options.release if isinstance(options.release, int) else layers
+        if first > layers:
+            raise UsageError(f"release={first} is more than the model's {layers} layers; use release=all")
+        self._sizes = groups_of(options.groups or str(first), layers)
+        self._firsts = [sum(self._sizes[:group]) for group in range(len(self._sizes))]
+        self._group_of = [group for group, size in enumerate(self._sizes) for _ in range(size)]
+        self._gate = bisect_left(self._firsts, first)
+        self._batch = options.batch
+        self._order = ORDERS[options.order]
+        self._fetcher = Fetcher(
+            store,
+            cache,
+            recorder,
+            staged=options.staged,
+            verify=options.verify,
+            layers_at_once=options.readers * options.batch * max(self._sizes),
+            deadline_s=options.deadline_ms / 1000,
+        )
+        self._loads: list[Load] = []
+        self._count = self._permits = 0
+        self._numbers = CallNumbers()
+        self._changed = threading.Condition()
+        self._readers: ThreadReaders | LoopReaders
+        if options.loops:
+            self._readers = LoopReaders(options.readers, options.loops, self._numbers, self._acarry_out)
+        else:
+            self._readers = ThreadReaders(options.readers, self._numbers, self._carry_out)
+
+    # -- called by the forward's thread -------------------------------------------------------------
+
+    def begin_between(self, batch: Sequence[LoadRequest]) -> None:
+        """Queue the requests' calls."""
+        self._begin(batch, joined=False)
+
+    def begin_load(self, batch: Sequence[LoadRequest]) -> None:
+        """For requests of the coming step, as ``layerwise`` does."""
+        self._begin(batch, joined=True)
+
+    def _begin(self, batch: Sequence[LoadRequest], joined: bool) -> None:
+        if not batch:
+            return
+        self._fetcher.begin_step(batch, more=True)
+        groups = len(self._sizes)
+        with self._changed:
+            for request in batch:
+                chunks = len(request.chunks)
+                calls = [(start, min(start + self._batch, chunks)) for start in range(0, chunks, self._batch)]
+                until = self._fetcher.deadline(request)
+                unread = chunks * self.cache.geometry.layers
+                load = Load(request, self._count, until, calls, unread, [len(calls)] * groups, [None] * groups)
+                load.joined = load.told = joined
+                self._loads.append(load)
+                self._count += 1
+                self._permits += load.left
+        self._numbers.allow(self._permits)
+
+    def released(self) -> Sequence[Released]:
+        """Those whose first layers are in place, and those of which nothing more will come."""
+        found: list[Released] = []
+        with self._changed:
+            for load in [load for load in self._loads if not load.joined]:
+                early = not (load.failed or load.dropped or any(load.remaining[: self._gate]))
+                if not load.told and (early or load.over):
+                    load.told = True
+                    found.append(Released(load.request.request, self._take_failed(load)))
+                if load.dropped and load.told and load.over:
+                    self._forget(load)
+        return found
+
+    def join(self, requests: Collection[str]) -> None:
+        """From now on their layers are waited for."""
+        with self._changed:
+            for load in self._loads:
+                if load.request.request in requests and not load.dropped:
+                    load.joined = True
+
+    def drop(self, requests: Collection[str]) -> None:
+        """Calls under way go on; settle waits for them."""
+        with self._changed:
+            for load in self._loads:
+                if load.request.request in requests and not load.joined:
+                    load.dropped = True
+                    load.failed.clear()
+            self._changed.notify_all()
+
+    def settle(self, blocks: Collection[int]) -> None:
+        """Wait for the loads that write to one of them."""
+        if not self._loads or not blocks:
+            return
+        wanted = set(blocks)
+        with self._changed:
+            touched = [load for load in self._loads if not wanted.isdisjoint(load.request.blocks)]
+            self._changed.wait_for(lambda: all(load.over for load in touched))
+
+    def wait_layer(self, layer: int) -> None:
+        """Until this layer of every request of the step is in place."""
+        joined = [load for load in self._loads if load.joined]
+        group = self._group_of[layer]
+        if any(load.remaining[group] for load in joined):
+            start = time.perf_counter()
+            with self._changed:
+                self._changed.wait_for(lambda: not any(load.remaining[group] for load in joined))
+            self.recorder.add(Span("wait", layer, start, time.perf_counter()))
+        if layer == self._firsts[group]:
+            for load in joined:
+                if (event := load.events[group]) is not None:
+                    self._fetcher.hold_forward(event)
+
+    def end_load(self) -> frozenset[int]:
+        """Wait for what is left of the requests of this step; the blocks of their chunks that failed."""
+        joined = [load for load in self._loads if load.joined]
+        if not joined:
+            return frozenset()
+        for layer in self._firsts:
+            self.wait_layer(layer)
+        self._fetcher.hold_forward(self._fetcher.copies())
+        with self._changed:
+            failed = [self._take_failed(load) for load in joined]
+            for load in joined:
+                self._forget(load)
+        return frozenset().union(*failed)
+
+    def _take_failed(self, load: Load) -> frozenset[int]:
+        pieces = [Piece(load.request, index, 0, 1) for index in load.failed]
+        load.failed.clear()
+        return frozenset(block for piece in pieces for block in self._fetcher.blocks(piece) if block != SKIP)
+
+    def _forget(self, load: Load) -> None:
+        self._loads.remove(load)
+        self._fetcher.end(load.request)
+
+    def close(self) -> None:
+        """End the readers after their current calls."""
+        with self._changed:
+            for load in self._loads:
+                load.dropped = True
+            self._changed.notify_all()
+        self._readers.close()
+
+    # -- readers --------------------------------------------------------------------------------------
+
+    def _carry_out(self, _: int) -> None:
+        if (call := self._take()) is not None:
+            load, group, pieces = call
+            failed: Sequence[Piece] = pieces
+            try:
+                failed = self._fetcher.fetch(pieces) if pieces else []
+            except BaseException:  # a dead reader would hang the forward
+                logger.exception("a call of the deferred engine broke; its chunks count as failed")
+            finally:
+                self._done(load, group, failed)
+
+    async def _acarry_out(self, _: int) -> None:
+        if (call := self._take()) is not None:
+            load, group, pieces = call
+            failed: Sequence[Piece] = pieces
+            try:
+                failed = await self._fetcher.afetch(pieces) if pieces else []
+            except BaseException:  # a dead reader would hang the forward
+                logger.exception("a call of the deferred engine broke; its chunks count as failed")
+            finally:
+                self._done(load, group, failed)
+
+    def _take(self) -> tuple[Load, int, list[Piece]] | None:
+        """The next call; None where its load was dropped meanwhile. There are never more calls than numbers."""
+        with self._changed:
+            waiting = [load for load in self._loads if load.left]
+            if not waiting:
+                return None
+            load = min(waiting, key=lambda one: (not one.joined, not one.told, self._order(one), one.number))
+            group, position = divmod(load.begun, len(load.calls))
+            start, stop = load.calls[position]
+            load.begun += 1
+            load.busy += 1
+            load.unread -= (stop - start) * self._sizes[group]
+            wanted = [index for index in range(start, stop) if index not in load.failed]
+        return load, group, [Piece(load.request, index, self._firsts[group], self._sizes[group]) for index in wanted]
+
+    def _done(self, load: Load, group: int, failed: Sequence[Piece]) -> None:
+        with self._changed:
+            load.failed.update(piece.index for piece in failed)
+            if load.remaining[group] == 1:  # before the countdown, which the forward reads without the lock
+                load.events[group] = self._fetcher.copies()
+            load.remaining[group] -= 1
+            load.busy -= 1
+            self._changed.notify_all()
