@@ -23,11 +23,13 @@ from harness.commands.options import (
     Workload,
 )
 from harness.commands.preflight import preflight, print_plan
-from harness.core.errors import UsageError, VoidRuns
+from harness.core.errors import SetupError, UsageError, VoidRuns
+from harness.replay.target_url import check_url
 
 if TYPE_CHECKING:
     from harness.experiment.plan import Setting
     from harness.experiment.record import Earlier
+    from harness.experiment.settings import Experiment
     from harness.results import Measurement
 
 NOT_RESUMED = {
@@ -80,12 +82,32 @@ def compare(
     if resume is not None:
         _resume(resume, flags, out)
         return
-    settled = settle(experiment_of(read_experiment(experiment), flags))
+    settled = settle(_as_it_is(experiment_of(read_experiment(experiment), flags), flags, dry_run))
     folder = new_folder(out, Path(experiment).stem)
     if dry_run:
         _print_plan(settled, folder)
         return
     _measure(settled, folder)
+
+
+def _as_it_is(experiment: "Experiment", flags: dict[str, Any], dry_run: bool) -> "Experiment":
+    """With the target as the one arm, if it has no connector of ours and nobody asked for arms. Raises SetupError."""
+    from harness.experiment.at_targets import has_no_connector
+    from harness.experiment.target_arm import NAME
+
+    if not experiment.target or any(flags.get(name) is not None for name in ("arms", "target_span_log")):
+        return experiment
+    url = check_url(experiment.target)
+    try:
+        if not has_no_connector(url):
+            return experiment
+    except SetupError:
+        if dry_run:
+            return experiment
+        raise
+    arm = f"{NAME}:{url}"
+    typer.echo(f"The server at {url} has no connector of ours, so it is measured as it is: --arm {arm}")
+    return experiment.model_copy(update={"arms": [arm], "target": ""})
 
 
 def _resume(folder: Path, flags: dict[str, Any], out: Path | None) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from harness.commands.gate_files import foreign_files, judge_foreign
 from harness.commands.gate_run import Judged, PlanFlags, measure_and_judge
 from harness.commands.options import CacheState, Concurrency, Dtype, Json, Model, PageCache, SpanLog, Target
 from harness.commands.terminal import only_json
@@ -20,16 +21,18 @@ FLAGS = {"target_span_log": "--span-log"}
 
 
 def gate(
-    run: Annotated[Path | None, typer.Argument(help="a measurement's folder; with a second one, the base")] = None,
-    other: Annotated[
-        Path | None, typer.Argument(help="a second measurement's folder, of the same environment: the candidate")
+    run: Annotated[
+        Path | None, typer.Argument(help="a measurement's folder, or another tool's result file; with a second one, the base")
     ] = None,
+    other: Annotated[Path | None, typer.Argument(help="a second measurement, of the same environment: the candidate")] = None,
     margin: Annotated[
         list[str] | None,
         typer.Option("--max", help="METRIC:PERCENT that it may be slower by, as p50:5%, or METRIC:TIME at most, as p95:800ms"),
     ] = None,
-    candidate: Annotated[str | None, typer.Option(help="the arm to judge")] = None,
-    base: Annotated[str | None, typer.Option(help="the arm to compare it with")] = None,
+    candidate: Annotated[
+        str | None, typer.Option(help="the arm to judge, or result files of another tool, as 'new*.json'")
+    ] = None,
+    base: Annotated[str | None, typer.Option(help="what to compare it with")] = None,
     relative_to: Annotated[
         str | None, typer.Option(help="with two measurements: a control arm that both have; then the machines may differ")
     ] = None,
@@ -103,6 +106,12 @@ def gate(
             raise UsageError(
                 f"{names}: these belong to --run EXPERIMENT, which measures; a stored measurement is judged as it is"
             )
+        if (sides := foreign_files(run, other, base, candidate)) is not None:
+            if relative_to is not None or calibration is not None or history is not None:
+                raise UsageError("--relative-to, --calibration and --history need measurements of ttft; remove them")
+            verdict = judge_foreign(*sides, margins, alpha, limits)
+            publish(verdict, out)
+            raise typer.Exit(verdict.exit_code)
         verdict = _stored(run, other, margins, limits, candidate, base, relative_to, alpha, calibration, force)
         folder = other or run
     else:

@@ -82,6 +82,7 @@ def measure_and_judge(
     budget = gates.Budget(gates.parse_duration(flags.budget)) if flags.budget else None
     only = {"arms": [judged.base, judged.candidate], "bounds": False, "pairs": plan.looks[-1]}
     settled = settle(experiment_of(read_experiment(experiment), settings, only))
+    base, candidate = settled.arms  # a server's name is not what selects it
     unsure = check_requests([*judged.margins, *judged.limits], len(settled.data.prompts))
     if flags.budget:
         refuse_a_budget_that_ends_before_vllm_starts(settled, flags.budget, gates.parse_duration(flags.budget))
@@ -92,9 +93,7 @@ def measure_and_judge(
         raise typer.Exit
 
     def judge(measurement: "Measurement", plan: "Plan") -> "Verdict":
-        return gates.judge_by_plan(
-            measurement, judged.candidate, judged.base, judged.margins, plan, floors, judged.force, judged.limits
-        )
+        return gates.judge_by_plan(measurement, candidate, base, judged.margins, plan, floors, judged.force, judged.limits)
 
     for line in unsure:
         typer.echo(line)

@@ -6,7 +6,10 @@ from typing import Annotated
 import typer
 
 Named = Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")]
-Arms = Annotated[list[str] | None, typer.Option(help="engine spec, e.g. layerwise:depth=4; give several; the first is the base")]
+Arms = Annotated[
+    list[str] | None,
+    typer.Option(help="engine spec, e.g. layerwise:depth=4, or target:URL,name=a; give several; the first is the base"),
+]
 Store = Annotated[str | None, typer.Option(help="URL of the store, e.g. file:///tmp/kv")]
 Workload = Annotated[str | None, typer.Option(help="workload spec, e.g. shared_prefix:prefix=4096,suffix=128")]
 Pairs = Annotated[int | None, typer.Option(help="rounds; a round is one run of every arm")]
@@ -16,7 +19,7 @@ CacheState = Annotated[str | None, typer.Option(help="primed or natural")]
 PageCache = Annotated[str | None, typer.Option(help="warm or dropped")]
 Concurrency = Annotated[int | None, typer.Option(help="concurrent requests")]
 Target = Annotated[
-    str | None, typer.Option(help="http://HOST:PORT of a running vLLM (ttft serve); its key is the variable TTFT_API_KEY")
+    str | None, typer.Option(help="http://HOST:PORT of a running server (ttft serve); its key is the variable TTFT_API_KEY")
 ]
 SpanLog = Annotated[Path | None, typer.Option(help="folder of the target's span log, if it is not found by itself")]
 Settings = Annotated[

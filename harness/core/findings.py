@@ -150,6 +150,23 @@ class Kind(Enum):
         " as forced"
     )
     OF_RUN = void("{run}: {about}")
+    FILE_FAILED = void(
+        "{count} of {total:count request} of '{subject}' failed, the first in {file}: {reason}; what drops requests is not faster"
+    )
+    FILE_LENGTHS = void("the prompts of the two sides have {ours} and {theirs} tokens in the mean; they did different work")
+    FILE_LOADS = void("the files were measured under different loads, {ours} and {theirs}; measure both under one")
+    FILE_TOOLS = void("the files are of different tools ({tools:list}), which take TTFT in their own ways; measure both by one")
+    FILES = warning(
+        "files of {tools:list} do not say on which machine and by which versions they were measured, what the requests hit, or "
+        "whether the answers were right; whoever compares them has to know"
+    )
+    FILE_ALONE = warning(
+        "'{subject}' is one run: how much runs differ cannot be seen from the requests of one, however many they are; give "
+        "several files a side, measured in turns, as --base 'base*.json' --candidate 'new*.json'"
+    )
+    FILE_CUT = warning(
+        "{count} of {total:count request} were cut off or cancelled, and the slow ones are among them; not counted"
+    )
     RUNS_CUT_OFF = note("runs that were cut off are excluded: {runs:list}")
     NO_CALIBRATION = note(
         "no calibration of this machine was consulted, so a margin below the noise floor would not be noticed; make one "

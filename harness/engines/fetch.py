@@ -205,21 +205,19 @@ class Fetcher:
             else:
                 out.extend(self._direct_targets(piece))
             offset = 0 if header is not None else self.layout.offset(piece.first)
-            until = self.deadline(piece.request)
-            landings.append(_Landing(Read(piece.request.chunks[piece.index], offset, tuple(out), until), header, own))
+            read = Read(piece.request.chunks[piece.index], offset, tuple(out), self.deadline(piece.request))
+            landings.append(_Landing(read, header, own))
         return landings
 
     def _direct_targets(self, piece: Piece) -> list[memoryview]:
         blocks = self.blocks(piece)
         skips = SKIP in blocks
         padding = self._scratch[: self.layout.padding] if self.layout.padding else None
+        nowhere = self._scratch[: self.cache.geometry.block_bytes]
         out: list[Any] = []
         for layer in range(piece.first, piece.first + piece.count):
             if skips:
-                block_bytes = self.cache.geometry.block_bytes
-                out.extend(
-                    self._scratch[:block_bytes] if block == SKIP else self.cache.targets(layer, [block])[0] for block in blocks
-                )
+                out.extend(nowhere if block == SKIP else self.cache.targets(layer, [block])[0] for block in blocks)
             else:
                 out.extend(self.cache.targets(layer, blocks))
             if padding is not None:
@@ -236,19 +234,16 @@ class Fetcher:
         self, pieces: Sequence[Piece], landings: Sequence[_Landing], ring: Ring, start: float, failures: dict[int, StoreError]
     ) -> list[Piece]:
         read_end = time.perf_counter()
-        good = [
-            position not in failures and self._is_right(piece, landing, ring)
-            for position, (piece, landing) in enumerate(zip(pieces, landings, strict=True))
-        ]
-        staged = [pair for pair, right in zip(zip(pieces, landings, strict=True), good, strict=True) if right and pair[1].slots]
+        pairs = list(zip(pieces, landings, strict=True))
+        good = [number not in failures and self._is_right(*pair, ring) for number, pair in enumerate(pairs)]
+        staged = [pair for pair, right in zip(pairs, good, strict=True) if right and pair[1].slots]
         timed = staged and self.cache.memory == "device" and self.recorder.enabled
         before = self._port.mark(self._stream) if timed else None
         if staged:
             self._copy(staged, ring)
-        first = pieces[0]
+        first, request = pieces[0], pieces[0].request.request
         layer = -1 if first.count == self.cache.geometry.layers else first.first
         size = sum(landing.read.length for landing in landings)
-        request = first.request.request
         keys = sum(self.store.objects(landing.read) for landing in landings)
         self.recorder.add(Span("fetch", layer, start, read_end, size, keys, request))
         if before is not None:

@@ -14,6 +14,7 @@ from harness.core.errors import RunError, TtftError
 from harness.experiment import correctness
 from harness.experiment.at_peer import peer_session
 from harness.experiment.at_server import session_at_server
+from harness.experiment.at_targets import session_at_targets
 from harness.experiment.cache_state import PlannedRun
 from harness.experiment.hooks import Hooks
 from harness.experiment.plan import RECOMPUTE, Setting
@@ -41,7 +42,9 @@ def measure(setting: Setting, folder: Path, command: str, hooks: Hooks, earlier:
 
 
 def _opening(setting: Setting, store: Store, folder: Path, hooks: Hooks) -> Open:
-    """The session that the setting means: a server that runs already, a peer's vLLM, or our own."""
+    """The session that the setting means: servers as they are, a server with our connector, a peer's vLLM, or our own."""
+    if setting.targets:
+        return partial(session_at_targets, setting, store, folder, hooks)
     if setting.experiment.target:
         return partial(session_at_server, setting, store, folder, hooks)
     return partial(peer_session if setting.peers else own_session, setting, store, folder, hooks)
@@ -109,8 +112,8 @@ class Conductor:
         self._writer.write_meta(self.meta)
 
     async def _prove(self, session: Session, dtype: str, chosen: list[tuple[Prompt, int]]) -> None:
-        """The correctness pass, which only float32 can be."""
-        if dtype != "float32":
+        """The correctness pass, which only float32 can be; that of servers compares answers in whatever they compute."""
+        if dtype != "float32" and not self._setting.targets:
             self.meta["correctness"]["detail"] = f"vLLM computes in {dtype}, and only float32 can show that KV is right"
             return
         self._hooks.stage(f"correctness pass: {len(chosen)} prompts by every arm")

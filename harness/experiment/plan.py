@@ -15,6 +15,8 @@ from harness.engines import ENGINES
 from harness.engines.base import Offer
 from harness.experiment.cache_state import PlannedRun, distinct_chunks, expected_hits, hit_by, priming_plan, schedule
 from harness.experiment.settings import Experiment
+from harness.experiment.target_arm import NAME as TARGET
+from harness.experiment.target_arm import TargetArm, is_target, of_targets, parse_target, shared_tokens
 from harness.replay import models
 from harness.replay.arrivals import parse_arrivals, times
 from harness.replay.target_url import check_url
@@ -24,8 +26,10 @@ from harness.workloads import WORKLOADS
 from harness.workloads.base import DataSet, Limits, token_block
 
 
-def parse_any(text: str) -> Arm | PeerArm:
+def parse_any(text: str) -> Arm | PeerArm | TargetArm:
     """An engine of ours by preference. Raises UsageError."""
+    if is_target(text):
+        return parse_target(text)
     name = text.partition("@")[0].partition(":")[0].strip()
     try:
         ENGINES.get(name)
@@ -33,7 +37,7 @@ def parse_any(text: str) -> Arm | PeerArm:
         peers = PEERS.all()
         if name in peers:
             return parse_peer(text)
-        raise known("engine", name, [*ENGINES.all(), *peers]) from None
+        raise known("engine", name, [*ENGINES.all(), *peers, TARGET]) from None
     return parse_arm(text)
 
 
@@ -48,25 +52,40 @@ class Setting:
 
     ``arms`` are the measured ones in their order, bounds last; ``hits`` the tokens that each prompt
     has to hit; ``heads`` what has to be primed; ``times`` seconds from a run's start at which each
-    prompt is sent, None in a closed loop.
+    prompt is sent, None in a closed loop; ``shared`` the tokens that each prompt has in common with any other, for servers
+    that hit what they like.
     """
 
     experiment: Experiment
     model: models.Model
     dtype: str
     max_model_len: int
-    arms: dict[str, Arm | PeerArm]
+    arms: dict[str, Arm | PeerArm | TargetArm]
     data: DataSet
     hits: list[int]
     heads: list[tuple[int, ...]]
     warmup: tuple[tuple[int, ...], int]
     times: list[float] | None
     notes: tuple[str, ...]
+    shared: tuple[int, ...] = ()
 
     @property
     def peers(self) -> list[PeerArm]:
         """The arms that are not ours; each needs a vLLM of its own."""
         return [arm for arm in self.arms.values() if isinstance(arm, PeerArm)]
+
+    @property
+    def targets(self) -> list[TargetArm]:
+        """The arms that are running servers: all of them, or none."""
+        return [arm for arm in self.arms.values() if isinstance(arm, TargetArm)]
+
+    def expected_hit(self, arm: str, position: int, hit: int | None) -> int:
+        """What ``arm`` has to hit of a prompt; of what it may choose, the ``hit`` that it reports."""
+        chosen, whole = self.arms[arm], self.hits[position]
+        if isinstance(chosen, TargetArm):
+            least, most = chosen.expects(whole, self.shared[position])
+            return hit if hit is not None and least <= hit <= most else least
+        return hit_by(chosen, whole, self.experiment.chunk_tokens, len(self.data.prompts[position].tokens), hit)
 
     @property
     def loading_arms(self) -> list[str]:
@@ -76,7 +95,7 @@ class Setting:
     @property
     def proves_apart(self) -> bool:
         """Whether the correctness pass needs a vLLM of its own: only ours can be started in float32 for it."""
-        return self.dtype != "float32" and not self.experiment.target and not self.peers
+        return self.dtype != "float32" and not self.experiment.target and not self.peers and not self.targets
 
     @property
     def load_failure_policy(self) -> str:
@@ -95,6 +114,8 @@ class Setting:
 
     def without_peers(self, command: str) -> None:
         """Raises UsageError if ``command``, which has one vLLM for all arms, is given a peer."""
+        if self.targets:
+            raise UsageError(f"the arm {self.targets[0].name} is a server that runs already, so {command} cannot use it")
         if self.peers:
             raise UsageError(
                 f"the arm {self.peers[0].name} needs a vLLM of its own, which {command} cannot give it; use ttft compare"
@@ -119,7 +140,12 @@ def settle(experiment: Experiment) -> Setting:
         experiment = experiment.model_copy(update={"store": store_today(experiment.store)})
     if experiment.target:
         experiment = experiment.model_copy(update={"target": check_url(experiment.target)})
-    arms = {text: parse_any(text) for text in experiment.arms}
+    arms: dict[str, Arm | PeerArm | TargetArm] = {}
+    if any(map(is_target, experiment.arms)):
+        experiment, servers = of_targets(experiment)
+        arms |= servers
+    else:
+        arms |= {text: parse_any(text) for text in experiment.arms}
     if experiment.bounds:
         arms.setdefault(RECOMPUTE, parse_arm(RECOMPUTE))
         if experiment.cache_state == "primed":
@@ -160,7 +186,14 @@ def settle(experiment: Experiment) -> Setting:
     warmup = _warmup(data, hits, model.vocabulary, experiment)
     longest = max(len(prompt.tokens) + prompt.output_tokens for prompt in data.prompts)
     max_model_len = min(-(-(longest + 16) // 256) * 256, model.max_positions)
-    return Setting(experiment, model, dtype, max_model_len, arms, data, hits, heads, warmup, at, tuple(notes) + data.notes)
+    shared: list[int] = []
+    if any(isinstance(arm, TargetArm) for arm in arms.values()):
+        dtype = experiment.dtype  # of the server, which does not tell
+        shared = shared_tokens([prompt.tokens for prompt in data.prompts], heads)
+    notes += data.notes
+    return Setting(
+        experiment, model, dtype, max_model_len, arms, data, hits, heads, warmup, at, tuple(notes), tuple(shared)
+    )  # fmt: skip
 
 
 def _check_peers(peers: list[PeerArm], experiment: Experiment) -> None:

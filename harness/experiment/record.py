@@ -212,6 +212,7 @@ def earlier_of(measurement: Measurement, setting: Setting) -> Earlier:
     unfinished = [int(entry["run"]) for entry in begun if not entry.get("done")]
     complete = rows[~rows["run"].isin(unfinished)]
     witnesses = complete[complete["arm"].isin(setting.loading_arms) & complete["void"].isna() & complete["error"].isna()]
+    witnesses = witnesses[witnesses["hit_tokens"].notna() & witnesses["output_digest"].notna()]
     tokens: dict[tuple[str, int], tuple[str, str]] = {}
     for prompt, hit, digest, arm in witnesses[["prompt", "hit_tokens", "output_digest", "arm"]].itertuples(index=False):
         tokens.setdefault((str(prompt), int(hit)), (str(digest), str(arm)))

@@ -106,7 +106,7 @@ def timings(
         "load_s": max(load["end_s"] for load in moved) - min(load["start_s"] for load in moved) if moved else None,
         "stall_s": stall_s,
         "compute_s": compute_s,
-        "tpot_s": sum(outcome.token_gaps_s) / (len(outcome.tokens) - 1) if outcome.token_gaps_s else None,
+        "tpot_s": sum(outcome.token_gaps_s) / (outcome.output_tokens - 1) if outcome.token_gaps_s else None,
         "itl_max_s": max(outcome.token_gaps_s, default=None),
         "e2e_s": outcome.last_s - outcome.sent_s if outcome.last_s is not None else None,
     }

@@ -1,7 +1,7 @@
 """What every stage of an experiment works with: one vLLM over one store.
 
 ``Session`` is the interface with what all share; ``OwnSession`` is vLLM in this process, at_server.py has the one for a
-server that runs already, at_peer.py the one for another connector than ours.
+server with our connector, at_targets.py for servers without it, at_peer.py for a vLLM with another connector.
 """
 
 import asyncio
@@ -13,11 +13,14 @@ from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
+from harness.connector.settings import Arm
 from harness.core.chunks import ChunkKey, chain, for_rank, root
 from harness.core.errors import RunError, StoreUnavailable
 from harness.experiment import correctness
+from harness.experiment.cache_state import PlannedRun
 from harness.experiment.hooks import Hooks
 from harness.experiment.plan import PRIMER, Setting
+from harness.experiment.rows import hit_reason, tokens_digest
 from harness.experiment.span_log import SpanLogReader
 from harness.replay.in_process import EngineSettings, InProcessEngine
 from harness.replay.outcome import Outcome
@@ -27,8 +30,6 @@ from harness.workloads.base import Prompt
 
 SPAN_LOG, VLLM_LOG = "span_log", "vllm.log"
 """What vLLM leaves in the folder of its session: the connector's span log, a folder, and its own log."""
-
-
 SAVING_S = 30.0
 
 
@@ -130,6 +131,21 @@ class Session(ABC):
         """Blocks that vLLM could not load so far, for any request; 0 if the span log says so for each request."""
         return 0
 
+    async def begin_run(self, planned: PlannedRun) -> None:  # noqa: B027
+        """What a run needs before it is timed; nothing by default. Raises RunError."""
+
+    async def end_run(self, planned: PlannedRun) -> str:
+        """Why a run that is over does not count as a whole, or nothing."""
+        return ""
+
+    def hit_reason(self, arm: str, position: int, expected: int, hit: int | None) -> str:
+        """Empty if the hit of the prompt at ``position`` is what the workload implies."""
+        return hit_reason(expected, hit)
+
+    def digest(self, outcome: Outcome) -> str:
+        """Of the answer, to be compared with those of other runs."""
+        return tokens_digest(outcome.tokens)
+
     def behind_window(self, tokens: Sequence[int], hit: int, namespace: str) -> list[ChunkKey]:
         """Keys of the first chunks of a hit that vLLM has freed, in whole or in part, when the prompt is computed."""
         window = int(self.log.start.get("window", 0))
@@ -225,7 +241,8 @@ class OwnSession(Session):
     async def prove(self, setting: Setting, chosen: Sequence[tuple[Prompt, int]], namespace: str) -> dict[str, Any]:
         """Every loading arm against ``recompute``, in a namespace that is deleted afterwards."""
         await self.prime([prompt.tokens[:hit] for prompt, hit in chosen], namespace)
-        found = await correctness.check(self, {arm: setting.arms[arm] for arm in setting.loading_arms}, chosen, namespace)
+        arms = {name: arm for name in setting.loading_arms if isinstance(arm := setting.arms[name], Arm)}
+        found = await correctness.check(self, arms, chosen, namespace)
         self.delete([key for prompt, hit in chosen for key in self.keys(prompt.tokens[:hit], namespace)])
         return found
 

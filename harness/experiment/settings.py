@@ -65,6 +65,9 @@ class Experiment(Options):
     seed: int = Field(0, description="seed of the warm-up prompts")
     target: str = Field("", description="http://HOST:PORT of a running vLLM to measure; empty: one is started")
     target_span_log: str = Field("", description="folder with the target's span log, if it is not found by itself")
+    same_tokens: bool = Field(
+        False, description="of arms that are servers: another answer to the same prompt ends the measurement"
+    )
     target_timeout_s: float = Field(
         300.0, gt=0, allow_inf_nan=False, description="seconds of silence after which a request to a target has failed"
     )

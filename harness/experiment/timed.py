@@ -5,18 +5,16 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from harness.experiment.cache_state import PlannedRun, hit_by
+from harness.experiment.cache_state import PlannedRun
 from harness.experiment.hooks import Hooks
 from harness.experiment.plan import RECOMPUTE, Setting
 from harness.experiment.rows import (
     TokenWitness,
     counters,
-    hit_reason,
     kv_digest,
     load_reason,
     span_rows,
     timings,
-    tokens_digest,
 )
 from harness.experiment.session import Session
 from harness.replay.lag import held_back_reason, lag_reason
@@ -67,6 +65,7 @@ class TimedRuns:
     async def carry_out(self, planned: PlannedRun) -> list[dict[str, object]]:
         """One run. When this returns its rows are on disk; what came out void is returned, as run.json has it."""
         namespace = f"{self._namespace}/run{planned.run}" if self._natural else self._namespace
+        await self._session.begin_run(planned)
         page_cache: str = self._experiment.page_cache
         if page_cache != "dropped":
             page_cache = await asyncio.to_thread(self._warm, namespace)
@@ -76,6 +75,8 @@ class TimedRuns:
             failed = await self._session.failed_blocks()
             await self._replay(planned, namespace, start, page_cache)
             self._judge_failures(planned, failed, await self._session.failed_blocks())
+            if reason := await self._session.end_run(planned):
+                self._note_void(planned, None, reason)
         self._note_neighbours(planned, neighbours, start)
         if self._natural:
             self._session.note_saves()
@@ -167,14 +168,13 @@ class TimedRuns:
     def _row(self, planned: PlannedRun, position: int, outcome: Outcome, label: str, namespace: str) -> dict[str, Any]:
         """The row as far as the request itself decides it; its spans are written."""
         prompt, log, logged = self._prompts[position], self._session.log, self._session.logged
-        arm, hits = self._setting.arms[planned.arm], self._setting.hits
-        loads_kv = arm.engine.loads_kv
-        hit = hit_by(arm, hits[position], self._experiment.chunk_tokens, len(prompt.tokens), outcome.cached_tokens)
+        loads_kv = self._setting.arms[planned.arm].engine.loads_kv
+        hit = self._setting.expected_hit(planned.arm, position, outcome.cached_tokens)
         log.poll()
         lookup, loads = log.lookup(label), log.loads(label)
         self._writer.append_spans(span_rows(planned.run, prompt.id, lookup, loads))
-        digest = tokens_digest(outcome.tokens)
-        void = hit_reason(hit, outcome.cached_tokens) or load_reason(
+        digest = self._session.digest(outcome)
+        void = self._session.hit_reason(planned.arm, position, hit, outcome.cached_tokens) or load_reason(
             loads, hit, loads_kv and logged, log.saved, self._session.keys(prompt.tokens[:hit], namespace),
             self._session.behind_window(prompt.tokens, hit, namespace),
         )  # fmt: skip
@@ -191,7 +191,7 @@ class TimedRuns:
             "expected_hit_tokens": hit,
             "hit_tokens": outcome.cached_tokens,
             **timings(outcome, lookup, loads, logged),
-            "output_tokens": len(outcome.tokens),
+            "output_tokens": outcome.output_tokens,
             **counters(loads),
             "output_digest": digest,
             "kv_digest": kv_digest(loads),

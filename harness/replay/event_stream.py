@@ -24,16 +24,22 @@ class EventStream:
 
     Times are on ``time.perf_counter``'s clock. A stream that brings no token for ``silence_s`` seconds has failed,
     even if comments keep the connection open.
+
+    ``any_text``: the server may send text without token ids. Then a token has come with the first event that has content of
+    any kind: text, reasoning, a tool call, or a usage that counts one more token, as a part of a character does.
     """
 
     wanted: int
     sent_s: float
     silence_s: float
     heard: Callable[[float], None] | None = None
+    any_text: bool = False
     tokens: list[int] = field(default_factory=list)
     arrivals: list[float] = field(default_factory=list)
     first_count: int = 0
-    textual: bool = False
+    texts: list[str] = field(default_factory=list)
+    counted: int | None = None
+    """Tokens so far, as the server's usage says."""
     cached_tokens: int | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     finish_reason: str = ""
@@ -61,43 +67,59 @@ class EventStream:
                 self._note(event, at)
         except _UNREADABLE:
             raise ValueError(f"'{said(data)}' is no completion") from None
-        if len(self.tokens) > self.wanted:
-            self.error = f"vLLM gave more than the {self.wanted} tokens that were asked for"
+        if self.count > self.wanted:
+            self.error = f"the server gave more than the {self.wanted} tokens that were asked for"
         return not self.error
 
     def _note(self, event: Mapping[str, Any], at: float) -> None:
-        for choice in event["choices"]:
-            new = [_token(value) for value in choice.get("token_ids") or []]
-            self.textual = self.textual or bool(choice.get("text") or choice.get("delta"))
-            if new:
-                self.first_count = self.first_count or len(new)
-                self.arrivals.append(at)
-                if self.heard is not None:
-                    self.heard(at)
-                self.tokens.extend(new)
-            self.finish_reason = str(choice.get("finish_reason") or self.finish_reason)
+        before, texts = self.counted or 0, len(self.texts)
         if usage := event.get("usage"):
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-            self.cached_tokens = None if cached is None else int(cached)
+            self.cached_tokens = self.cached_tokens if cached is None else int(cached)
+            if isinstance(count := usage.get("completion_tokens"), int):
+                self.counted = count
+        for choice in event["choices"]:
+            new = [_token(value) for value in choice.get("token_ids") or []]
+            self.texts += _content(choice)
+            if new:
+                self.first_count = self.first_count or len(new)
+                self._arrived(at)
+                self.tokens.extend(new)
+            elif self.any_text and not self.tokens and (self.texts[texts:] or (self.counted or 0) > before):
+                self.first_count = self.first_count or (self.counted or 0)
+                self._arrived(at)
+            self.finish_reason = str(choice.get("finish_reason") or self.finish_reason)
         self.metrics = dict(event.get("metrics") or self.metrics)
+
+    def _arrived(self, at: float) -> None:
+        self.arrivals.append(at)
+        if self.heard is not None:
+            self.heard(at)
+
+    @property
+    def count(self) -> int:
+        """Tokens so far."""
+        return len(self.tokens) or ((self.counted or 0) if self.any_text else 0)
 
     def silent(self) -> str:
         """What is wrong with a stream that brings nothing any more."""
-        return f"the server was silent for {self.silence_s:g} s after {len(self.tokens)} of {self.wanted} tokens"
+        return f"the server was silent for {self.silence_s:g} s after {self.count} of {self.wanted} tokens"
 
     def cut_off(self) -> str:
         """What is wrong with a stream that ended too early."""
-        return f"the server closed the stream after {len(self.tokens)} of {self.wanted} tokens"
+        return f"the server closed the stream after {self.count} of {self.wanted} tokens"
 
     def outcome(self) -> Outcome:
         """What became of the request."""
         error = self.error
         if not error and self.done_s is None:
             error = self.cut_off()
-        if not error and self.wanted and self.textual and not self.tokens:
-            error = "the server's answer has text but no token ids; it must be a vLLM that knows return_token_ids"
-        if not error and len(self.tokens) != self.wanted:
-            error = f"vLLM gave {len(self.tokens)} of {self.wanted} tokens (finish reason: {self.finish_reason or 'none'})"
+        if not error and self.wanted and self.texts and not self.tokens:
+            error = self._not_counted()
+        if not error and self.count != self.wanted:
+            error = f"the server gave {self.count} of {self.wanted} tokens (finish reason: {self.finish_reason or 'none'})"
+        if not error and self.wanted and not self.arrivals:
+            error = "the server counts tokens that its stream does not have"
         first = self.arrivals[0] if self.arrivals else None
         if error:
             return Outcome(self.sent_s, first, error=error)
@@ -106,6 +128,8 @@ class EventStream:
             first_s=first,
             last_s=self.done_s,
             tokens=tuple(self.tokens),
+            text="" if self.tokens else "".join(self.texts),
+            text_tokens=0 if self.tokens else self.count,
             token_gaps_s=tuple(after - before for before, after in itertools.pairwise(self.arrivals)),
             cached_tokens=self.cached_tokens,
             queue_s=self._seconds("queue_time_ms"),
@@ -113,12 +137,19 @@ class EventStream:
             held_back_s=self._held_back_s(),
         )
 
+    def _not_counted(self) -> str:
+        if not self.any_text:
+            return "the server's answer has text but no token ids; it must be a vLLM that knows return_token_ids"
+        if self.counted is None:
+            return "the server's answer has neither token ids nor a usage, so nobody knows how many tokens it has"
+        return ""
+
     def _held_back_s(self) -> float:
         """How long the first token had been made when it came, as far as later tokens show it; infinite if only a burst came.
 
         Tokens are held back by a proxy that buffers, or by a client or server that is too busy to pass them on.
         """
-        if len(self.tokens) < 2:
+        if self.count < 2:
             return 0.0
         seen = self.arrivals[-1] - self.arrivals[0]
         decoding = self._seconds("generation_time_ms")
@@ -126,7 +157,9 @@ class EventStream:
             return max(decoding - seen, 0.0)
         if seen <= FASTEST_GAP_S * (len(self.arrivals) - 1):
             return math.inf
-        return seen / (len(self.tokens) - self.first_count) * (self.first_count - 1)
+        # A usage at the end alone does not say where several tokens came in one event: at worst all did in the first.
+        first = self.first_count or self.count - len(self.arrivals) + 1
+        return seen / (self.count - first) * (first - 1) if self.count > first else math.inf
 
     def _seconds(self, name: str) -> float | None:
         value = self.metrics.get(name)
@@ -137,6 +170,14 @@ def _token(value: object) -> int:
     if type(value) is not int or not 0 <= value < TOKEN_IDS:
         raise ValueError(f"{value!r} is no token id")
     return value
+
+
+def _content(choice: Mapping[str, Any]) -> list[str]:
+    """Text of any kind in one choice: of a completion, or of a chat, where reasoning and tool calls come before or instead."""
+    delta = choice.get("delta") or {}
+    told = [choice.get("text"), *(delta.get(name) for name in ("reasoning_content", "reasoning", "content"))]
+    calls = delta.get("tool_calls")
+    return [str(one) for one in told if one] + ([json.dumps(calls)] if calls else [])
 
 
 def said(data: bytes) -> str:

@@ -11,6 +11,7 @@ class Outcome:
     ``prefill_s`` from first scheduled to the first token (lookup, stall and compute), ``token_gaps_s``
     between the arrivals of neighbouring outputs, each mostly one token. ``preemptions``: None if nobody counts them.
     ``held_back_s``: how old the first token was when it came, as far as the later ones show.
+    ``text`` and ``text_tokens``: the answer and how many tokens it has, of a server that sends no token ids.
     """
 
     sent_s: float
@@ -25,3 +26,10 @@ class Outcome:
     error: str = ""
     token_gaps_s: tuple[float, ...] = ()
     held_back_s: float = 0.0
+    text: str = ""
+    text_tokens: int = 0
+
+    @property
+    def output_tokens(self) -> int:
+        """How many tokens the answer has."""
+        return len(self.tokens) or self.text_tokens

@@ -1,4 +1,4 @@
-"""A running vLLM server through its OpenAI-compatible API: token ids in, a stream of tokens out."""
+"""A running server through its OpenAI-compatible API: token ids in, a stream of tokens out."""
 
 import contextlib
 import json
@@ -9,6 +9,7 @@ from typing import Any
 
 import aiohttp
 
+from harness.replay.any_server import look_up_any
 from harness.replay.event_stream import EventStream, said
 from harness.replay.outcome import Outcome
 from harness.replay.target import Target, beginning, key_header, look_up, reason_of
@@ -26,9 +27,11 @@ REFUSAL_BYTES = 2**16
 class HttpEngine:
     """Sends requests to one server. Use ``connected``."""
 
-    def __init__(self, http: aiohttp.ClientSession, target: Target, silence_s: float) -> None:
-        """``silence_s``: a stream that says nothing for so long has failed."""
+    def __init__(self, http: aiohttp.ClientSession, target: Target, silence_s: float, any_server: bool = False) -> None:
+        """``silence_s``: a stream that says nothing for so long has failed. ``any_server``: it has no connector of ours, and
+        may answer in text."""
         self._http = http
+        self._any = any_server
         self.target = target
         self._silence_s = silence_s
         self._nonce = secrets.token_hex(4)
@@ -51,9 +54,9 @@ class HttpEngine:
         The clock starts when the request is written down and about to leave; connecting, where no connection is open,
         counts. Cancelling closes the connection, upon which vLLM ends the request.
         """
-        body = _body(self.target.model, tokens, output_tokens, params)
+        body = _body(self.target.model, tokens, output_tokens, None if self._any else params)
         headers = {"Content-Type": "application/json", "X-Request-Id": f"{self._nonce}-{request_id}"}
-        stream = EventStream(output_tokens, time.perf_counter(), self._silence_s, heard)
+        stream = EventStream(output_tokens, time.perf_counter(), self._silence_s, heard, self._any)
         try:
             async with self._http.post(
                 f"{self.target.url}/v1/completions", data=body, headers=headers, allow_redirects=False
@@ -80,13 +83,26 @@ class HttpEngine:
 
 @contextlib.asynccontextmanager
 async def connected(url: str, silence_s: float) -> AsyncIterator[HttpEngine]:
-    """A client of the server at ``url``. Raises SetupError."""
-    timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
-    async with aiohttp.ClientSession(
-        connector=connector, timeout=timeout, headers=key_header(), read_bufsize=LINE_BYTES, cookie_jar=aiohttp.DummyCookieJar()
-    ) as http:
+    """A client of the server at ``url``, which is a vLLM with our connector. Raises SetupError."""
+    async with _client(silence_s) as http:
         yield HttpEngine(http, await look_up(http, url), silence_s)
+
+
+@contextlib.asynccontextmanager
+async def connected_to_any(url: str, silence_s: float, key: str = "") -> AsyncIterator[HttpEngine]:
+    """A client of any server at ``url``. ``key``: the environment variable with its key. Raises SetupError."""
+    async with _client(silence_s, key) as http:
+        yield HttpEngine(http, await look_up_any(http, url), silence_s, any_server=True)
+
+
+def _client(silence_s: float, key: str = "") -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s),
+        headers=key_header(key),
+        read_bufsize=LINE_BYTES,
+        cookie_jar=aiohttp.DummyCookieJar(),
+    )
 
 
 async def _follow(answer: aiohttp.ClientResponse, stream: EventStream) -> None:
@@ -101,7 +117,10 @@ async def _follow(answer: aiohttp.ClientResponse, stream: EventStream) -> None:
             return
 
 
-def _body(model: str, tokens: Sequence[int], output_tokens: int, params: Mapping[str, Any]) -> bytes:
+def _body(model: str, tokens: Sequence[int], output_tokens: int, params: Mapping[str, Any] | None) -> bytes:
+    """``params``: of our connector; None for a server without it, which is asked to count its tokens in every event."""
+    ours = {"stream_options": {"include_usage": True}, "kv_transfer_params": dict(params or {})}
+    any_server = {"stream_options": {"include_usage": True, "continuous_usage_stats": True}}
     return json.dumps(
         {
             "model": model,
@@ -111,9 +130,8 @@ def _body(model: str, tokens: Sequence[int], output_tokens: int, params: Mapping
             "repetition_penalty": 1.0,  # a server may have defaults of its own, from the model's generation_config.json
             "ignore_eos": True,
             "stream": True,
-            "stream_options": {"include_usage": True},
             "return_token_ids": True,
-            "kv_transfer_params": dict(params),
+            **(any_server if params is None else ours),
         },
         separators=(",", ":"),
     ).encode()

@@ -24,6 +24,7 @@ NAMES = (
     "vllm:external_prefix_cache_hits_total",
     "vllm:prefix_cache_queries_total",
     "vllm:prefix_cache_hits_total",
+    "sglang:cached_tokens_total",
     "vllm:num_preemptions_total",
     "vllm:num_requests_running",
     "vllm:num_requests_waiting",
@@ -61,12 +62,17 @@ def samples(text: str, at: float) -> list[Row]:
 
 async def failed_blocks(http: aiohttp.ClientSession, url: str) -> float | None:
     """Blocks that the server's connector could not load since it started, for all its clients; None where nobody counts them."""
+    return await total(http, url, [FAILED_BLOCKS])
+
+
+async def total(http: aiohttp.ClientSession, url: str, names: Sequence[str]) -> float | None:
+    """The sum of all samples of these names at the server's /metrics; None if it has none of them, or cannot be asked."""
     try:
         async with http.get(f"{url}/metrics", timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as answer:
             rows = samples(await answer.text(), 0.0) if answer.status == 200 else []
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
         return None
-    found = [float(str(row["value"])) for row in rows if row["name"] == FAILED_BLOCKS]
+    found = [float(str(row["value"])) for row in rows if row["name"] in names]
     return sum(found) if found else None
 
 

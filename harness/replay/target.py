@@ -1,4 +1,4 @@
-"""A running vLLM server as the harness finds it: its address, its version, its model, and what ttft serve tells."""
+"""A running server as the harness finds it: its address, its version, its model, and what ttft serve tells."""
 
 import json
 import os
@@ -18,7 +18,10 @@ LOOKUP_BYTES = 2**24
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """``model``: the name by which requests ask for it. ``about``: None where the server was not started by ttft serve."""
+    """``model``: the name by which requests ask for it. ``about``: None where the server was not started by ttft serve.
+
+    Of a server that is no vLLM ``version`` may be empty and ``max_model_len``, its longest context in tokens, 0: not known.
+    """
 
     url: str
     version: str
@@ -27,19 +30,19 @@ class Target:
     about: About | None
 
 
-def key_header() -> dict[str, str]:
-    """The header that carries the key; empty where none is set."""
-    key = next((os.environ[name] for name in KEYS if os.environ.get(name)), "")
+def key_header(variable: str = "") -> dict[str, str]:
+    """The header that carries the key, of this environment variable or of KEYS; empty where none is set."""
+    key = next((os.environ[name] for name in ([variable] if variable else KEYS) if os.environ.get(name)), "")
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 async def look_up(http: aiohttp.ClientSession, url: str) -> Target:
     """What the server says of itself. Raises SetupError: unreachable, no vLLM, a wrong key."""
-    version = (await _json(http, url, "/version")).get("version")
+    version = (await look_up_json(http, url, "/version")).get("version")
     if not isinstance(version, str):
         raise SetupError(f"the server at {url} is no vLLM: its /version tells none")
-    name, longest = _first_model(url, await _json(http, url, "/v1/models"))
-    told = await _json(http, url, PATH, optional=True)
+    name, longest = _first_model(url, await look_up_json(http, url, "/v1/models"))
+    told = await look_up_json(http, url, PATH, optional=True)
     try:
         return Target(url, version, name, longest, parse(told) if told else None)
     except RunError as error:
@@ -55,8 +58,10 @@ def _first_model(url: str, models: Mapping[str, Any]) -> tuple[str, int]:
         raise SetupError(f"the server at {url} is no vLLM: its /v1/models names no model with a max_model_len") from None
 
 
-async def _json(http: aiohttp.ClientSession, url: str, path: str, optional: bool = False) -> Mapping[str, Any]:
-    """One look-up. ``optional``: a 404 is an empty answer."""
+async def look_up_json(
+    http: aiohttp.ClientSession, url: str, path: str, optional: bool = False, what: str = "vLLM"
+) -> Mapping[str, Any]:
+    """One JSON object. ``optional``: a 404 is an empty answer. ``what``: the server ought to be. Raises SetupError."""
     try:
         async with http.get(url + path, timeout=aiohttp.ClientTimeout(total=LOOKUP_S), allow_redirects=False) as answer:
             if answer.status in (401, 403):
@@ -67,16 +72,18 @@ async def _json(http: aiohttp.ClientSession, url: str, path: str, optional: bool
             if answer.status == 404 and optional:
                 return {}
             if answer.status != 200:
-                raise SetupError(f"the server at {url} is no vLLM, or not ready: {path} answers {answer.status}")
+                raise SetupError(f"the server at {url} is no {what}, or not ready: {path} answers {answer.status}")
             found = json.loads(await beginning(answer, LOOKUP_BYTES))
     except TimeoutError as error:
-        raise SetupError(f"the server at {url} does not answer {path} within {LOOKUP_S:.0f} s; is it vLLM, and awake?") from error
+        raise SetupError(
+            f"the server at {url} does not answer {path} within {LOOKUP_S:.0f} s; is it {what}, and awake?"
+        ) from error
     except (aiohttp.ClientError, OSError) as error:
         raise SetupError(f"the server at {url} cannot be reached ({reason_of(error)}); start one with: ttft serve") from error
     except (ValueError, RecursionError) as error:
-        raise SetupError(f"the server at {url} is no vLLM: its {path} is not JSON") from error
+        raise SetupError(f"the server at {url} is no {what}: its {path} is not JSON") from error
     if not isinstance(found, dict):
-        raise SetupError(f"the server at {url} is no vLLM: its {path} is not an object")
+        raise SetupError(f"the server at {url} is no {what}: its {path} is not an object")
     return found
 
 

@@ -8,15 +8,18 @@ KEYS = ("TTFT_API_KEY", "OPENAI_API_KEY")
 """Environment variables that may hold the server's key; the first that is set counts."""
 
 
-def check_url(url: str) -> str:
-    """The server's address without what follows it. Raises UsageError; never repeats what may be a secret."""
-    parts = urlsplit(url)
+def check_url(url: str, option: str = "--target ") -> str:
+    """The server's address without what follows it. Raises UsageError; never repeats what may be a secret.
+
+    ``option``: what gave it, in messages.
+    """
+    parts, flag = urlsplit(url), option.rstrip(" :")
     try:
         _ = parts.port
     except ValueError as error:
-        raise UsageError(f"--target has a wrong port: {error}; write for instance http://127.0.0.1:8000") from error
+        raise UsageError(f"{flag} has a wrong port: {error}; write for instance http://127.0.0.1:8000") from error
     if parts.username or parts.password or parts.query or parts.fragment:
-        raise UsageError(f"--target takes http://HOST:PORT only; give a key as the environment variable {KEYS[0]}")
+        raise UsageError(f"{flag} takes http://HOST:PORT only; give a key as the environment variable {KEYS[0]}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise UsageError(f"--target {url} is not the address of a server; write for instance http://127.0.0.1:8000")
+        raise UsageError(f"{option}{url} is not the address of a server; write for instance http://127.0.0.1:8000")
     return f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/').removesuffix('/v1')}"

@@ -24,8 +24,15 @@ def arms(summary: Summary) -> Table:
     unit = time_unit(summary)
     times = [f"{metric} ({unit})" for metric in SHOWN]
     head = ["arm", "runs", "requests", *times, f"{summary.metric} / first arm's (95%)", "load hidden (95%)"]
+    rows = [_arm(summary, arm, unit) for arm in summary.arms]
+    if targets := summary.evidence.run.meta.get("targets"):  # servers without our connector: what shows their hits differs
+        head.append("hits shown by")
+        rows = [
+            [*row, Cell(str(targets.get(arm.arm.name, {}).get("proof", "-")))]
+            for row, arm in zip(rows, summary.arms, strict=True)
+        ]
     caption = "TTFT of each arm; below each number its 95% interval over the runs"
-    return Table(caption, head, [_arm(summary, arm, unit) for arm in summary.arms], bare=3 + len(SHOWN))
+    return Table(caption, head, rows, bare=3 + len(SHOWN))
 
 
 def _arm(summary: Summary, arm: ArmSummary, unit: str) -> list[Cell]:

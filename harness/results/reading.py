@@ -18,7 +18,7 @@ from harness.results.measurement import Measurement
 from harness.results.row_checks import refuse_wrong_rows
 from harness.results.schema import RENAMED, REQUEST_COLUMNS, SCHEMA, SPAN_COLUMNS
 
-_OBJECTS = ("config", "correctness", "data", "machine", "versions", "binding", "geometry", "stopped")
+_OBJECTS = ("config", "correctness", "data", "machine", "versions", "binding", "geometry", "stopped", "targets")
 _LISTS = ("arms", "runs", "void_runs", "failed_arms", "warnings", "resumed")
 _ENTRIES = {"runs": {"run"}, "void_runs": {"run", "reason"}, "failed_arms": {"arm", "reason"}}
 """What run.json holds where it holds it at all."""

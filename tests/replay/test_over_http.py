@@ -66,7 +66,7 @@ def test_one_connection_serves_request_after_request_also_after_a_refusal() -> N
         ("not json", True, "the server's stream cannot be read: '{nonsense' is not JSON"),
         ("no object", True, "the server's stream cannot be read: '[1]' is no completion"),
         ("no completion", True, "the server's stream cannot be read: '{\"answer\": 42}' is no completion"),
-        ("short", True, "vLLM gave 1 of 3 tokens (finish reason: none)"),
+        ("short", True, "the server gave 1 of 3 tokens (finish reason: none)"),
     ],
 )
 def test_a_fault_is_an_outcome_with_an_error_and_the_next_request_goes_through(fault: str, first: bool, error: str) -> None:
@@ -89,7 +89,7 @@ def test_a_fault_is_an_outcome_with_an_error_and_the_next_request_goes_through(f
         ("odd metrics", "is no completion"),
         ("long line", "cannot be read"),
         ("endless comments", "the server was silent for 0.3 s after 0 of 3 tokens"),
-        ("endless tokens", "vLLM gave more than the 3 tokens that were asked for"),
+        ("endless tokens", "the server gave more than the 3 tokens that were asked for"),
         ("endless refusal", "the server answered 500: sorry sorry"),
         ("no ids", "the server's answer has text but no token ids"),
     ],
