@@ -10,11 +10,11 @@ KEYS = ("TTFT_API_KEY", "OPENAI_API_KEY")
 
 def check_url(url: str) -> str:
     """The server's address without what follows it. Raises UsageError; never repeats what may be a secret."""
-    parts = urlsplit(url)
     try:
+        parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise UsageError(f"--target has a wrong port: {error}; write for instance http://127.0.0.1:8000") from error
+    except ValueError:
+        raise UsageError("--target has a wrong host or port; write for instance http://127.0.0.1:8000") from None
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(f"--target takes http://HOST:PORT only; give a key as the environment variable {KEYS[0]}")
     if parts.scheme not in ("http", "https") or not parts.hostname:
