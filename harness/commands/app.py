@@ -25,13 +25,9 @@ from harness.commands.trend import trend
 from harness.commands.tune import tune
 from harness.commands.workload import workload
 from harness.core.errors import SetupError, TtftError, UsageError
-from harness.core.text import shortened
 
 REPORT = ("pandas", "matplotlib")
 """Packages of the extra ``report``: who only loads the connector into vLLM does without."""
-
-LONGEST_ERROR = 2000
-"""Characters of a message in the terminal. What is wrong may be quoted in it, and input has any length; both ends stay."""
 
 app = typer.Typer(
     name="ttft",
@@ -80,7 +76,7 @@ def main() -> None:
         app(standalone_mode=True)
     except (TtftError, ModuleNotFoundError) as error:
         expected = error if isinstance(error, TtftError) else _lacking(error)
-        typer.echo(f"error: {shortened(str(expected), LONGEST_ERROR)}", err=True)
+        typer.echo(f"error: {expected}", err=True)
         sys.exit(expected.exit_code)
 
 

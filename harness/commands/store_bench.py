@@ -28,7 +28,7 @@ def bench(
     loops: Annotated[str | None, typer.Option(help="event loops x reads in flight of each [default: 1x1,1x8,2x4,4x2]")] = None,
     batches: Annotated[str | None, typer.Option(help="keys of a batched call [default: 2,8,32]")] = None,
     rounds: Annotated[int | None, typer.Option(min=2, max=1000, help="how often each cell is measured [default: 9]")] = None,
-    seed: Annotated[int, typer.Option(help="of the order of the cells and of the bytes")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="of the order of the cells and of the bytes")] = 0,
     budget: Annotated[str, typer.Option(help="in total, such as 90s or 5m; fewer rounds if it is short")] = "2m",
     limit: Annotated[bool, typer.Option(help="measure the physical limit beside it: fio, or a bare socket")] = True,
     quick: Annotated[bool, typer.Option("--quick", help="fewer sizes, threads, loops, batches and rounds")] = False,

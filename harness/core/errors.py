@@ -19,19 +19,26 @@ TtftError                     2
 └── VoidRuns                  4   measured, but a proof failed: the numbers don't count
 
 1 and 3 are a gate's FAIL and INCONCLUSIVE: verdicts, no errors (harness/gate/verdict.py).
-Every message is one sentence that names the thing, the value and the fix.
+Every message is one sentence that names the thing, the value and the fix. It may quote input of any length: what ``str``
+gives is one line of at most LONGEST characters, without passwords.
 """
 
 from collections.abc import Mapping
 from typing import ClassVar
 
-from harness.core.text import shortened
+from harness.core.text import one_line, shortened
+
+LONGEST = 600
+"""Characters of a message."""
 
 
 class TtftError(Exception):
     """Anything that ends a command with one clear sentence."""
 
     exit_code: ClassVar[int] = 2
+
+    def __str__(self) -> str:
+        return one_line(super().__str__(), LONGEST)
 
 
 class UsageError(TtftError):

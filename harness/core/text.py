@@ -8,7 +8,8 @@ from urllib.parse import unquote
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that show nothing or steer what shows them: escape codes, direction marks, line separators."""
 
-_PASSWORD = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://[^\s'\"/@]*?:)[^\s'\"/@]+@")
+_PASSWORD = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z0-9+.-]*+://[^\s'\"/@:]*+:)[^\s'\"/@]++@")
+"""Linear: no part of it begins in the middle of what an earlier attempt went through."""
 
 
 def without_secrets(text: object) -> str:
@@ -18,7 +19,10 @@ def without_secrets(text: object) -> str:
 
 def printable(text: object) -> str:
     r"""``text`` with every character that would not show as itself written as an escape (``\x1b``, ``\u202e``)."""
-    return "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in str(text))
+    text = str(text)
+    if text.isprintable():
+        return text
+    return "".join(_escape(char) if unicodedata.category(char) in _HIDDEN else char for char in text)
 
 
 def _escape(char: str) -> str:
@@ -43,6 +47,11 @@ def inert(value: object) -> object:
 def meant(cell: str) -> str:
     """The text that ``inert`` made this cell of."""
     return cell[1:] if cell.startswith("'") and cell[1:].startswith(_COMPUTED) else cell
+
+
+def one_line(text: object, most: int) -> str:
+    """``text`` as a message shows it: at most ``most`` characters on one line, both ends kept, no passwords of URLs."""
+    return shortened(printable(shortened(without_secrets(text), most)), most)
 
 
 def slug(text: str) -> str:

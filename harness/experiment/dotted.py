@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote
 
 from harness.connector.settings import parse_arm
 from harness.core.errors import UsageError, known
@@ -68,7 +68,7 @@ def options_of(owner: str, experiment: Experiment) -> list[str] | None:
 def _stores(url: str) -> list[type[Store]]:
     """The store that a URL names, behind those that wrap it. Raises UsageError."""
     found: list[type[Store]] = []
-    for scheme in urlsplit(url).scheme.split("+"):
+    for scheme in url.partition("://")[0].split("+"):
         found.append(STORES.get(scheme))
         if not found[-1].wraps:
             break
@@ -94,7 +94,7 @@ def with_value(experiment: Experiment, key: str, value: str) -> Experiment:
 def _check_store(url: str, option: str) -> None:
     """Raise UsageError if the store would refuse the option, which is known without opening it."""
     option = option_today(option)
-    values = dict(parse_qsl(urlsplit(store_today(url)).query, keep_blank_values=True))
+    values = dict(parse_qsl(store_today(url).partition("?")[2], keep_blank_values=True))
     for store in _stores(url):
         names = store.Options.model_fields
         if option in names:

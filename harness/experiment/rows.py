@@ -55,7 +55,7 @@ def load_reason(
         for key, layer, digest in load["proof"]:
             if key not in saved:
                 return f"chunk {key} was loaded, but this experiment never saved it"
-            if saved[key][layer] != digest:
+            if not 0 <= layer < len(saved[key]) or saved[key][layer] != digest:
                 return f"the KV in the paged cache is not what was saved: layer {layer} of chunk {key}"
     sampled = {key for load in loads for key, _, _ in load["proof"]}
     if keys is not None and not set(keys) - set(behind) <= sampled <= set(keys):

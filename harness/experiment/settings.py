@@ -15,6 +15,9 @@ from harness.core.errors import UsageError, known
 from harness.core.options import Options, parse_options, split_spec
 from harness.core.text import printable, shortened
 
+LONGEST_TOML = 1 << 16
+"""Characters of an experiment."""
+
 
 class Experiment(Options):
     """Everything that decides what is measured. Field names are the TOML keys."""
@@ -142,7 +145,7 @@ def read_experiment(name: str) -> dict[str, Any]:
             raise known("experiment", name, list(found))
         path = found[name]
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        values = _parsed(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UsageError(f"experiment file {path} cannot be read: {error.strerror}") from error
     except RecursionError:
@@ -169,10 +172,17 @@ def given_settings(items: list[str]) -> dict[str, Any]:
     return values
 
 
+def _parsed(text: str) -> dict[str, Any]:
+    """Raises ValueError, also for what is longer than any experiment: tomllib takes minutes over a key of many dots."""
+    if len(text) > LONGEST_TOML:
+        raise ValueError(f"it is longer than {LONGEST_TOML >> 10} KiB")
+    return tomllib.loads(text)
+
+
 def as_toml(text: str) -> Any:
     """A value as TOML reads it, or the text itself if it is not TOML."""
     try:
-        return tomllib.loads(f"v = {text}")["v"]
+        return _parsed(f"v = {text}")["v"]
     except RecursionError:
         raise UsageError(f"--set ...={shortened(text, 60)} is nested too deeply; give a simpler value") from None
     except ValueError:  # also for a number of thousands of digits

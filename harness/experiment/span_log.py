@@ -7,6 +7,7 @@ from typing import Any, BinaryIO
 
 from harness.core.errors import RunError
 from harness.core.text import shortened
+from harness.experiment.span_records import check_record
 from harness.replay.outcome import Outcome
 
 
@@ -47,7 +48,10 @@ class SpanLogReader:
 
     def _take_line(self, path: Path, line: bytes) -> None:
         try:
-            self._take(json.loads(line))
+            record = json.loads(line)
+            if self._is_ours(record):
+                check_record(record["kind"], line)
+                self._take(record)
         except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             shown = shortened(line.decode(errors="replace"), 100)
             raise RunError(
@@ -66,11 +70,12 @@ class SpanLogReader:
             if first.endswith(b"\n"):
                 self._take_line(path, first)
 
+    def _is_ours(self, record: dict[str, Any]) -> bool:
+        """Records of processes and chunks concern everybody, those of requests whoever sent them."""
+        return record["kind"] not in ("lookup", "load") or record.get("label", "").startswith(self.prefix)
+
     def _take(self, record: dict[str, Any]) -> None:
-        kind = record["kind"]
-        label = record.get("label", "")
-        if kind in ("lookup", "load") and not label.startswith(self.prefix):
-            return
+        kind, label = record["kind"], record.get("label", "")
         if kind == "lookup":
             self._lookups[label.removeprefix(self.prefix)] = record
         elif kind == "load":
@@ -168,7 +173,7 @@ def _lookup(asked: Sequence[dict[str, Any]], forward_s: float, queue_s: float | 
     or loads between two steps. ``waited_s``: from the first answer to that step: such a connector was loading then.
     """
     first, last = asked[0], asked[-1]
-    outside = len(asked) > 1 or last["between_steps"]
+    outside = len(asked) > 1 or last.get("between_steps")
     found = {"start_s": first["start_s"], "end_s": first["end_s"], "hit_tokens": last["hit_tokens"], "outside": outside}
     if not outside or not last["hit_tokens"]:
         return {**found, "end_s": last["end_s"], "waited_s": 0.0}

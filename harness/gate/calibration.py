@@ -229,7 +229,7 @@ def load(path: Path) -> Calibration:
         for name in ("machine", "versions", "config"):
             raw[name] = dict(raw.get(name) or {})
         return Calibration(floors=floors, alarms=alarms, warnings=tuple(map(str, raw.pop("warnings", ()))), **raw)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ResultsError(f"the calibration {path} lacks a part or has one too many ({error}); make it anew") from error
 
 

@@ -45,7 +45,7 @@ def plan_of(meta: Mapping[str, Any]) -> Plan | None:
         return None
     try:
         return Plan(tuple(int(look) for look in raw["looks"]), float(raw["alpha"]), raw["spending"])
-    except (KeyError, TypeError, ValueError, TtftError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, TtftError) as error:
         raise ResultsError(f"the plan in run.json is damaged ({error}); measure again") from error
 
 

@@ -36,7 +36,7 @@ class Poisson(Options):
     """Independent exponential gaps: many users who know nothing of each other."""
 
     rate: float = Rate
-    seed: int = Field(0, description="another seed gives another schedule")
+    seed: int = Field(0, ge=0, description="another seed gives another schedule")
 
     def gaps(self, count: int) -> Times:
         """``count`` gaps in seconds."""
@@ -48,7 +48,7 @@ class Gamma(Options):
 
     rate: float = Rate
     burstiness: float = Field(1.0, gt=0, allow_inf_nan=False, description="1: Poisson; below 1: burstier; above 1: more regular")
-    seed: int = Field(0, description="another seed gives another schedule")
+    seed: int = Field(0, ge=0, description="another seed gives another schedule")
 
     def gaps(self, count: int) -> Times:
         """``count`` gaps in seconds."""

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from harness.core.errors import LONGEST
+from harness.core.text import one_line, printable
 from harness.replay.outcome import Outcome
 
 SAID = 200
@@ -122,7 +124,7 @@ class EventStream:
             error = "the server counts tokens that its stream does not have"
         first = self.arrivals[0] if self.arrivals else None
         if error:
-            return Outcome(self.sent_s, first, error=error)
+            return Outcome(self.sent_s, first, error=one_line(error, LONGEST))
         return Outcome(
             sent_s=self.sent_s,
             first_s=first,
@@ -182,5 +184,5 @@ def _content(choice: Mapping[str, Any]) -> list[str]:
 
 def said(data: bytes) -> str:
     """The beginning of a server's words, on one line."""
-    text = " ".join(data[: 8 * SAID].decode(errors="replace").split())
+    text = printable(" ".join(data[: 8 * SAID].decode(errors="replace").split()))
     return text if len(text) <= SAID else text[:SAID] + "..."

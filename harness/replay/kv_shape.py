@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness.core.errors import UsageError
-from harness.replay.models import configuration
+from harness.replay.models import configuration, layer_types
 
 ELEMENT_BYTES = {"bfloat16": 2, "float16": 2, "float32": 4}
 
@@ -29,7 +29,7 @@ def kv_shape(spec: str, dtype: str) -> KVShape:
     config = configuration(spec, dtype)
     text = config.get("text_config")
     config = {**config, **text} if isinstance(text, Mapping) else config
-    kinds = set(config.get("layer_types") or ["full_attention"])
+    kinds = layer_types(config) or {"full_attention"}
     window = config.get("sliding_window") and config.get("use_sliding_window", True)
     if kinds != {"full_attention"} or window or any(config.get(key) for key in _OTHERWISE):
         raise UsageError(f"the layers of model {spec} don't all hold keys and values alike; give --layers and --layer-kib")

@@ -112,7 +112,7 @@ _LINEAR = ("layers_block_type", "attn_layer_period", "full_attention_interval", 
 
 def _refuse(name: str, config: Mapping[str, Any]) -> None:
     """Raises UsageError for models that vLLM does not start with a connector, before it has loaded for minutes to say so."""
-    linear = any(config.get(key) for key in _LINEAR) or "linear_attention" in (config.get("layer_types") or ())
+    linear = any(config.get(key) for key in _LINEAR) or "linear_attention" in layer_types(config)
     if linear:
         raise UsageError(
             f"model {name} has layers of linear attention or Mamba, whose state is no KV of single tokens; "
@@ -120,9 +120,15 @@ def _refuse(name: str, config: Mapping[str, Any]) -> None:
         )
 
 
+def layer_types(config: Mapping[str, Any]) -> set[str]:
+    """Names of the kinds of its layers; empty where the configuration does not tell them."""
+    kinds = config.get("layer_types")
+    return set(map(str, kinds)) if isinstance(kinds, list | tuple) else set()
+
+
 def _window(config: Mapping[str, Any]) -> int:
     """Where only some layers slide, vLLM keeps the KV of all tokens of all layers beside this connector."""
-    window, kinds = config.get("sliding_window"), set(config.get("layer_types") or ["sliding_attention"])
+    window, kinds = config.get("sliding_window"), layer_types(config) or {"sliding_attention"}
     slides = config.get("use_sliding_window", True) and kinds == {"sliding_attention"}
     return window if isinstance(window, int) and slides else 0
 

@@ -46,7 +46,7 @@ def samples(text: str, at: float) -> list[Row]:
     kept = "\n".join(line for line in text.splitlines() if line.startswith(_STARTS))
     try:
         families = list(text_string_to_metric_families(kept + "\n"))
-    except (KeyError, IndexError, TypeError, AttributeError) as error:  # what the parser raises for some bad lines
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError) as error:  # what the parser raises for some bad lines
         raise ValueError(f"its metrics are not in Prometheus' text format ({type(error).__name__})") from error
     return [
         {

@@ -13,11 +13,12 @@ def check_url(url: str, option: str = "--target ") -> str:
 
     ``option``: what gave it, in messages.
     """
-    parts, flag = urlsplit(url), option.rstrip(" :")
+    flag = option.rstrip(" :")
     try:
+        parts = urlsplit(url)
         _ = parts.port
-    except ValueError as error:
-        raise UsageError(f"{flag} has a wrong port: {error}; write for instance http://127.0.0.1:8000") from error
+    except ValueError:
+        raise UsageError(f"{flag} has a wrong host or port; write for instance http://127.0.0.1:8000") from None
     if parts.username or parts.password or parts.query or parts.fragment:
         raise UsageError(f"{flag} takes http://HOST:PORT only; give a key as the environment variable {KEYS[0]}")
     if parts.scheme not in ("http", "https") or not parts.hostname:

@@ -285,7 +285,7 @@ def test_an_interrupted_replay_keeps_its_rows_and_leaves_no_chunks(lab: Lab) -> 
     [
         ("127.0.0.1:8000", "is not the address of a server; write for instance http://127.0.0.1:8000"),
         ("http://", "is not the address of a server"),
-        ("http://host:port", "--target has a wrong port"),
+        ("http://host:port", "--target has a wrong host or port"),
         ("http://me:s3cret@host", "takes http://HOST:PORT only; give a key as the environment variable TTFT_API_KEY"),
         ("http://host?api_key=s3cret", "takes http://HOST:PORT only"),
     ],

@@ -9,12 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from harness.core.errors import RunError
 from harness.core.spans import SpanLog
 from harness.experiment.span_log import SpanLogReader
 
+WHOLE: dict[str, dict[str, Any]] = {
+    "lookup": {"start_s": 1.0, "end_s": 1.5, "hit_tokens": 0},
+    "load": {"start_s": 1.5, "end_s": 2.0, "stall_s": 0.5, "operations": 1, "keys": 1, "bytes": 8, "failed_blocks": 0}
+    | {"spans": [["fetch", -1, 1.5, 2.0, 8, 1]], "proof": None},
+}
+
 
 def record(kind: str, **more: Any) -> bytes:
-    return json.dumps({"kind": kind, **more}).encode() + b"\n"
+    return json.dumps({"kind": kind, **WHOLE.get(kind, {}), **more}).encode() + b"\n"
 
 
 def append(folder: Path, data: bytes, rank: int = 0) -> None:
@@ -156,3 +163,15 @@ def test_no_folder_has_never_anything_new() -> None:
     reader.skip()
     reader.poll()
     assert (reader.start, reader.saved) == ({}, {})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"start_s": "1"}, {"end_s": None}, {"hit_tokens": [7]}, {"spans": [["fetch", 0]]}, {"proof": [["00"]]}, {"rank": {}}],
+)
+def test_a_record_without_what_it_must_hold_is_one_sentence(tmp_path: Path, change: dict[str, Any]) -> None:
+    kind = "lookup" if "hit_tokens" in change or "end_s" in change else "load"
+    append(tmp_path, record(kind, label="r", rank=0) + record(kind, **{"label": "r", "rank": 0, **change}))
+    with pytest.raises(RunError, match="has a line that no span log has"):
+        SpanLogReader(tmp_path).poll()
+    SpanLogReader(tmp_path, prefix="mine/").poll()  # another client's request is none of ours

@@ -31,7 +31,7 @@ def test_a_label_may_hold_anything() -> None:
 
 
 def test_what_is_not_prometheus_is_refused() -> None:
-    with pytest.raises(ValueError, match="could not convert string to float"):
+    with pytest.raises(ValueError, match="not in Prometheus' text format"):
         samples("vllm:num_requests_running many\n", 0.0)
     assert samples("<html>nothing</html>", 0.0) == []
 

@@ -126,7 +126,7 @@ class Lane:
             log.poll()
             with contextlib.closing(open_store(self.experiment.store)) as store:
                 in_layout(store, log.start).delete(log.saved)
-        except (KeyError, ValueError):  # another version's
+        except (KeyError, ValueError, RunError):  # another version's
             return [f"{left} found; delete the store's folder"]
         except StoreError as error:
             return [f"{left} deleted: {error}"]

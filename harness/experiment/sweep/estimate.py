@@ -120,6 +120,6 @@ def _rate(meta: dict[str, Any], requests: Path) -> Iterable[float]:
         lasted = (datetime.fromisoformat(str(meta["ended"])) - datetime.fromisoformat(str(meta["started"]))).total_seconds()
         with requests.open("rb") as file:
             rows = sum(1 for _ in file) - 1
-    except (KeyError, ValueError, OSError):
+    except (KeyError, TypeError, ValueError, OSError):  # TypeError: one time has a zone, the other none
         return []
     return [max(lasted - START_S, 0.1 * lasted) / rows] if rows > 0 and lasted > 0 else []

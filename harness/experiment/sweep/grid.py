@@ -84,7 +84,7 @@ def _refuse_twins(points: Sequence[Point]) -> None:
     """Two points that are one experiment would be measured twice under two names."""
     seen: dict[str, Point] = {}
     for point in points:
-        twin = seen.setdefault(point.experiment.model_dump_json(), point)
+        twin = seen.setdefault(repr(point.experiment), point)
         if twin is not point:
             raise UsageError(f"the points {twin.text} and {point.text} are the same experiment; give each value once")
 

@@ -102,7 +102,7 @@ def read_state(folder: Path, store: str | None = None) -> State:
         progress = {int(one["point"]): _progress(one) for one in raw["points"]}
         same = [dict(one["values"]) for one in raw["points"]] == [dict(point.values) for point in grid.points]
         found = State(folder, str(raw["experiment"]), str(raw["command"]), grid, progress)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise ResultsError(
             f"{folder / NAME} is damaged ({type(error).__name__}: {error}); restore it or begin a new sweep"
         ) from error

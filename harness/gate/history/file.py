@@ -120,9 +120,10 @@ def _rows_in(data: bytes) -> list[list[str]]:
 def _parquet_rows(path: Path) -> pd.DataFrame:
     pyarrow = _parquet()
     try:
-        return pd.read_parquet(path)
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as error:
-        why = str(error).splitlines()[0]
+        # What pandas noted beside the columns is not needed, and where it is damaged pandas raises what it likes.
+        return pyarrow.parquet.read_table(path, partitioning=None).to_pandas(ignore_metadata=True)
+    except (pyarrow.ArrowException, ValueError) as error:
+        why = (str(error) or type(error).__name__).splitlines()[0]
         raise ResultsError(f"the history {path} is damaged or no Parquet file: {why}; begin a new one") from error
 
 
@@ -186,6 +187,7 @@ def _parquet() -> Any:
     """The library that reads and writes Parquet; pandas would say its absence at length."""
     try:
         import pyarrow
+        import pyarrow.parquet
     except ImportError as error:
         raise SetupError("a .parquet history needs pyarrow: pip install 'ttft[parquet]', or give a .csv file") from error
     return pyarrow

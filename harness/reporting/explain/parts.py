@@ -176,7 +176,7 @@ def _streams(arm: Arm) -> int:
     name = "pool" if arm.engine == "chunkwise" else "readers"
     try:
         return max(int(arm.options.get(name, DEFAULTS[name])), 1)
-    except (TypeError, ValueError):  # pool=default
+    except (TypeError, ValueError, OverflowError):  # pool=default
         return DEFAULTS["readers"]
 
 

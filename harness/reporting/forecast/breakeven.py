@@ -85,7 +85,7 @@ def depths(evidence: Evidence, most: int = 3) -> list[tuple[int, int]]:
         if arm.engine == "layerwise" and len(evidence.of(arm)):
             try:
                 found[max(option(arm, "depth"), 1), max(option(arm, "layers_per_fetch"), 1)] = None
-            except (TypeError, ValueError):  # an option that is no number
+            except (TypeError, ValueError, OverflowError):  # an option that is no number
                 continue
     return list(found)[:most]
 

@@ -7,7 +7,7 @@ at a time, and a floor arm, whose compute is that of a forward without any load.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 import pandas as pd
 
@@ -78,7 +78,7 @@ def setup_of(evidence: Evidence, link: Link | None = None) -> Setup:
     try:
         blocks, tokens, size = (int(geometry[name]) for name in ("chunk_blocks", "block_tokens", "block_bytes"))
         layers = int(geometry["layers"])
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, TypeError, ValueError, OverflowError):
         raise ResultsError("no prediction: run.json does not say the geometry of the KV cache") from None
     if min(layers, blocks, tokens, size) < 1:
         raise ResultsError("no prediction: the geometry of the KV cache in run.json makes no sense")
@@ -89,7 +89,7 @@ def setup_of(evidence: Evidence, link: Link | None = None) -> Setup:
 def link_of(evidence: Evidence) -> Link:
     """What the store's URL says. Raises ResultsError if it is no shaped store with a bandwidth."""
     url = store_today(str((evidence.run.meta.get("config") or {}).get("store") or ""))
-    options = dict(parse_qsl(urlsplit(url).query))
+    options = dict(parse_qsl(url.partition("?")[2]))
     if not url.startswith("shaped+") or not _number(options, "stream_mb_s"):
         raise ResultsError("no prediction: only a shaped store with stream_mb_s says what latency and bandwidth it has")
     total = _number(options, "total_mb_s")
@@ -111,7 +111,7 @@ def predict(arm: Arm, setup: Setup, step: Step) -> float | None:
             else:
                 sizes = groups_of(groups or str(option(arm, "layers_per_fetch")), step.layers)
             return predict_layerwise(setup.link, step, readers, depth, sizes, batch)
-    except (TypeError, ValueError, UsageError):  # an option that is no number, groups that don't add up
+    except (TypeError, ValueError, OverflowError, UsageError):  # an option that is no number, groups that don't add up
         return None
     return None
 

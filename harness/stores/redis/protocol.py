@@ -5,6 +5,7 @@ than half of the rate (benchmarks/redis_rate.py). Here the memory that a reply b
 it is received. RESP2: https://redis.io/docs/latest/develop/reference/protocol-spec/
 """
 
+import re
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ _FASTEST = 2e9  # bytes a second, more than one connection gets
 _MOST_PARTS = 64  # buffers in one recvmsg; Linux takes 1,024, but a call seldom fills more than these
 _LONGEST_LINE = 2048
 _END = b"\r\n"
+_NUMBER = re.compile(rb"[+-]?\d{1,20}")
 
 
 def window_bytes(round_trip_s: float) -> int:
@@ -207,7 +209,6 @@ class Exchange:
 
 
 def _number(text: bytes) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ProtocolViolation(f"{text[:20]!r} is no number") from None
+    if not _NUMBER.fullmatch(text):
+        raise ProtocolViolation(f"{text[:20]!r} is no number")
+    return int(text)

@@ -1,0 +1,194 @@
+"""Parsers of files: results folders, sweeps, histories, calibrations, span logs, models, traces."""
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from checking import Parser
+from histories import rows
+from trace_formats import FORMATS, Format
+
+from harness import report
+from harness.core.errors import TtftError
+from harness.experiment.lanes.combine import CsvTail
+from harness.experiment.settings import merge
+from harness.experiment.span_log import PeerLogReader, SpanLogReader
+from harness.experiment.sweep.axes import parse_axes
+from harness.experiment.sweep.estimate import _meta, _rate
+from harness.experiment.sweep.grid import grid_of
+from harness.experiment.sweep.state import Progress, State, read_state
+from harness.gate import calibration, history
+from harness.gate.planned import plan_of
+from harness.replay.kv_shape import kv_shape
+from harness.replay.models import _described, configuration
+from harness.replay.outcome import Outcome
+from harness.replay.server import about
+from harness.reporting import markdown
+from harness.reporting.forecast import from_run
+from harness.results import export, load
+from harness.results.evidence import gather
+from harness.results.schema import REQUEST_COLUMNS
+from harness.results.side_tables import append_metrics, append_neighbours, load_metrics, load_neighbours
+from harness.testing.runs import write_synthetic_run
+
+ARMS = ("chunkwise:pool=8", "layerwise:depth=4", "floor", "recompute")
+DATA = Path(__file__).resolve().parents[1] / "data" / "traces"
+
+
+class Good:
+    """One good measurement with everything beside it, as bytes by the file's name; made once."""
+
+    def __init__(self) -> None:
+        with tempfile.TemporaryDirectory() as home:
+            folder = Path(home) / "run"
+            write_synthetic_run(
+                folder, ARMS, rounds=2, prompts=2, meta={"plan": {"looks": [2], "alpha": 0.05, "spending": "pocock"}}
+            )
+            append_metrics(folder, [{"time_s": 1.5, "name": "vllm:num_requests_running", "labels": "engine=0", "value": 2.0}] * 2)
+            neighbour = {"run": 0, "round": 0, "arm": ARMS[0], "stream": 1, "at_s": 0.5, "value_s": 0.01}
+            append_neighbours(folder, [neighbour | {"kind": kind} for kind in ("decode", "probe")])
+            history.append(Path(home) / "history.csv", rows([1.0, 0.9]))
+            history.append(Path(home) / "history.parquet", rows([1.0, 0.9]))
+            grid = grid_of(merge({"store": "mem://kv"}), parse_axes(["concurrency=1,2", "chunkwise.pool=0,8"]))
+            state = State.new(Path(home), "default", "ttft sweep", grid)
+            state.note(1, Progress("complete", "", 6.0, 2.0))
+            same = load(write_synthetic_run(Path(home) / "same", ARMS[:2], rounds=8, prompts=2, spans=False))
+            calibration.save(calibration.calibrate(same.counted, *ARMS[:2], meta=same.meta), Path(home) / "calibration.json")
+            files = [path for path in Path(home).rglob("*") if path.is_file() and path.parent.name != "same"]
+            self.files: Mapping[str, bytes] = {path.name: path.read_bytes() for path in files}
+
+
+GOOD = Good()
+
+
+def _measured(name: str, use: Callable[[Path], object]) -> Callable[[bytes, Path], object]:
+    """A whole measurement with one file replaced."""
+
+    def call(data: bytes, folder: Path) -> None:
+        for file in ("run.json", "requests.csv", "spans.jsonl", "metrics.csv", "neighbours.csv"):
+            (folder / file).write_bytes(data if file == name else GOOD.files[file])
+        use(folder)
+
+    return call
+
+
+def _rows(folder: Path) -> None:
+    found = load(folder, spans=False)
+    plan_of(found.meta)
+
+
+def _report(folder: Path) -> None:
+    """All of it but the pictures, and what goes on from it."""
+    said = report.of(load(folder, spans=False))
+    _ = said.table, said.notes
+    markdown.report(said.summary, said.headline, [])
+    from_run(said.summary.evidence, None)
+
+
+def _timeline(folder: Path) -> None:
+    list(export.events(gather(load(folder))))
+
+
+def _read(name: str, load_it: Callable[[Path], object], where: str = "") -> Callable[[bytes, Path], object]:
+    """One file put into the folder; ``load_it`` gets the folder, or the file where ``where`` is ``file``."""
+
+    def call(data: bytes, folder: Path) -> None:
+        file = folder / name
+        file.write_bytes(data)
+        load_it(file if where == "file" else folder)
+
+    return call
+
+
+def _span_log(folder: Path) -> None:
+    reader = SpanLogReader(folder, "r/")
+    reader.poll()
+    for label in ("0", "1", ""):
+        reader.lookup(label)
+        reader.loads(label)
+    SpanLogReader(folder).skip()
+
+
+def _peer_log(folder: Path) -> None:
+    reader = PeerLogReader(folder)
+    reader.settle("r/0", Outcome(1.0, 3.0, queue_s=0.1))
+    reader.lookup("r/0")
+    reader.loads("r/0")
+
+
+def _trace(form: Format) -> Callable[[bytes, Path], object]:
+    return _read("trace", form.build, "file")
+
+
+def _model(folder: Path) -> None:
+    kv_shape(str(folder), "float32")
+
+
+def _described_model(folder: Path) -> None:
+    _described(str(folder), "m", configuration(str(folder), "float32"))
+
+
+CONFIG = {"num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, "hidden_size": 512,
+          "vocab_size": 99, "max_position_embeddings": 4096, "layer_types": ["full_attention"]}  # fmt: skip
+LOG: tuple[dict[str, Any], ...] = (
+    {"kind": "start", "geometry": {"layers": 2}, "identity": {"model": "m"}, "blocks": 64, "direct": True, "torch_threads": 2},
+    {"kind": "lookup", "label": "r/0", "start_s": 1.0, "end_s": 1.1, "hit_tokens": 16},
+    {"kind": "load", "label": "r/0", "rank": 0, "arm": "floor", "start_s": 1.2, "end_s": 1.4, "stall_s": 0.1, "operations": 1,
+     "keys": 1, "bytes": 64, "failed_blocks": 0, "spans": [["fetch", -1, 1.2, 1.4, 64, 1]], "proof": [["00", 0, 5]]},
+    {"kind": "save", "key": "00", "start_s": 0.0, "end_s": 0.1, "checksums": [1, 2]},
+    {"kind": "save_error", "key": "00", "error": "no room"},
+)  # fmt: skip
+PEER_LOG: tuple[dict[str, Any], ...] = (
+    {"kind": "lookup", "start_s": 1.0, "end_s": 1.1, "hit_tokens": 16, "between_steps": True},
+    {"kind": "forward", "rank": 0, "tokens": 20, "start_s": 1.3, "end_s": 1.5, "spans": [["wait", 0, 1.3, 1.4]]},
+)
+
+
+def _lines(records: tuple[dict[str, Any], ...]) -> bytes:
+    return b"".join(json.dumps(record).encode() + b"\n" for record in records)
+
+
+def _tail(data: bytes, folder: Path) -> None:
+    (folder / "requests.csv").write_bytes(data)
+    CsvTail(folder / "requests.csv", REQUEST_COLUMNS).rows()
+
+
+def _pace(folder: Path) -> None:
+    (folder / "requests.csv").write_bytes(GOOD.files["requests.csv"])
+    list(_rate(_meta(folder / "run.json"), folder / "requests.csv"))
+
+
+def _good(name: str) -> tuple[bytes, ...]:
+    return (GOOD.files[name],)
+
+
+def seeds_of(form: Format) -> tuple[bytes, ...]:
+    """Its good lines, and the files of the tests that its name begins."""
+    files = [path.read_bytes() for path in sorted(DATA.glob(f"{form.workload.partition('_')[0]}*"))]
+    return (form.text().encode(), form.text({}, {}).encode(), *files)
+
+
+JSON = (TtftError, OSError)
+PARSERS = (
+    Parser("run.json", _measured("run.json", _rows), _good("run.json"), weight=3),
+    Parser("requests.csv", _measured("requests.csv", _rows), _good("requests.csv"), weight=3),
+    Parser("spans.jsonl", _measured("spans.jsonl", _timeline), _good("spans.jsonl"), weight=3),
+    Parser("a report over run.json", _measured("run.json", _report), _good("run.json"), weight=4),
+    Parser("a report over requests.csv", _measured("requests.csv", _report), _good("requests.csv"), weight=3),
+    Parser("metrics.csv", _read("metrics.csv", load_metrics), _good("metrics.csv")),
+    Parser("neighbours.csv", _read("neighbours.csv", load_neighbours), _good("neighbours.csv")),
+    Parser("a lane's requests.csv", _tail, _good("requests.csv")),
+    Parser("sweep.json", _read("sweep.json", read_state), _good("sweep.json")),
+    Parser("an earlier run's pace", _read("run.json", _pace), _good("run.json")),
+    Parser("a history in CSV", _read("history.csv", history.read, "file"), _good("history.csv")),
+    Parser("a history in Parquet", _read("history.parquet", history.read, "file"), _good("history.parquet")),
+    Parser("a calibration", _read("calibration.json", calibration.load, "file"), _good("calibration.json")),
+    Parser("a span log", _read("worker-0.jsonl", _span_log), (_lines(LOG),)),
+    Parser("a peer's span log", _read("worker-0.jsonl", _peer_log), (_lines(PEER_LOG),)),
+    Parser("served.json", _read("served.json", about.read), (b'{"id":"a","store":"mem://kv","arms":["floor"],"chunk_tokens":16,"max_model_len":9}',), JSON),
+    Parser("a model's config.json", _read("config.json", _model), (json.dumps(CONFIG).encode(),)),
+    Parser("a model's description", _read("config.json", _described_model), (json.dumps(CONFIG).encode(),)),
+    *(Parser(f"a trace of {form.workload}", _trace(form), seeds_of(form), packed=True) for form in FORMATS),
+)  # fmt: skip
