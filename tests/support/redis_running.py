@@ -153,7 +153,7 @@ class Sentinel:
     def primary(self) -> int:
         """The port of the server that the sentinel calls the primary."""
         with self.client() as client:
-            return int(client.sentinel_get_master_addr_by_name("mine", return_responses=True)[1])
+            return int(client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", "mine")[1])
 
     def ready(self) -> bool:
         """Whether the sentinel knows a replica that it could promote."""

@@ -37,7 +37,7 @@ class Sentinels:
     def _ask(self, address: Address) -> Address:
         asked = client(address, self._login, 1)
         try:
-            found = asked.sentinel_get_master_addr_by_name(self._name, return_responses=True)
+            found = asked.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", self._name)  # its method changes between versions
         except client_errors() as error:
             raise explain_opening(error, address, self._login) from None
         finally:
