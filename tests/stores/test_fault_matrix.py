@@ -7,6 +7,7 @@ from uuid import uuid4
 import pytest
 from mooncake_running import Cluster
 from mooncake_running import cluster as mooncake
+from nixl_running import nixl
 from redis_running import Server
 from s3_running import Server as S3Server
 
@@ -17,7 +18,7 @@ from harness.stores.wrapper import Wrapper
 from harness.testing.faulty_proxy import FaultyProxy
 from harness.testing.store_faults import OUTCOMES, StoreFaultTests, Target, table
 
-__all__ = ["mooncake"]
+__all__ = ["mooncake", "nixl"]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -54,6 +55,13 @@ class TestAioFile(StoreFaultTests):
     @pytest.fixture
     def target(self, tmp_path: Path) -> Target:
         return Target("aiofile", f"aiofile://{tmp_path}/kv")
+
+
+@pytest.mark.usefixtures("nixl")
+class TestNixl(StoreFaultTests):
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> Target:
+        return Target("nixl", f"nixl://{tmp_path}/kv")
 
 
 class TestMemory(StoreFaultTests):

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from mooncake_running import Cluster
 from mooncake_running import cluster as mooncake
+from nixl_running import nixl
 from redis_running import Server
 from s3_running import Server as S3Server
 
 from harness.stores import STORES
 
-__all__ = ["mooncake"]
+__all__ = ["mooncake", "nixl"]
 
 _FORKED = """
 import asyncio, os, signal, sys
@@ -79,6 +80,11 @@ def test_threads_of_aiofile_are_refused(urls: dict[str, str]) -> None:
     assert forked(urls["aiofile"]) == ["right", "refused", "refused", "parent right"]
 
 
+@pytest.mark.usefixtures("nixl")
+def test_queues_of_nixl_are_refused(tmp_path: Path) -> None:
+    assert forked(f"nixl://{tmp_path}/kv") == ["right", "refused", "refused", "parent right"]
+
+
 def test_redis(server: Server) -> None:
     assert forked(server.url) == ["refused"] * 3 + ["parent right"]
 
@@ -102,4 +108,4 @@ def test_mooncake(mooncake: Cluster) -> None:
 
 def test_every_store_is_tested_here() -> None:
     """gds has its own check (harness/stores/gds/kvikio_process.py), and no test without an NVIDIA driver."""
-    assert set(STORES.all()) == {"file", "aiofile", "mem", "shaped", "redis", "rediss", "s3", "mooncake", "gds"}
+    assert set(STORES.all()) == {"file", "aiofile", "mem", "shaped", "redis", "rediss", "s3", "mooncake", "gds", "nixl"}
