@@ -128,12 +128,12 @@ def addresses(reads: Sequence[Read]) -> list[tuple[int, int, int]]:
 
 
 def _nixl(name: str, setting: dict[str, str]) -> Way:
+    os.environ.setdefault("NIXL_LOG_LEVEL", "ERROR")
     try:
         from nixl._api import nixl_agent, nixl_agent_config
     except ImportError:
         from nixl_cu12._api import nixl_agent, nixl_agent_config  # the package for CUDA 12 alone, which needs no GPU
 
-    os.environ.setdefault("NIXL_LOG_LEVEL", "ERROR")
     agent = nixl_agent("ttft", nixl_agent_config(enable_prog_thread=False, backends=[]))
     agent.create_backend("POSIX", setting)
     agent.register_memory([(4096, (1 << 47) - 8192, 0, "")], "DRAM")  # POSIX pins nothing: bookkeeping
