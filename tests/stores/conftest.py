@@ -3,13 +3,13 @@
 from pathlib import Path
 
 import pytest
-from redis_running import cluster, server, tls_url
+from redis_running import cluster, sentinel, server, tls_url, unix_url
 from s3_running import login, s3
 
 from harness.core.errors import StoreUnavailable
 from harness.stores.files.direct_io import DirectReader
 
-__all__ = ["cluster", "login", "s3", "server", "tls_url"]
+__all__ = ["cluster", "login", "s3", "sentinel", "server", "tls_url", "unix_url"]
 
 
 @pytest.fixture

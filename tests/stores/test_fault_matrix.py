@@ -11,6 +11,7 @@ from uuid import uuid4
 import pytest
 from mooncake_running import Cluster
 from mooncake_running import cluster as mooncake
+from nixl_running import nixl
 from redis_running import Server, redis_server
 from s3_running import Server as S3Server
 from s3_running import s3_server
@@ -25,7 +26,7 @@ from harness.testing.fault_matrix import FOUND, FaultTests, Target, tables
 from harness.testing.faulty_proxy import FaultyProxy
 from harness.testing.surroundings import no_space
 
-__all__ = ["mooncake"]
+__all__ = ["mooncake", "nixl"]
 
 CALLS = frozenset({"open", "preadv"})
 
@@ -75,6 +76,13 @@ class TestAioFile(FaultTests):
     @pytest.fixture
     def target(self, tmp_path: Path) -> Target:
         return Target("aiofile", f"aiofile://{tmp_path}/kv", calls=frozenset({"open"}), full=no_space)
+
+
+@pytest.mark.usefixtures("nixl")
+class TestNixl(FaultTests):
+    @pytest.fixture
+    def target(self, tmp_path: Path) -> Target:
+        return Target("nixl", f"nixl://{tmp_path}/kv", full=no_space)
 
 
 class TestMemory(FaultTests):
@@ -216,4 +224,4 @@ class TestStoreOfSomebodyElses(FaultTests):
 
 def test_every_store_is_tested_here() -> None:
     """gds has its own checks (harness/stores/gds/kvikio_process.py), and no test without an NVIDIA driver."""
-    assert set(STORES.all()) == {"file", "aiofile", "mem", "shaped", "sealed", "redis", "rediss", "s3", "mooncake", "gds"}
+    assert set(STORES.all()) == {"file", "aiofile", "mem", "shaped", "sealed", "redis", "rediss", "s3", "mooncake", "gds", "nixl"}

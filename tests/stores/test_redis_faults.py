@@ -166,8 +166,8 @@ class TestOpening:
         )
 
     def test_unknown_variant_and_options(self) -> None:
-        assert "there is no store 'redis+sentinel'; write redis:// or redis+cluster://" in self.refusal("redis+sentinel://host")
-        assert "known: connections, prefix, timeout_s" in self.refusal("redis://host?ca=/x")
+        assert "; write one of redis://, redis+cluster://, redis+sentinel://, redis+unix://" in self.refusal("redis+rdma://host")
+        assert "known: connections, db, prefix, timeout_s" in self.refusal("redis://host?ca=/x")
         assert "prefix='' is invalid" in self.refusal("redis://host?prefix=")
         assert "timeout_s='0' is invalid" in self.refusal("redis://host?timeout_s=0")
 

@@ -1,14 +1,16 @@
-"""Real Redis servers for tests, on free loopback ports: one in the clear, one with TLS and a password, a cluster of three."""
+"""Real Redis servers for tests, on free loopback ports: one in the clear, one with TLS and a password, at a
+Unix socket, a cluster of three, and a primary with its replica and a sentinel."""
 
 import datetime
 import ipaddress
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -36,9 +38,19 @@ class Server:
 
     def say(self, *words: str, expect: str = "OK") -> None:
         """Have redis-cli send a command, and check what it prints."""
-        command = [require("redis-cli", "redis-tools"), "-p", str(self.port), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20)
-        assert expect in done.stdout, done.stdout + done.stderr
+        said = self.says(*words)
+        assert expect in said, said
+
+    def says(self, *words: str, password: str = "") -> str:
+        """What redis-cli prints of the answer to a command."""
+        login = ["--no-auth-warning", "-a", password] if password else []
+        command = [require("redis-cli", "redis-tools"), "-p", str(self.port), *login, *words]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout.strip()
+
+    def misses(self) -> int:
+        """Lookups of absent keys so far."""
+        with redis.Redis(port=self.port) as client:
+            return int(client.info("stats")["keyspace_misses"])
 
 
 @contextmanager
@@ -94,6 +106,15 @@ def tls_url() -> Iterator[str]:
         yield f"rediss://:{PASSWORD_QUOTED}@127.0.0.1:{port}/1?ca={certificate}"
 
 
+def wait_until(ready: Callable[[], bool], failure: str) -> None:
+    """Fail the test with ``failure`` where that takes too long."""
+    until = time.monotonic() + START_S
+    while not ready():
+        if time.monotonic() > until:
+            pytest.fail(failure)
+        time.sleep(0.05)
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[list[Server]]:
     """Three primaries without replicas that share the slots."""
@@ -107,14 +128,76 @@ def cluster() -> Iterator[list[Server]]:
         nodes = [stack.enter_context(redis_server(*settings, port=port)) for port in ports]
         create = [require("redis-cli", "redis-tools"), "--cluster", "create", *(f"127.0.0.1:{port}" for port in ports)]
         subprocess.run([*create, "--cluster-yes"], check=True, timeout=30, stdout=subprocess.DEVNULL)
-        until = time.monotonic() + START_S
-        while not all(map(_in_order, ports)):
-            if time.monotonic() > until:
-                pytest.fail("the cluster does not get in order")
-            time.sleep(0.05)
+        wait_until(lambda: all(map(_in_order, ports)), "the cluster does not get in order")
         yield nodes
 
 
 def _in_order(port: int) -> bool:
     with redis.Redis(port=port) as client:
         return bool(client.cluster("INFO").get("cluster_state") == "ok")
+
+
+@dataclass(frozen=True)
+class Sentinel:
+    """A primary and its replica, watched by a sentinel that replaces a dead one within a second or two."""
+
+    port: int
+    servers: tuple[Server, Server]
+    password: str = ""
+
+    @property
+    def url(self) -> str:
+        """Of database 0."""
+        return f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{self.port}/mine/0"  # the first one is dead
+
+    def primary(self) -> int:
+        """The port of the server that the sentinel calls the primary."""
+        with self.client() as client:
+            return int(client.execute_command("SENTINEL GET-MASTER-ADDR-BY-NAME", "mine")[1])
+
+    def ready(self) -> bool:
+        """Whether the sentinel knows a replica that it could promote."""
+        with self.client() as client:
+            return [replica["master-link-status"] for replica in client.sentinel_slaves("mine")] == ["ok"]
+
+    def client(self) -> Any:
+        """Of the sentinel itself."""
+        return redis.Redis(port=self.port, password=self.password)
+
+
+@contextmanager
+def redis_sentinel(password: str = "", own_password: str = "") -> Iterator[Sentinel]:
+    """All three, started; ``password`` is that of both servers, ``own_password`` the sentinel's."""
+    program, port = require("redis-server", "redis-server"), free_port()
+    wanted = ["--requirepass", password, "--masterauth", password] if password else []
+    with ExitStack() as stack:
+        first = stack.enter_context(redis_server(*wanted, "--repl-diskless-sync-delay", "0"))
+        second = stack.enter_context(redis_server(*wanted, "--replicaof", "127.0.0.1", str(first.port)))
+        with redis.Redis(port=second.port, password=password) as client:
+            wait_until(lambda: client.info("replication")["master_link_status"] == "up", "the replica does not connect")
+        lines = ["bind 127.0.0.1", f"port {port}", f"sentinel monitor mine 127.0.0.1 {first.port} 1"]
+        lines += ["sentinel down-after-milliseconds mine 300", "sentinel failover-timeout mine 2000"]
+        lines += [f'sentinel auth-pass mine "{password}"'] if password else []
+        lines += [f'requirepass "{own_password}"'] if own_password else []
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ttft-sentinel-")))
+        (folder / "sentinel.conf").write_text("\n".join(lines) + "\n")
+        stack.enter_context(started([program, "sentinel.conf", "--sentinel"], folder, lambda: answers(port)))
+        running = Sentinel(port, (first, second), own_password)
+        wait_until(running.ready, "the sentinel finds no replica")
+        yield running
+
+
+@pytest.fixture(scope="session")
+def sentinel() -> Iterator[Sentinel]:
+    """For tests that leave all of it alive."""
+    with redis_sentinel() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def unix_url() -> Iterator[str]:
+    """Of a server that listens at a Unix socket only, and wants a password."""
+    with tempfile.TemporaryDirectory(prefix="ttft-unix-") as folder:
+        path = Path(folder) / "redis.sock"
+        with redis_server("--unixsocket", str(path), "--requirepass", PASSWORD):
+            yield f"redis+unix://:{PASSWORD_QUOTED}@{path}?db=2"

@@ -1,4 +1,7 @@
-"""``redis://``, ``rediss://`` (TLS), and both with ``+cluster``: one string an object. Valkey answers to them as well."""
+"""``redis://``, ``rediss://`` (TLS), both with ``+cluster`` or ``+sentinel``, and ``redis+unix://``: one string an object.
+
+Valkey answers to them as well.
+"""
 
 from harness.stores.redis.store import RedisStore, RedisTlsStore
 

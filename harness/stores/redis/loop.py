@@ -50,7 +50,10 @@ class LoopWire(asyncio.BufferedProtocol):
         loop = asyncio.get_running_loop()
         async with asyncio.timeout(login.timeout_s):
             make = partial(cls, loop, login.timeout_s)
-            _, wire = await loop.create_connection(make, address.host, address.port, ssl=login.tls)
+            if address.is_path:
+                _, wire = await loop.create_unix_connection(make, address.host)
+            else:
+                _, wire = await loop.create_connection(make, address.host, address.port, ssl=login.tls)
         hello = loop_exchange(login.requests())
         try:
             start = loop.time()

@@ -1,4 +1,4 @@
-"""One Redis server or a cluster, through redis-py: which server has a key, and all that is not timed."""
+"""One Redis server, that of some sentinels, or a cluster, through redis-py: which server has a key, and all that is not timed."""
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -6,11 +6,13 @@ from itertools import islice
 from typing import Any, TypeVar
 
 from harness.core.chunks import total_bytes
-from harness.core.errors import SetupError, StoreUnavailable
+from harness.core.errors import StoreUnavailable, TtftError
 from harness.stores.base import Buffer
-from harness.stores.redis.address import Address, Login
+from harness.stores.redis.address import Address, Location, Login
+from harness.stores.redis.clients import client, client_errors, cluster_client
 from harness.stores.redis.errors import explain, explain_opening
-from harness.stores.redis.wire import FAILURES, Wire
+from harness.stores.redis.sentinel import Sentinels
+from harness.stores.redis.wire import Wire
 
 T = TypeVar("T")
 
@@ -19,37 +21,39 @@ LONGEST_VALUE = 512 << 20
 
 _BATCH_BYTES = 64 << 20
 _BATCH_KEYS = 1000
-_CLUSTER_TRIES = 2
-_CLUSTER_PAUSE_S = 0.1
 
 
 class Servers:
-    """A server, or the cluster that the server at ``address`` belongs to. Thread-safe."""
+    """A server, the primary that sentinels name, or the cluster that the server belongs to. Thread-safe."""
 
-    def __init__(self, address: Address, login: Login, *, cluster: bool, connections: int) -> None:
+    def __init__(self, location: Location, login: Login, *, cluster: bool, connections: int) -> None:
         """Prove that it can be used. Raises UsageError, StoreUnavailable, and SetupError without the package redis."""
-        try:
-            from redis import exceptions
-        except ImportError:
-            raise SetupError("redis stores need the package redis; install it: pip install 'redis>=6.4'") from None
-        self._address, self._login, self._cluster = address, login, cluster
+        self._errors = client_errors()
+        self._login, self._cluster, self._connections = login, cluster, connections
+        self._sentinels = Sentinels(location, login) if location.primary else None
+        self._address = address = self._sentinels.primary() if self._sentinels else location.addresses[0]
         self._looking = threading.Lock()
-        self._errors: tuple[type[Exception], ...] = (exceptions.RedisError, exceptions.RedisClusterException, *FAILURES)
         try:
             Wire(address, login).close()  # first, since its errors say most
-            self._client: Any = _cluster(address, login) if cluster else _single(address, login, connections)
+            self._client: Any = cluster_client(address, login) if cluster else client(address, login, connections)
         except self._errors as error:
             raise explain_opening(error, address, login) from None
-        if not cluster and self._is_node():
+        if not cluster and (other := self._other_kind()):
             self._client.close()
-            raise explain_opening("MOVED", address, login)
+            raise explain_opening(other, address, login)
 
-    def _is_node(self) -> bool:
-        """Whether the server says that it belongs to a cluster. A user may have no right to ask: then reads will tell."""
+    @property
+    def may_move(self) -> bool:
+        """Whether keys can come to be on another server, so that it is of use to ``look_again``."""
+        return self._cluster or self._sentinels is not None
+
+    def _other_kind(self) -> str:
+        """What a server that is not just one would say. A user may have no right to ask: then reads will tell."""
         try:
-            return bool(self._client.info("cluster").get("cluster_enabled"))
+            info = self._client.info()
         except self._errors:
-            return False
+            return ""
+        return "MOVED" if info.get("cluster_enabled") else "is a sentinel" if "sentinel_masters" in info else ""
 
     def place(self, key: str) -> Address:
         """The server that has ``key``. Raises StoreUnavailable."""
@@ -59,12 +63,19 @@ class Servers:
         return Address(node.host, node.port)
 
     def look_again(self) -> None:
-        """A server of the cluster failed: learn which one has its keys now. Errors come with the next use."""
-        if not self._cluster or not self._looking.acquire(blocking=False):  # somebody looks already
+        """A server failed: learn which one has its keys now. Errors come with the next use."""
+        if not self.may_move or not self._looking.acquire(blocking=False):  # somebody looks already
             return
         try:
-            self._client.nodes_manager.initialize()
+            if self._sentinels is None:
+                self._client.nodes_manager.initialize()
+            elif (address := self._sentinels.primary()) != self._address:
+                old, self._client = self._client, client(address, self._login, self._connections)
+                self._address = address
+                old.close()
         except self._errors:
+            return
+        except TtftError:  # no sentinel knows yet
             return
         finally:
             self._looking.release()
@@ -129,48 +140,7 @@ class Servers:
         try:
             return what()
         except self._errors as error:
-            raise explain(error, self._address, self._login) from None
-
-
-def _settings(login: Login) -> dict[str, Any]:
-    tls = (
-        {"ssl_ca_certs": login.authority, "ssl_certfile": login.client_cert, "ssl_keyfile": login.client_cert}
-        if login.tls
-        else {}
-    )
-    return {
-        "username": login.username or None,
-        "password": login.password or None,
-        "socket_timeout": login.timeout_s,
-        "socket_connect_timeout": login.timeout_s,
-        "protocol": 2,
-        **{name: file or None for name, file in tls.items()},
-    }
-
-
-def _single(address: Address, login: Login, connections: int) -> Any:
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    settings = {
-        **_settings(login),
-        "host": address.host,
-        "port": address.port,
-        "db": login.database,
-        "connection_class": redis.SSLConnection if login.tls else redis.Connection,
-        "max_connections": connections,
-        "timeout": None,  # of the wait for a free connection; each use of one is bounded
-        "retry": Retry(NoBackoff(), 0),  # a second try would hide in what is measured
-    }
-    return redis.Redis.from_pool(redis.BlockingConnectionPool(**settings))  # type: ignore[no-untyped-call]
-
-
-def _cluster(address: Address, login: Login) -> Any:
-    import redis
-    from redis.backoff import ConstantBackoff
-    from redis.retry import Retry
-
-    settings = _settings(login) | ({"ssl": True} if login.tls else {})
-    retry = Retry(ConstantBackoff(_CLUSTER_PAUSE_S), _CLUSTER_TRIES)
-    return redis.RedisCluster(host=address.host, port=address.port, retry=retry, **settings)
+            failed = explain(error, self._address, self._login)
+            if not self._cluster:  # redis-py follows a cluster by itself
+                self.look_again()
+            raise failed from None

@@ -1,4 +1,7 @@
-"""``redis://``, ``rediss://`` (TLS), and both with ``+cluster``: one string an object. Valkey answers to them as well."""
+"""``redis://``, ``rediss://`` (TLS), both with ``+cluster`` or ``+sentinel``, and ``redis+unix://``: one string an object.
+
+Valkey answers to them as well.
+"""
 
 import asyncio
 import math
@@ -23,7 +26,7 @@ from harness.core.errors import (
 from harness.core.machine import OneProcess
 from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, deadline_of, is_key, late
 from harness.stores.bounded import Apart
-from harness.stores.redis.address import Address, address_of, login_of
+from harness.stores.redis.address import Address, location_of, login_of
 from harness.stores.redis.errors import explain
 from harness.stores.redis.loop import LoopWires, loop_exchange
 from harness.stores.redis.protocol import Exchange, Refusal, Reply, Request, command
@@ -37,19 +40,29 @@ _MOVING = ("MOVED", "ASK", "TRYAGAIN")
 """What a cluster says while keys change places; redis-py knows how to follow them."""
 
 
-class RedisOptions(StoreOptions):
-    """Options of ``redis``."""
+class ServerOptions(StoreOptions):
+    """Options of both."""
 
     prefix: str = Field("ttft:", pattern=r"^[!-z|~]{1,100}$", description="stands before each key in the database")
     connections: int = Field(64, ge=1, le=1024, description="most calls to a server at once; each event loop counts anew")
     timeout_s: float = Field(5.0, gt=0, le=3600, description="seconds to wait for a connection, and for the next byte")
 
 
-class RedisTlsOptions(RedisOptions):
+class RedisOptions(ServerOptions):
+    """Options of ``redis``."""
+
+    db: int = Field(0, ge=0, le=99999, description="number of the database behind a Unix socket; other addresses end with it")
+
+
+class RedisTlsOptions(ServerOptions):
     """Options of ``rediss``."""
 
     ca: str = Field("", description="PEM file of the authority that signed the server's certificate; empty: the system's")
     client_cert: str = Field("", description="PEM file of this client's certificate and its private key, if the server wants one")
+
+
+def _database(options: StoreOptions) -> int:
+    return options.db if isinstance(options, RedisOptions) else 0
 
 
 class _Plan:
@@ -79,36 +92,44 @@ class _Plan:
 
 
 class RedisStore(Store):
-    """One string an object, in a Redis or Valkey server, or with ``redis+cluster://`` in a cluster of them."""
+    """One string an object, in a Redis or Valkey server, the primary of sentinels, or a cluster; by TCP or a Unix socket."""
 
     name = "redis"
     Options: ClassVar[type[StoreOptions]] = RedisOptions
     keeps_deadlines = True
+    variants: ClassVar[tuple[str, ...]] = ("", "+cluster", "+sentinel", "+unix")
+    """What may follow its name in a URL's scheme."""
 
-    def __init__(self, url: SplitResult, options: RedisOptions) -> None:
+    def __init__(self, url: SplitResult, options: ServerOptions) -> None:
         """Connect and log in. Raises UsageError, StoreUnavailable, and SetupError without the package redis."""
         super().__init__(url, options)
-        self.options: RedisOptions = options
-        authority = options.ca if isinstance(options, RedisTlsOptions) else None
-        self._login = login_of(
-            url, options.timeout_s, authority, options.client_cert if isinstance(options, RedisTlsOptions) else ""
-        )
+        self.options: ServerOptions = options
+        location = location_of(url, _database(options))
+        authority, client_cert = (options.ca, options.client_cert) if isinstance(options, RedisTlsOptions) else (None, "")
+        self._login = login_of(url, location, options.timeout_s, authority, client_cert)
         self._clustered = url.scheme.endswith("+cluster")
         if self._clustered and self._login.database:
             raise UsageError(f"a Redis cluster has only database 0, not {self._login.database}; leave it out of the URL")
-        address = address_of(url)
         self._process = OneProcess("a redis store")
-        self._apart = Apart(f"the redis server at {address}")
-        self._servers = Servers(address, self._login, cluster=self._clustered, connections=options.connections)
+        self._apart = Apart(str(location))
+        self._servers = Servers(location, self._login, cluster=self._clustered, connections=options.connections)
         self._wires = Wires(self._login, options.connections)
         self._loop_wires = LoopWires(self._login, options.connections)
 
     @classmethod
     def check_address(cls, url: SplitResult) -> None:
         """Before the options: a password with a ``?`` in it would look like options, and be quoted."""
-        if url.scheme not in (cls.name, f"{cls.name}+cluster"):
-            raise UsageError(f"there is no store '{url.scheme}'; write {cls.name}:// or {cls.name}+cluster://")
-        address_of(url)
+        known = [f"{cls.name}{variant}" for variant in cls.variants]
+        if url.scheme not in known:
+            raise UsageError(f"there is no store '{url.scheme}'; write one of {', '.join(f'{scheme}://' for scheme in known)}")
+        location_of(url)
+
+    @classmethod
+    def settings(cls, url: SplitResult, options: Mapping[str, str]) -> StoreOptions:
+        """Also what the options and the address say together."""
+        settings = super().settings(url, options)
+        location_of(url, _database(settings))
+        return settings
 
     def exists(self, keys: Sequence[str]) -> int:
         """One round trip to each server that has some of the keys, in ``timeout_s`` altogether."""
@@ -214,7 +235,7 @@ class RedisStore(Store):
             raise ReadFailures(failures)
 
     def _look_again(self, deadline: float) -> None:
-        if self._clustered:
+        if self._servers.may_move:
             with suppress(StoreError):
                 self._apart.call(self._servers.look_again, deadline)
 
@@ -266,7 +287,8 @@ class RedisStore(Store):
 
 
 class RedisTlsStore(RedisStore):
-    """``redis`` over TLS: the server's certificate and name are checked. ``rediss+cluster://`` names a cluster."""
+    """``redis`` over TLS: the server's certificate and name are checked."""
 
     name = "rediss"
+    variants = ("", "+cluster", "+sentinel")
     Options = RedisTlsOptions

@@ -38,9 +38,8 @@ class Wire:
         """Connect and log in. Raises OSError, Refused, ProtocolViolation."""
         self._window = LEAST_WINDOW
         self.timeout_s = login.timeout_s
-        self._socket = socket.create_connection(address, timeout=login.timeout_s)
+        self._socket = _connected(address, login.timeout_s)
         try:
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             if login.tls is not None:
                 self._socket = login.tls.wrap_socket(self._socket, server_hostname=address.host)
             hello = Exchange(login.requests())
@@ -90,6 +89,21 @@ class Wire:
     def close(self) -> None:
         """Safe to call twice."""
         self._socket.close()
+
+
+def _connected(address: Address, timeout_s: float) -> socket.socket:
+    if not address.is_path:
+        connected = socket.create_connection(address, timeout=timeout_s)
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connected
+    connected = socket.socket(socket.AF_UNIX)
+    try:
+        connected.settimeout(timeout_s)
+        connected.connect(address.host)
+    except BaseException:
+        connected.close()
+        raise
+    return connected
 
 
 class WirePool:

@@ -1,0 +1,13 @@
+"""NIXL for tests: skips without its package."""
+
+import importlib.util
+
+import pytest
+from servers import lacking
+
+
+@pytest.fixture
+def nixl() -> None:
+    """NIXL is installed."""
+    if not any(importlib.util.find_spec(name) for name in ("nixl", "nixl_cu12", "nixl_cu13")):
+        lacking("NIXL", "pip install 'ttft[nixl]'")
