@@ -20,14 +20,14 @@ from standins import make_request
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorRole
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec, SlidingWindowSpec
 
-from harness.connector.failed_loads import FailedLoads
+from harness.connector.counts import Counts
 from harness.connector.step import Load, Step
 from harness.connector.vllm_connector import SeenLoads, StepMetadata, TTFTConnector
 from harness.core.chunks import LoadRequest
 from harness.core.errors import SetupError
 from harness.engines.base import Seen
 from harness.experiment.span_log import SpanLogReader
-from harness.replay.prometheus import FAILED_BLOCKS, samples
+from harness.replay.prometheus import CHOICES, FAILED_BLOCKS, samples
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -168,9 +168,16 @@ def test_what_failed_adds_up_over_ranks_and_shows_at_metrics(tmp_path: Path) -> 
         return [row["value"] for row in samples(text, 0.0) if row["name"] == FAILED_BLOCKS]
 
     assert shown() == [0.0], "a client can tell none from not counted"
-    both = FailedLoads(data={"failed_blocks": 2}).aggregate(TTFTConnector.build_kv_connector_stats({"failed_blocks": 3}))
+    both = Counts(data={"failed_blocks": 2}).aggregate(TTFTConnector.build_kv_connector_stats({"failed_blocks": 3}))
     metric.observe(both.data, 0)
     assert shown() == [5.0]
+    told = [Counts.of(choices={("auto", "hybrid"): 2}), Counts.of(1, {("auto", "hybrid"): 1, ("auto", "chunkwise"): 4})]
+    assert told[0] is not None and told[1] is not None
+    metric.observe(told[0].aggregate(told[1]).data, 0)
+    assert shown() == [6.0]
+    choices = samples(prometheus_client.generate_latest(registry).decode(), 0.0)
+    by_way = {row["labels"]: row["value"] for row in choices if row["name"] == CHOICES}
+    assert by_way == {"arm=auto,engine=0,how=hybrid": 3.0, "arm=auto,engine=0,how=chunkwise": 4.0}
 
 
 def test_of_several_ranks_the_slowest_counts() -> None:
