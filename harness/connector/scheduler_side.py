@@ -2,15 +2,16 @@
 
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from harness.connector.settings import Arm, ConnectorSettings, RequestParams, parse_params
 from harness.connector.step import Load, Note, Step
 from harness.connector.tracked import Tracked
-from harness.core.chunks import SKIP, ChunkKey, chain, for_rank, hit_limit, root
+from harness.core.chunks import SKIP, ChunkKey, KVGeometry, Layout, chain, for_rank, hit_limit, root
 from harness.core.errors import StoreError, UsageError
 from harness.engines.base import BetweenSteps, Choice, Offer, Seen
 from harness.stores.base import Store
@@ -25,7 +26,7 @@ LONGEST_MESSAGE = 500
 """Characters of an error's text in the log."""
 
 KEPT = 8
-"""Loads of one size that an arm which adapts chooses by: the newest."""
+"""Loads of one way and about one size that an arm chooses by: the newest."""
 
 
 class SchedulerSide:
@@ -41,11 +42,13 @@ class SchedulerSide:
         world: int,
         window: int = 0,
         proof_steps: int = 1,
+        geometry: KVGeometry | None = None,
     ) -> None:
         """``identity`` is what goes into the root of the keys, but for the namespace and what only workers know.
 
         ``window``: tokens that vLLM keeps of a request; 0: all. ``proof_steps``: steps after a load until its tokens have
-        left for sure: 1, or 2 where vLLM begins a step before it hands out the tokens of the one before.
+        left for sure: 1, or 2 where vLLM begins a step before it hands out the tokens of the one before. ``geometry``: of a
+        chunk, for arms that choose how to load it.
         """
         self._settings = settings
         self._arms = arms
@@ -60,7 +63,11 @@ class SchedulerSide:
         self._forget: list[str] = []
         self._begin: list[str] = []
         self._drop: list[str] = []
-        self._seen: dict[str, dict[int, deque[Seen]]] = {}
+        self._seen: dict[str, dict[tuple[str, int], deque[Seen]]] = {}
+        self._loads: Counter[str] = Counter()
+        self._shape = (geometry.layers, Layout(geometry).layer_stride) if geometry is not None else (0, 0)
+        self._asked: Counter[str] = Counter()
+        self._choices: Counter[tuple[str, str]] = Counter()
         self._told: set[str] = set()
 
     def know(self, more: Mapping[str, object]) -> None:
@@ -111,6 +118,7 @@ class SchedulerSide:
             tracked.stored = max(tracked.stored, tracked.present)
             tracked.choice = self._chosen(arm, tracked.present, len(prompt))
             tracked.hit = min(max(tracked.choice.chunks, 0), tracked.present)
+            tracked.rest = len(prompt) - tracked.hit * self._chunk
             tracked.lookup_s = (start, time.perf_counter())
         return tracked
 
@@ -118,17 +126,39 @@ class SchedulerSide:
         """What the arm makes of the chunks that are present."""
         if not present:
             return Choice(0)
-        seen = [one for loads in self._seen.get(arm.name, {}).values() for one in loads]
+        seen = sorted((one for loads in self._seen.get(arm.name, {}).values() for one in loads), key=attrgetter("number"))
         if not seen and arm.engine.adapts(arm.options) and arm.name not in self._told:
             self._told.add(arm.name)
             logger.info("arm %s has measured no load yet, so it cannot choose how much of a hit to load", arm.name)
-        choice = arm.engine.choose(arm.options, Offer(present, self._chunk, prompt_tokens, seen))
+        beside = [other for other in self._tracked.values() if other.load_pending]
+        offer = Offer(
+            present,
+            self._chunk,
+            prompt_tokens,
+            seen,
+            *self._shape,
+            self._asked[arm.name],
+            sum(other.hit - other.skip_tokens // self._chunk for other in beside),
+            sum(other.rest for other in beside),
+        )
+        choice = arm.engine.choose(arm.options, offer)
+        self._asked[arm.name] += 1
+        if choice.how:
+            self._choices[arm.name, choice.how.partition(":")[0]] += 1
         return replace(choice, between_steps=choice.between_steps and issubclass(arm.engine, BetweenSteps))
+
+    def take_choices(self) -> Mapping[tuple[str, str], int]:
+        """How often each arm chose which way, since the last call; of arms that choose."""
+        choices, self._choices = self._choices, Counter()
+        return choices
 
     def saw(self, loads: Mapping[str, Seen]) -> None:
         """What the workers' loads of one step showed, by arm: later requests of the arm may be served by it."""
         for name, seen in loads.items():
-            self._seen.setdefault(name, {}).setdefault(seen.chunks, deque(maxlen=KEPT)).append(seen)
+            alike = seen.way, seen.chunks.bit_length()
+            numbered = replace(seen, number=self._loads[name])
+            self._loads[name] += 1
+            self._seen.setdefault(name, {}).setdefault(alike, deque(maxlen=KEPT)).append(numbered)
 
     def _params(self, request: "Request") -> RequestParams:
         try:

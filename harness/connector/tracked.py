@@ -14,7 +14,7 @@ class Tracked:
     """A request from its first lookup until it has finished.
 
     ``keys``: of the prompt's whole chunks, without rank. ``hit``: chunks that the lookup granted,
-    ``present``: those that it found, of which the arm may take fewer, as its ``choice`` says.
+    ``present``: those that it found, of which the arm may take fewer, as its ``choice`` says; ``rest``: tokens behind the hit.
     ``loading``: a load between steps has begun for it, and it has not computed since; ``failed``: that load failed.
     ``loaded_from``: the first chunk of the last load. ``stored``: chunks from the first on that need no
     save. ``may_save``: false where nothing of this request may be saved, whatever happens. ``replace``:
@@ -28,6 +28,7 @@ class Tracked:
     hit: int = 0
     present: int = 0
     choice: Choice = field(default_factory=lambda: Choice(0))
+    rest: int = 0
     lookup_s: tuple[float, float] | None = None
     noted: bool = False
     blocks: list[int] = field(default_factory=list)

@@ -14,7 +14,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import (
     KVConnectorWorkerMetadata,
 )
 
-from harness.connector.failed_loads import KEY, FailedLoads, FailedLoadsMetric, Health
+from harness.connector.counts import FAILED, Counts, CountsMetric, Health
 from harness.connector.identity import identity
 from harness.connector.scheduler_side import SchedulerSide
 from harness.connector.settings import SPLIT_OTHERWISE, check_chunk, check_ranks, parse_settings
@@ -105,7 +105,7 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             # With a queue of batches a step begins before the tokens of the one before are handed out.
             proof_steps = vllm_config.max_concurrent_batches
             self._scheduler = SchedulerSide(
-                self._settings, self._arms, store, self._identity, chunk_blocks, world, self._window, proof_steps
+                self._settings, self._arms, store, self._identity, chunk_blocks, world, self._window, proof_steps, self._geometry
             )
 
     def _open_store(self) -> Store:
@@ -197,11 +197,11 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
         self._failed_blocks += len(invalid)
         return invalid
 
-    def get_kv_connector_stats(self) -> FailedLoads | None:
-        """What failed since the last call; None where nothing did. vLLM asks both halves."""
+    def get_kv_connector_stats(self) -> Counts | None:
+        """What this half has counted since the last call; None where there was nothing."""
         failed, self._failed_blocks = self._failed_blocks, 0
-        data = ({KEY: failed} if failed else {}) | (self._health.take() if self._health is not None else {})
-        return FailedLoads(data=data) if data else None
+        health = self._health.take() if self._health is not None else {}
+        return Counts.of({FAILED: failed, **health}, self._scheduler.take_choices() if self._scheduler is not None else None)
 
     def build_connector_worker_meta(self) -> SeenLoads | None:
         """What the loads since the last call showed; None where there were none of an arm that learns from them."""
@@ -219,14 +219,14 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             self._worker = None
 
     @classmethod
-    def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> FailedLoads:
+    def build_kv_connector_stats(cls, data: dict[str, Any] | None = None) -> Counts:
         """As it came from the workers."""
-        return FailedLoads(data=data or {})
+        return Counts(data=data or {})
 
     @classmethod
     def build_prom_metrics(cls, vllm_config: Any, metric_types: Any, labelnames: Any, per_engine_labelvalues: Any) -> Any:
         """The metrics at /metrics."""
-        return FailedLoadsMetric(vllm_config, metric_types, labelnames, per_engine_labelvalues)
+        return CountsMetric(vllm_config, metric_types, labelnames, per_engine_labelvalues)
 
     # -- scheduler -------------------------------------------------------------------------------
 

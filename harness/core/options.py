@@ -5,7 +5,7 @@ Each implementation declares its options as a frozen pydantic model; here texts 
 
 import types
 from collections.abc import Mapping
-from typing import Any, TypeVar, get_args
+from typing import Any, ClassVar, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -17,6 +17,8 @@ class Options(BaseModel):
     """Base of every option model: frozen, unknown names refused, every field described."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+    renamed: ClassVar[Mapping[str, str]] = {}
+    """Options of earlier versions, and what they are called since."""
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
@@ -43,6 +45,9 @@ def parse_options(model: type[OptionsT], values: Mapping[str, Any], owner: str) 
     """``values`` (texts or plain values) as ``model``. Raises UsageError that names option, value and fix."""
     names = list(model.model_fields)
     for name in values:
+        if name in model.renamed:
+            now = model.renamed[name]
+            raise UsageError(f"the option '{name}' of {owner} is now called '{now}'; write {now}={values[name]}")
         if name not in names:
             raise known(f"option of {owner}", name, names)
     try:

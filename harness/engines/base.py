@@ -21,26 +21,70 @@ class EngineOptions(Options):
 
 
 @dataclass(frozen=True, slots=True)
+class Calls:
+    """Reads of one load that were of ``bytes`` each: how many, and the median of their seconds."""
+
+    bytes: int
+    count: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Seen:
     """What one load showed: seconds until its last byte, and seconds of the forward beside it without its waits.
 
-    ``tokens``: of all requests of the step; the connector fills it in.
+    ``tokens``: of all requests of the step, ``number``: of the arm's loads; the connector fills both in. ``waited_s``: those
+    waits. ``how``: as in the load's requests. ``groups``: layers that came together. ``calls``: its reads by size, of which
+    ``at_once`` were under way on average. ``timed``: false where the host's clock shows when the forward was queued and not
+    how long it took.
     """
 
     chunks: int
     load_s: float
     compute_s: float
     tokens: int = 0
+    waited_s: float = 0.0
+    how: str = ""
+    groups: tuple[int, ...] = ()
+    calls: tuple[Calls, ...] = ()
+    at_once: float = 1.0
+    timed: bool = True
+    number: int = 0
+
+    @property
+    def way(self) -> str:
+        """The engine that ``how`` names; empty where it names none."""
+        return self.how.partition(":")[0]
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second of all its reads together."""
+        return sum(call.bytes * call.count for call in self.calls) / max(self.load_s, 1e-9)
+
+    @property
+    def beside(self) -> int:
+        """Reads beside the forward: all but those of the first group, for which it waits."""
+        count = sum(call.count for call in self.calls)
+        return count - count // len(self.groups) if self.groups else 0
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """One request of which the store holds the first ``chunks`` chunks. ``seen``: the arm's newest loads, oldest first."""
+    """One request of which the store holds the first ``chunks`` chunks. ``seen``: the arm's newest loads, oldest first.
+
+    ``layers`` of ``layer_bytes`` in the store make a chunk; 0 where that is not known. ``number``: of requests that the arm was
+    asked about before. ``beside_chunks`` and ``beside_tokens``: loaded and computed in the same step for others.
+    """
 
     chunks: int
     chunk_tokens: int
     prompt_tokens: int
     seen: Sequence[Seen] = ()
+    layers: int = 0
+    layer_bytes: int = 0
+    number: int = 0
+    beside_chunks: int = 0
+    beside_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +133,16 @@ class Engine(ABC):
     def adapts(cls, options: EngineOptions) -> bool:
         """Whether ``choose`` depends on what was seen, so that nobody can know a hit before it is granted."""
         return False
+
+    @classmethod
+    def learns(cls, options: EngineOptions) -> int:
+        """How many loads it takes until ``choose`` goes by what was seen; 0: it never does."""
+        return 0
+
+    @classmethod
+    def explores(cls, options: EngineOptions) -> float:
+        """The share of requests for which ``choose`` takes another way than the best, to see whether it still is."""
+        return 0.0
 
     def __init__(self, store: Store, cache: PagedKV, options: EngineOptions, recorder: Recorder) -> None:
         self.store = store

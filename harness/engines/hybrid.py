@@ -4,21 +4,13 @@ Loading and computing run at the same time, so the best k is the one with which 
 the front, so it is the first chunks that are loaded; Cake (arXiv 2410.03065) loads the last ones.
 """
 
-import time
-from collections.abc import Callable, Sequence
 from typing import Annotated, Literal
 
-import numpy as np
 from pydantic import Field, model_validator
 
-from harness.core.chunks import LoadRequest
-from harness.core.recurrence import Line, chunks_to_load
-from harness.core.spans import Recorder
-from harness.engines.base import Choice, EngineOptions, Offer, Seen
-from harness.engines.fetch import Piece
-from harness.engines.layerwise import Layerwise, LayerwiseOptions
-from harness.engines.paged import PagedKV
-from harness.stores.base import Store
+from harness.engines.base import Choice, EngineOptions, Offer
+from harness.engines.costs import fitted
+from harness.engines.layerwise import Layerwise, LayerwiseOptions, in_groups
 
 Chunks = Annotated[int, Field(ge=1)] | Literal["cost"]
 
@@ -53,10 +45,12 @@ class Hybrid(Layerwise):
         """As the options say, at least one chunk: what is never loaded is never measured."""
         assert isinstance(options, HybridOptions)
         if options.share:
-            return Choice(max(1, round(options.share * offer.chunks)))
-        if isinstance(options.k, int):
-            return Choice(min(options.k, offer.chunks))
-        return Choice(by_cost(offer))
+            choice = Choice(max(1, round(options.share * offer.chunks)))
+        elif isinstance(options.k, int):
+            choice = Choice(min(options.k, offer.chunks))
+        else:
+            choice = _by_cost(offer)
+        return in_groups(choice, cls.name, options, offer)
 
     @classmethod
     def adapts(cls, options: EngineOptions) -> bool:
@@ -64,59 +58,19 @@ class Hybrid(Layerwise):
         assert isinstance(options, HybridOptions)
         return options.k == "cost" and not options.share
 
-    def __init__(self, store: Store, cache: PagedKV, options: HybridOptions, recorder: Recorder) -> None:
-        super().__init__(store, cache, options, recorder)
-        self._chunks = 0
-        self._last_s = 0.0
-        self._last_load: Seen | None = None
-
-    def begin_load(self, batch: Sequence[LoadRequest]) -> None:
-        """As ``layerwise``."""
-        self._chunks, self._last_load = sum(len(request.chunks) for request in batch), None
-        super().begin_load(batch)
-
-    def _done(self, group: int, failed: Sequence[Piece], chunks: int, start: float) -> None:
-        self._last_s = time.perf_counter()
-        super()._done(group, failed, chunks, start)
-
-    def end_load(self) -> frozenset[int]:
-        """As ``layerwise``."""
-        forward_s = time.perf_counter() - self._begun_s - self._waited_s
-        failed = super().end_load()
-        # On a device the host's clock shows when work was queued and not how long it took, so nothing is claimed there.
-        if self._chunks and self.cache.memory == "host":
-            self._last_load = Seen(self._chunks, self._last_s - self._begun_s, forward_s)
-        self._chunks = 0
-        return failed
-
-    def saw(self) -> Seen | None:
-        """The load's time and the forward's."""
-        return self._last_load
+    @classmethod
+    def learns(cls, options: EngineOptions) -> int:
+        """Two loads by cost: all and half."""
+        return 2 if cls.adapts(options) else super().learns(options)
 
 
-def by_cost(offer: Offer) -> int:
+def _by_cost(offer: Offer) -> Choice:
     """All before anything was seen; half as long as a line through what was seen needs a second point; then the best."""
-    if not offer.seen:
-        return offer.chunks
-    load = _line(offer.seen, lambda one: one.chunks, lambda one: one.load_s)
-    compute = _line(offer.seen, lambda one: one.tokens, lambda one: one.compute_s)
-    if load is None or compute is None:
-        return max(1, offer.chunks // 2)
-    return chunks_to_load(offer.chunks, offer.chunk_tokens, offer.prompt_tokens, load, compute)
-
-
-def _line(seen: Sequence[Seen], size: Callable[[Seen], int], seconds: Callable[[Seen], float]) -> Line | None:
-    """The straight line through the median time of each size, since single loads stall; None of fewer than two sizes.
-
-    A line that falls is noise about one that is level; one that begins below 0 is taken to begin at 0.
-    """
-    by_size: dict[int, list[float]] = {}
-    for one in seen:
-        by_size.setdefault(size(one), []).append(seconds(one))
-    if len(by_size) < 2:
-        return None
-    sizes, medians = np.array(list(by_size), float), np.array([float(np.median(times)) for times in by_size.values()])
-    slope, start = (float(value) for value in np.polyfit(sizes, medians, 1))
-    if slope <= 0:
-        return Line(float(medians.mean()), 0.0)
-    return Line(start, slope) if start >= 0 else Line(0.0, float(medians.sum() / sizes.sum()))
+    costs = fitted([one for one in offer.seen if one.timed])
+    if costs is None:
+        part, why = offer.chunks, "nothing is known yet"
+    elif (best := costs.part(offer)) is None:
+        part, why = max(1, offer.chunks // 2), "half, since one number of chunks does not tell what each takes"
+    else:
+        part, why = best, f"loading and computing end together: {costs.in_words}"
+    return Choice(part, how=f"hybrid:k={part}", why=why)

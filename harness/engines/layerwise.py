@@ -8,32 +8,33 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, model_validator
 
-from harness.core.chunks import SKIP, Layout, LoadRequest
-from harness.core.recurrence import groups_of
+from harness.core.chunks import SKIP, LoadRequest
+from harness.core.recurrence import as_text, groups_of
 from harness.core.spans import Recorder, Span
-from harness.engines.base import Engine, EngineOptions
+from harness.engines.base import Choice, Engine, EngineOptions, Offer, Seen
+from harness.engines.costs import fitted
 from harness.engines.device import Event
 from harness.engines.fetch import DeadlineMs, Fetcher, Piece
-from harness.engines.groups import AUTO, Chooser, check_groups
+from harness.engines.groups import AUTO, check_groups, chosen_groups, doubling, groups_by
 from harness.engines.paged import PagedKV
 from harness.engines.readers import CallNumbers, LoopReaders, ThreadReaders
+from harness.engines.watch import Watch, how_of
 from harness.stores.base import Store
 
+UNLIMITED = 4096
+"""A depth that no model's layers exceed."""
 
-class LayerwiseOptions(EngineOptions):
-    """Settings of the layerwise engine."""
+NOTHING_KNOWN = "nothing is known yet; groups of different sizes show what a read takes"
 
-    depth: int = Field(4, ge=1, le=4096, description="layers in flight or in place ahead of the layer that is computed")
-    layers_per_fetch: int = Field(1, ge=1, le=4096, description="neighbouring layers of a chunk that one read fetches")
-    groups: Annotated[str, AfterValidator(check_groups)] = Field(
-        "",
-        description="the same where groups of layers differ: sizes such as 1+5+6+6+6, or 'auto' = by the store's round trip and "
-        "bandwidth, as seen so far; empty: groups of layers_per_fetch",
-    )
+
+class ReadingOptions(EngineOptions):
+    """How the reads of an engine that loads beside the forward are carried out."""
+
     readers: int = Field(8, ge=1, le=1024, description="store calls under way at once")
     loops: int = Field(0, ge=0, le=64, description="0 = readers are threads with blocking reads; N = N event loops share them")
     batch: int = Field(1, ge=1, le=4096, description="chunks a store call")
@@ -42,12 +43,23 @@ class LayerwiseOptions(EngineOptions):
     deadline_ms: DeadlineMs = 30_000
 
     @model_validator(mode="after")
-    def _loops_have_work(self) -> "LayerwiseOptions":
-        if self.groups and self.layers_per_fetch != 1:
-            raise ValueError(f"groups={self.groups} and layers_per_fetch={self.layers_per_fetch} say the same; give one of them")
+    def _loops_have_work(self) -> "ReadingOptions":
         if self.loops > self.readers:
             raise ValueError(f"loops={self.loops} is more than readers={self.readers}; give each loop at least one reader")
         return self
+
+
+class LayerwiseOptions(ReadingOptions):
+    """Settings of the layerwise engine."""
+
+    renamed = {"layers_per_fetch": "groups"}
+
+    depth: int = Field(4, ge=1, le=4096, description="layers in flight or in place ahead of the layer that is computed")
+    groups: Annotated[str, AfterValidator(check_groups)] = Field(
+        "1",
+        description="neighbouring layers of a chunk that one read fetches: 6 = groups of 6, sizes such as 1+5+6+6+6, or 'auto' = "
+        "by the round trip, the bandwidth and the compute that the last loads showed",
+    )
 
 
 class Layerwise(Engine):
@@ -57,18 +69,26 @@ class Layerwise(Engine):
     Options = LayerwiseOptions
     blocks_in_begin = False
 
-    def __init__(self, store: Store, cache: PagedKV, options: LayerwiseOptions, recorder: Recorder) -> None:
+    @classmethod
+    def choose(cls, options: EngineOptions, offer: Offer) -> Choice:
+        """All of it; with ``groups=auto`` in those that are best by what was seen."""
+        assert isinstance(options, LayerwiseOptions)
+        return in_groups(Choice(offer.chunks), cls.name, options, offer)
+
+    @classmethod
+    def learns(cls, options: EngineOptions) -> int:
+        """One load, with ``groups=auto``."""
+        return int(isinstance(options, LayerwiseOptions) and options.groups == AUTO)
+
+    def __init__(self, store: Store, cache: PagedKV, options: ReadingOptions, recorder: Recorder) -> None:
         super().__init__(store, cache, options, recorder)
         layers = cache.geometry.layers
-        self._depth, self._batch = options.depth, options.batch
-        self._chooser: Chooser | None = None
-        if options.groups == AUTO:
-            stride = Layout(cache.geometry).layer_stride
-            self._chooser = Chooser(layers, stride, options.readers, options.depth, options.batch)
-            widest = layers
-        else:
-            self._divide(groups_of(options.groups or str(options.layers_per_fetch), layers))
-            widest = max(self._sizes)
+        own = (options.depth, options.groups) if isinstance(options, LayerwiseOptions) else (UNLIMITED, AUTO)
+        self._depth, self._batch = own[0], options.batch
+        self._chosen = own[1] == AUTO
+        self._divide(doubling(layers) if self._chosen else groups_of(own[1], layers))
+        widest = layers if self._chosen else max(self._sizes)
+        self._watch = Watch() if self.learns(options) else None
         self._fetcher = Fetcher(
             store,
             cache,
@@ -81,8 +101,6 @@ class Layerwise(Engine):
         self._calls: list[tuple[LoadRequest, int, int]] = []
         self._remaining: list[int] = []
         self._events: list[Event | None] = []
-        self._seen: list[tuple[int, float]] = []
-        self._begun_s = self._waited_s = 0.0
         self._failed: set[tuple[LoadRequest, int]] = set()
         self._crash: BaseException | None = None
         self._numbers = CallNumbers()
@@ -102,14 +120,15 @@ class Layerwise(Engine):
             for request in batch
             for start in range(0, len(request.chunks), self._batch)
         ]
-        if self._chooser is not None:
-            self._divide(self._chooser.groups(sum(len(request.chunks) for request in batch)))
+        if self._chosen:
+            self._divide(groups_by(how_of(batch), self.cache.geometry.layers))
         self._remaining = [len(self._calls)] * len(self._sizes)
         self._events = [None] * len(self._sizes)
         self._failed.clear()
         self._fetcher.begin_step(batch)
+        if self._watch is not None:
+            self._watch.begin(batch, self._sizes)
         self._numbers.restart(self._limit(0))
-        self._begun_s, self._waited_s = time.perf_counter(), 0.0
 
     def _divide(self, sizes: Sequence[int]) -> None:
         """Fetch groups of these sizes from now on."""
@@ -150,9 +169,8 @@ class Layerwise(Engine):
         self._count_down(group, pieces)
 
     def _done(self, group: int, failed: Sequence[Piece], chunks: int, start: float) -> None:
-        if self._chooser is not None and chunks and not failed:
-            size = chunks * self._sizes[group] * self._fetcher.layout.layer_stride
-            self._seen.append((size, time.perf_counter() - start))
+        if self._watch is not None and chunks and not failed:
+            self._watch.call(chunks * self._sizes[group] * self._fetcher.layout.layer_stride, start, time.perf_counter())
         with self._arrived:
             # Before the countdown, which the forward reads without the lock.
             if self._remaining[group] == 1:
@@ -185,7 +203,8 @@ class Layerwise(Engine):
                 while self._remaining[group]:
                     self._arrived.wait()
             end = time.perf_counter()
-            self._waited_s += end - start
+            if self._watch is not None:
+                self._watch.waited_s += end - start
             self.recorder.add(Span("wait", layer, start, end))
 
     def _raise_crash(self) -> None:
@@ -199,9 +218,8 @@ class Layerwise(Engine):
         if not self._calls:
             return frozenset()
         self._finish_calls()
-        if self._chooser is not None:
-            seen, self._seen = self._seen, []
-            self._chooser.saw(seen, time.perf_counter() - self._begun_s - self._waited_s)
+        if self._watch is not None:
+            self._watch.end(time.perf_counter(), self.cache.memory == "host")
         self._fetcher.hold_forward(self._fetcher.copies())
         self._raise_crash()
         return frozenset(
@@ -210,6 +228,10 @@ class Layerwise(Engine):
             for block in self._fetcher.blocks(Piece(request, index, 0, 1))
             if block != SKIP
         )
+
+    def saw(self) -> Seen | None:
+        """What the load took, where the engine chooses by that."""
+        return self._watch.seen if self._watch is not None else None
 
     def _finish_calls(self) -> None:
         if not self._calls:
@@ -222,3 +244,17 @@ class Layerwise(Engine):
     def close(self) -> None:
         """End the readers."""
         self._readers.close()
+
+
+def in_groups(choice: Choice, engine: str, options: LayerwiseOptions, offer: Offer) -> Choice:
+    """The choice with groups beside it, where ``groups=auto`` leaves them to what was seen."""
+    if options.groups != AUTO or not offer.layers or not choice.chunks:
+        return choice
+    costs = fitted(offer.seen)
+    groups: Sequence[int] = doubling(offer.layers)
+    if costs is not None:
+        step = costs.step(offer, choice.chunks)
+        groups = chosen_groups(costs.link, step, options.readers, options.depth, options.batch)
+    own = f"{choice.how}," if choice.how else f"{engine}:"
+    how = f"{own}depth={min(options.depth, offer.layers)},readers={options.readers},groups={as_text(groups)}"
+    return replace(choice, how=how, why=choice.why or (costs.in_words if costs else NOTHING_KNOWN))

@@ -16,10 +16,13 @@ ANSWER_BYTES = 2**25
 
 _HISTOGRAMS = ("time_to_first_token_seconds", "request_queue_time_seconds", "request_prefill_time_seconds")
 FAILED_BLOCKS = "vllm:ttft_failed_load_blocks_total"
-"""Blocks that our connector could not load (harness/connector/failed_loads.py); a server without it does not count them."""
+"""Blocks that our connector could not load (harness/connector/counts.py); a server without it does not count them."""
+CHOICES = "vllm:ttft_choices_total"
+"""Requests by how an arm that chooses loaded them, with the labels ``arm`` and ``how``."""
 
 NAMES = (
     FAILED_BLOCKS,
+    CHOICES,
     "vllm:external_prefix_cache_queries_total",
     "vllm:external_prefix_cache_hits_total",
     "vllm:prefix_cache_queries_total",

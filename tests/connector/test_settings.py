@@ -38,7 +38,7 @@ def test_an_unknown_engine_lists_the_known_ones() -> None:
 
 
 def test_an_unknown_option_lists_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"unknown option of engine 'layerwise' 'dept'.*depth.*layers_per_fetch"):
+    with pytest.raises(UsageError, match=r"unknown option of engine 'layerwise' 'dept'.*depth.*groups"):
         parse_arm("layerwise:dept=8")
 
 

@@ -20,7 +20,7 @@ from standins import make_request
 from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorRole
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec, SlidingWindowSpec
 
-from harness.connector.failed_loads import FailedLoads
+from harness.connector.counts import Counts
 from harness.connector.settings import parse_arm
 from harness.connector.step import Load, Step
 from harness.connector.vllm_connector import SeenLoads, StepMetadata, TTFTConnector
@@ -30,7 +30,7 @@ from harness.engines.base import Seen
 from harness.experiment.cache_state import hit_by
 from harness.experiment.rows import hit_reason
 from harness.experiment.span_log import SpanLogReader
-from harness.replay.prometheus import FAILED_BLOCKS, samples
+from harness.replay.prometheus import CHOICES, FAILED_BLOCKS, samples
 from harness.stores.base import Read
 
 pytestmark = pytest.mark.filterwarnings("default")
@@ -175,13 +175,23 @@ def test_what_failed_adds_up_over_ranks_and_shows_at_metrics(tmp_path: Path) -> 
         return [row["value"] for row in samples(text, 0.0) if row["name"] == FAILED_BLOCKS]
 
     assert shown() == [0.0], "a client can tell none from not counted"
-    both = FailedLoads(data={"failed_blocks": 2}).aggregate(TTFTConnector.build_kv_connector_stats({"failed_blocks": 3}))
+    both = Counts(data={"failed_blocks": 2}).aggregate(TTFTConnector.build_kv_connector_stats({"failed_blocks": 3}))
     metric.observe(both.data, 0)
     assert shown() == [5.0]
     for changes, skipping in (({"store_skips": 2, "store_skipping": 2}, 2.0), ({"store_skipping": -1}, 1.0)):
         metric.observe(changes, 0)
         assert registry.get_sample_value("vllm:ttft_store_skips_total", {"engine": "0"}) == 2.0
         assert registry.get_sample_value("vllm:ttft_store_skipping", {"engine": "0"}) == skipping
+    told = [
+        Counts.of({}, {("auto", "hybrid"): 2}),
+        Counts.of({"failed_blocks": 1}, {("auto", "hybrid"): 1, ("auto", "chunkwise"): 4}),
+    ]
+    assert told[0] is not None and told[1] is not None
+    metric.observe(told[0].aggregate(told[1]).data, 0)
+    assert shown() == [6.0]
+    choices = samples(prometheus_client.generate_latest(registry).decode(), 0.0)
+    by_way = {row["labels"]: row["value"] for row in choices if row["name"] == CHOICES}
+    assert by_way == {"arm=auto,engine=0,how=hybrid": 3.0, "arm=auto,engine=0,how=chunkwise": 4.0}
 
 
 def test_lookups_of_a_store_that_keeps_failing_are_misses_at_once_and_void_in_a_measurement(

@@ -23,7 +23,7 @@ LOADING = (
     "chunkwise:pool=2,batch=2",
     "chunkwise:staged=1",
     "layerwise:depth=2",
-    "layerwise:depth=1,layers_per_fetch=4,readers=2,batch=2",
+    "layerwise:depth=1,groups=4,readers=2,batch=2",
     "layerwise:depth=3,loops=1,readers=4",
     "deferred:release=2",
 )

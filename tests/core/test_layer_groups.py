@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.errors import UsageError
-from harness.core.recurrence import Link, Step, _grouped, best_groups, equal_groups, groups_of, predict_layerwise
+from harness.core.recurrence import Link, Step, best_groups, equal_groups, groups_of, predict_layerwise, ttft_by_groups
 
 
 @given(size=st.integers(1, 40), layers=st.integers(1, 100))
@@ -76,5 +76,5 @@ def test_where_calls_come_in_whole_rounds_the_choice_sees_what_the_recurrence_sa
     alone = Link(link.latency_s, link.stream_bytes_per_s)
     readers = step.chunks
     step = Step(rounds * readers, sum(sizes), step.layer_bytes, step.compute_s)
-    found = _grouped(alone, step, readers, depth, 1)(sizes)
+    found = ttft_by_groups(alone, step, readers, depth, 1)(sizes)
     assert found == pytest.approx(predict_layerwise(alone, step, readers, depth, sizes))

@@ -16,13 +16,13 @@ ARMS = [
     "chunkwise:pool=default",
     "chunkwise:staged=1",
     "layerwise:depth=2",
-    "layerwise:depth=1,layers_per_fetch=3,readers=2",
+    "layerwise:depth=1,groups=3,readers=2",
     "layerwise:depth=3,loops=1,readers=4",
     "layerwise:staged=1",
     "layerwise:groups=1+2+1",
     "layerwise:groups=auto,readers=2",
 ]
-HYBRID = {"hybrid:k=2": 2, "hybrid:k=9,layers_per_fetch=2": 3, "hybrid:share=0.4,loops=1": 1}
+HYBRID = {"hybrid:k=2": 2, "hybrid:k=9,groups=2": 3, "hybrid:share=0.4,loops=1": 1}
 """Chunks of three that each takes."""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
@@ -31,7 +31,7 @@ pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mar
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     # 512 tokens a step: a prompt whose rest is longer than that is prefilled in pieces.
-    yield from start(tmp_path_factory.mktemp("vllm"), [*ARMS, *HYBRID, "hybrid"], extra={"max_num_batched_tokens": 512})
+    yield from start(tmp_path_factory.mktemp("vllm"), [*ARMS, *HYBRID, "hybrid", "auto"], extra={"max_num_batched_tokens": 512})
 
 
 def layout_of(vllm: Running) -> Layout:
@@ -85,6 +85,29 @@ def test_choosing_by_cost_learns_from_what_the_worker_measured(vllm: Running) ->
         granted.append(taken)
     assert granted[:2] == [4, 2]
     assert all(1 <= taken <= 4 for taken in granted)
+
+
+def test_auto_tries_each_way_then_chooses_by_what_the_worker_measured_and_says_why(vllm: Running) -> None:
+    """In each way the tokens are those of recompute, and the span log has the choice and its reason beside the lookup."""
+    prompt = tokens("auto", 4 * CHUNK + 40)
+    keys = vllm.prime(prompt, 4)
+    truth = vllm.send("recompute", prompt, 12)
+    hows, whys = [], []
+    for _ in range(5):
+        label = vllm.label()
+        outcome = vllm.send("auto", prompt, 12, label=label)
+        assert outcome.tokens == truth.tokens
+        assert outcome.cached_tokens
+        taken = outcome.cached_tokens // CHUNK
+        assert load_reason(vllm.loads(label), outcome.cached_tokens, True, vllm.session.log.saved, keys[:taken]) == ""
+        lookup = vllm.session.log.lookup(label)
+        assert lookup is not None
+        hows.append(lookup["how"].partition(":")[0])
+        whys.append(lookup["why"])
+    assert hows[0] == "layerwise"
+    assert sorted(hows[:3]) == ["chunkwise", "hybrid", "layerwise"], "the worker's times reached the scheduler"
+    assert whys[0].startswith("nothing is known yet")
+    assert all(" ms expected, against " in why for why in whys[3:])
 
 
 def test_floor_hits_loads_nothing_and_its_tokens_are_wrong(vllm: Running) -> None:

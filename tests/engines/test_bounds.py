@@ -7,6 +7,7 @@ from harness.core.errors import UsageError
 from harness.core.options import describe_options
 from harness.core.spans import Recorder
 from harness.engines import ENGINES
+from harness.engines.auto import Auto
 from harness.engines.base import Engine
 from harness.engines.chunkwise import Chunkwise
 from harness.engines.floor import Floor
@@ -20,6 +21,7 @@ from harness.testing.watched_store import WatchedStore
 def test_what_the_arms_are() -> None:
     rows = {engine: (engine.grants_hits, engine.loads_kv, engine.blocks_in_begin) for engine in ENGINES.all().values()}
     assert rows == {
+        Auto: (True, True, False),
         Chunkwise: (True, True, True),
         Layerwise: (True, True, False),
         Hybrid: (True, True, False),
@@ -48,17 +50,19 @@ def test_bounds_touch_neither_store_nor_cache(kv: SmallKV, bound: type[Engine]) 
 
 def test_engines_are_found_by_name() -> None:
     assert {name: cls.name for name, cls in ENGINES.all().items()} == {
-        n: n for n in ("chunkwise", "layerwise", "hybrid", "floor", "recompute")
+        n: n for n in ("auto", "chunkwise", "layerwise", "hybrid", "floor", "recompute")
     }
 
 
 def test_an_unknown_engine_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"unknown engine 'layerwize' \(did you mean 'layerwise'\?\); known: chunkwise, floor,"):
+    with pytest.raises(
+        UsageError, match=r"unknown engine 'layerwize' \(did you mean 'layerwise'\?\); known: auto, chunkwise, floor,"
+    ):
         parse_arm("layerwize:depth=4")
 
 
 def test_an_unknown_option_names_the_known_ones() -> None:
-    with pytest.raises(UsageError, match=r"unknown option of engine 'layerwise' 'dept' .*known: .*layers_per_fetch"):
+    with pytest.raises(UsageError, match=r"unknown option of engine 'layerwise' 'dept' .*known: .*groups"):
         parse_arm("layerwise:dept=4")
 
 

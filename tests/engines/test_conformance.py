@@ -38,7 +38,7 @@ class TestLayerwiseOneByOne(EngineTests):
 
 class TestLayerwiseInGroups(EngineTests):
     engine = Layerwise
-    options = {"layers_per_fetch": 4, "batch": 3, "depth": 2}
+    options = {"groups": "4", "batch": 3, "depth": 2}
 
 
 class TestLayerwiseLoop(EngineTests):
@@ -48,7 +48,7 @@ class TestLayerwiseLoop(EngineTests):
 
 class TestLayerwiseLoops(EngineTests):
     engine = Layerwise
-    options = {"loops": 2, "readers": 5, "layers_per_fetch": 2, "staged": True}
+    options = {"loops": 2, "readers": 5, "groups": "2", "staged": True}
 
 
 class TestChunkwiseOnALateDevice(EngineTests):
@@ -64,7 +64,7 @@ class TestLayerwiseOnALateDevice(EngineTests):
 
 class TestLayerwiseLoopOnALateDevice(EngineTests):
     engine = Layerwise
-    options = {"loops": 1, "layers_per_fetch": 2}
+    options = {"loops": 1, "groups": "2"}
     device = "late"
 
 
@@ -87,5 +87,5 @@ class TestLayerwiseOnCuda(EngineTests):
 class TestLayerwiseLoopOnCuda(EngineTests):
     pytestmark = needs_cuda
     engine = Layerwise
-    options = {"loops": 1, "layers_per_fetch": 2}
+    options = {"loops": 1, "groups": "2"}
     device = "cuda"

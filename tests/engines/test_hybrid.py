@@ -28,7 +28,7 @@ class TestHybrid(EngineTests):
 
 class TestHybridInGroups(EngineTests):
     engine = Hybrid
-    options = {"k": 2, "layers_per_fetch": 3, "readers": 3}
+    options = {"k": 2, "groups": "3", "readers": 3}
 
 
 class TestHybridOnALateDevice(EngineTests):
@@ -121,7 +121,7 @@ def test_one_that_stalled_once_is_not_believed() -> None:
 
 
 def test_it_says_how_long_its_last_load_took(kv: SmallKV, make: MakeEngine) -> None:
-    engine = make("hybrid:k=2,readers=2")
+    engine = make("hybrid:readers=2")
     assert engine.saw() is None
     kv.step(engine, [kv.request("a", 2, range(4)), kv.request("b", 1, (6, 7))])
     seen = engine.saw()
@@ -132,12 +132,14 @@ def test_it_says_how_long_its_last_load_took(kv: SmallKV, make: MakeEngine) -> N
     assert engine.saw() is None
 
 
-def test_on_a_device_it_claims_nothing_since_the_hosts_clock_cannot_tell(tmp_path: Path) -> None:
+def test_on_a_device_it_loads_all_since_the_hosts_clock_cannot_tell(tmp_path: Path) -> None:
     with open_store(f"file://{tmp_path}/kv") as store:
         device = small(store, LateDevice())
         engine = parse_arm("hybrid").engine(store, device.cache, HybridOptions(), Recorder())
         device.step(engine, [device.request("a", 1, (0, 1))])
-        assert engine.saw() is None
+        seen = engine.saw()
+        assert seen is not None and not seen.timed
+        assert taken("hybrid", 8, (seen,)) == 8
         engine.close()
 
 

@@ -83,7 +83,7 @@ class TestLayerwiseIntoTensors(IntoTensors):
 
 class TestLayerwiseLoopsIntoTensors(IntoTensors):
     engine = Layerwise
-    options = {"loops": 2, "readers": 4, "layers_per_fetch": 2}
+    options = {"loops": 2, "readers": 4, "groups": "2"}
 
 
 class TestWhatIsAskedFor:
@@ -228,7 +228,7 @@ class TestLayerwiseOverGds(OverGds):
 class TestLayerwiseOverGdsInCompatibilityMode(OverGds):
     pytestmark = needs_kvikio_and_cuda
     engine = Layerwise
-    options = {"loops": 1, "layers_per_fetch": 2}
+    options = {"loops": 1, "groups": "2"}
     device = "cuda"
     query = "?compat=on"
 

@@ -29,7 +29,7 @@ SPECS = (
     "chunkwise:pool=3",
     "layerwise:readers=1",
     "layerwise:depth=6,readers=3",
-    "layerwise:depth=2,readers=2,batch=2,layers_per_fetch=2",
+    "layerwise:depth=2,readers=2,batch=2,groups=2",
     "layerwise:depth=3,loops=1,readers=3",
     "layerwise:groups=1+3+2,readers=2",
     "layerwise:groups=auto,readers=2",

@@ -24,7 +24,7 @@ def test_no_fetch_starts_before_its_time(kv: SmallKV, make: MakeEngine, depth: i
     """While layer i is computed, exactly the fetches that begin below layer i + depth may have started, and do."""
     requests = [kv.request("a", 2, range(4)), kv.request("b", 1, (30, 31))]
     watched = WatchedStore(kv.store)
-    engine = make(f"layerwise:depth={depth},layers_per_fetch={width},readers=12{readers}", watched)
+    engine = make(f"layerwise:depth={depth},groups={width},readers=12{readers}", watched)
     engine.begin_load(requests)
     for layer in range(-1, LAYERS):
         if layer >= 0:
@@ -127,7 +127,7 @@ def test_loops_call_aread_from_their_own_threads(kv: SmallKV, make: MakeEngine, 
 def test_a_call_asks_for_layers_of_a_batch_of_chunks(kv: SmallKV, make: MakeEngine, width: int, batch: int, calls: int) -> None:
     recorder = Recorder()
     watched = WatchedStore(kv.store)
-    engine = make(f"layerwise:layers_per_fetch={width},batch={batch},depth=6", watched, recorder)
+    engine = make(f"layerwise:groups={width},batch={batch},depth=6", watched, recorder)
     kv.step(engine, [kv.request("a", 5, range(10))])
     fetches = [span for span in recorder.take() if span.kind == "fetch"]
     assert len(watched.calls) == len(fetches) == calls

@@ -150,9 +150,7 @@ def test_no_wait_is_recorded_for_what_is_there(kv: SmallKV, make: MakeEngine) ->
     assert waits(recorder.take()) == []
 
 
-@pytest.mark.parametrize(
-    "text", ["depth=0", "layers_per_fetch=0", "readers=0", "loops=-1", "readers=1,loops=2", "batch=0", "pool=3"]
-)
+@pytest.mark.parametrize("text", ["depth=0", "groups=0", "readers=0", "loops=-1", "readers=1,loops=2", "batch=0", "pool=3"])
 def test_bad_options_are_refused(text: str) -> None:
     with pytest.raises(UsageError, match=text.split("=")[0] if "," not in text else "loops=2 is more than readers=1"):
         parse_arm(f"layerwise:{text}")

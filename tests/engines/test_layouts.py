@@ -114,7 +114,7 @@ class TestChunkwiseInLayouts(InLayouts):
 
 class TestLayerwiseInLayouts(InLayouts):
     engine = Layerwise
-    options = {"layers_per_fetch": 4, "depth": 2}
+    options = {"groups": "4", "depth": 2}
 
 
 class TestLayerwiseInLayoutsOnALateDevice(InLayouts):

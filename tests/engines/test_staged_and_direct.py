@@ -35,7 +35,7 @@ CHUNKWISE = st.fixed_dictionaries({"pool": st.sampled_from([0, 1, 3, "default"])
 LAYERWISE = st.fixed_dictionaries(
     {
         "depth": st.integers(1, 7),
-        "layers_per_fetch": st.integers(1, 6),
+        "groups": st.integers(1, 6).map(str),
         "readers": st.integers(2, 5),
         "loops": st.integers(0, 2),
         "batch": st.integers(1, 4),

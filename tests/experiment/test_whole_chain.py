@@ -15,7 +15,7 @@ from harness.stores.files.disk import DiskStore
 
 __all__ = ["keeping", "keeping_lab", "lab"]
 
-ARMS = [CHUNKWISE, "chunkwise:pool=2,batch=2", LAYERWISE, "layerwise:depth=1,layers_per_fetch=2,loops=1,readers=2"]
+ARMS = [CHUNKWISE, "chunkwise:pool=2,batch=2", LAYERWISE, "layerwise:depth=1,groups=2,loops=1,readers=2"]
 
 
 def is_timed(params: Mapping[str, Any]) -> bool:

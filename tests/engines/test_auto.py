@@ -1,0 +1,199 @@
+"""Auto: it tries each way once, then takes the one that is best in a world of which all is known, and says why."""
+
+from collections import Counter
+from dataclasses import replace
+from itertools import product
+
+import pytest
+from gates import MakeEngine
+from hypothesis import given
+from hypothesis import strategies as st
+from simulated_loads import CHUNK, LAYER_BYTES, LAYERS, Learning, World
+
+from harness.connector.settings import parse_arm
+from harness.core.recurrence import Link
+from harness.engines.auto import Auto
+from harness.engines.base import Choice, Offer, Seen
+from harness.engines.costs import fitted
+from harness.testing.engines import EngineTests
+from harness.testing.small_kv import SmallKV
+
+STEADY = parse_arm("auto:explore=0")
+
+
+class TestAuto(EngineTests):
+    engine = Auto
+
+
+class TestAutoByEventLoops(EngineTests):
+    engine = Auto
+    options = {"loops": 1, "batch": 2}
+
+
+class TestAutoOnALateDevice(EngineTests):
+    engine = Auto
+    options = {"readers": 3}
+    device = "late"
+
+
+def ways(learning: Learning) -> list[str]:
+    return [choice.how.partition(":")[0] for choice in learning.choices]
+
+
+def test_each_way_is_tried_once_and_then_the_best_is_taken() -> None:
+    learning = Learning(STEADY, World(Link(0.002, 300e6, 2400e6)))
+    learning.serve(12)
+    assert sorted(ways(learning)[:3]) == ["chunkwise", "hybrid", "layerwise"]
+    assert set(ways(learning)[3:]) == {"layerwise"}
+    assert [choice.chunks for choice in learning.choices if choice.how.startswith("hybrid")] == [4]
+    assert learning.choices[0].how == "layerwise:depth=24,readers=8,groups=1+2+4+8+9"
+
+
+GRID = list(product((0.0, 0.002, 0.008, 0.032), (75e6, 300e6, 2400e6), (32, 1024)))
+
+
+def test_at_every_point_of_a_grid_it_is_within_a_few_percent_of_the_best_and_often_far_ahead_of_both_engines() -> None:
+    beside_both = []
+    for latency, total, suffix in GRID:
+        world = World(Link(latency, 300e6, total), suffix=suffix)
+        found = Learning(STEADY, world).serve(12)
+        assert found <= 1.07 * world.best(), f"{latency} s, {total:.0f} bytes/s, {suffix} tokens"
+        both = min(world.ttft(8, [LAYERS]), *(world.ttft(8, [size] * (LAYERS // size)) for size in (1, 2, 3, 4, 6, 8, 12)))
+        beside_both.append(found / both)
+    assert sum(ratio <= 0.85 for ratio in beside_both) >= 6
+    assert max(beside_both) <= 1.05
+
+
+@given(
+    latency=st.floats(0, 0.03),
+    stream=st.floats(5e7, 1e9),
+    total=st.floats(5e7, 4e9),
+    chunks=st.integers(2, 24),
+    suffix=st.integers(1, 2000),
+    call=st.floats(0, 1e-3),
+)
+def test_whatever_the_store_it_comes_near_the_best(
+    latency: float, stream: float, total: float, chunks: int, suffix: int, call: float
+) -> None:
+    world = World(Link(latency, stream, total), chunks, suffix, call_s=call)
+    assert Learning(STEADY, world).serve(10) <= 1.25 * world.best()
+
+
+def test_the_costs_of_a_known_store_and_model_are_found() -> None:
+    world = World(Link(0.008, 300e6, 4e9))
+    learning = Learning(STEADY, world)
+    learning.serve(6)
+    costs = fitted(learning.offer().seen)
+    assert costs is not None and costs.link is not None and costs.compute is not None
+    assert costs.link.latency_s == pytest.approx(0.008, rel=0.05)
+    assert costs.link.stream_bytes_per_s == pytest.approx(300e6, rel=0.05)
+    assert costs.link.total_bytes_per_s is not None
+    assert costs.compute.start_s == pytest.approx(world.start_s, rel=0.01)
+    assert costs.compute.each_s == pytest.approx(world.token_s, rel=0.01)
+    assert costs.call_s == pytest.approx(world.call_s, rel=0.01)
+
+
+def test_reads_that_slow_the_forward_make_it_take_fewer() -> None:
+    calls = []
+    for call_s in (0.0, 0.002):
+        learning = Learning(STEADY, World(Link(0.0005, 300e6, 2400e6), call_s=call_s))
+        learning.serve(8)
+        calls.append(sum(call.count for call in learning.world.seen(learning.choices[-1]).calls))
+    assert calls[1] < calls[0]
+
+
+def test_it_follows_a_store_that_becomes_slow() -> None:
+    learning = Learning(parse_arm("auto"), World(Link(0.001, 300e6, 2400e6)))
+    learning.serve(20)
+    learning.world = World(Link(0.001, 30e6, 60e6))
+    assert learning.serve(30) <= 1.1 * learning.world.best()
+    assert learning.choices[-1].how.startswith("hybrid")
+
+
+def test_one_load_that_stalls_changes_nothing() -> None:
+    learning = Learning(STEADY, World(Link(0.002, 300e6, 300e6)))
+    learning.serve(10)
+    before = learning.choices[-1].how
+    learning.serve(1, late=30)
+    learning.serve(1)
+    assert learning.choices[-1].how == before
+
+
+@pytest.mark.parametrize(("explore", "least", "most"), [(0.0, 0, 0), (0.05, 5, 20), (0.5, 60, 140)])
+def test_it_explores_its_share_and_nothing_that_takes_twice_as_long(explore: float, least: int, most: int) -> None:
+    near = Learning(parse_arm(f"auto:explore={explore}"), World(Link(0.016, 300e6, 2400e6)))
+    near.serve(203)
+    tried = [choice for choice in near.choices[3:] if choice.why.startswith("tried again; ")]
+    assert least <= len(tried) <= most
+    far = Learning(parse_arm("auto:explore=1"), World(Link(0.0, 300e6, 30e6)))
+    far.serve(30)
+    assert Counter(ways(far)[3:]) == {"hybrid": 27}, "all else takes more than twice as long"
+
+
+def test_the_same_requests_get_the_same_choices() -> None:
+    runs = [Learning(parse_arm("auto:explore=0.3"), World(Link(0.004, 300e6, 900e6))) for _ in range(2)]
+    for one in runs:
+        one.serve(40)
+    assert runs[0].choices == runs[1].choices
+
+
+def test_the_reason_names_the_times_and_what_they_are_made_of() -> None:
+    learning = Learning(STEADY, World(Link(0.002, 300e6, 2400e6)))
+    learning.serve(5)
+    assert learning.choices[0].why == "nothing is known yet; groups of different sizes show what a read takes"
+    assert learning.choices[1].why == "the first load of its kind, to see what it takes"
+    why = learning.choices[-1].why
+    assert " ms expected, against " in why and " by chunkwise: a read takes " in why and " ms a token" in why
+
+
+def test_a_single_chunk_has_no_part() -> None:
+    learning = Learning(STEADY, World(Link(0.002, 300e6, 2400e6), chunks=1))
+    learning.serve(8)
+    assert {choice.chunks for choice in learning.choices} == {1}
+    assert "hybrid" not in ways(learning)
+
+
+def test_where_others_load_in_the_same_step_their_bytes_count() -> None:
+    learning = Learning(STEADY, World(Link(0.008, 300e6, 300e6)))
+    learning.serve(8)
+    alone = Auto.choose(STEADY.options, learning.offer())
+    beside = Auto.choose(STEADY.options, replace(learning.offer(), beside_chunks=24, beside_tokens=96))
+    assert beside.chunks <= alone.chunks
+    assert beside.why != alone.why
+
+
+def test_on_a_device_whose_forward_is_not_timed_it_loads_all() -> None:
+    learning = Learning(STEADY, World(Link(0.002, 300e6, 75e6)))
+    learning.serve(1)
+    seen = [replace(one, timed=False) for one in learning.offer().seen]
+    assert Auto.choose(STEADY.options, replace(learning.offer(), seen=seen)).chunks == 8
+
+
+def test_without_a_geometry_it_takes_all() -> None:
+    assert Auto.choose(STEADY.options, Offer(8, CHUNK, 3000)) == Choice(8)
+
+
+times = st.floats(0, 100, allow_nan=False)
+hows = st.sampled_from(["", "chunkwise:pool=8", "hybrid:k=2,groups=6", "layerwise:groups=1+2+4+8+9"])
+
+
+@given(
+    chunks=st.integers(1, 100),
+    seen=st.lists(st.builds(Seen, st.integers(1, 100), times, times, st.integers(0, 10_000), times, hows), max_size=20),
+)
+def test_whatever_was_seen_it_takes_one_chunk_at_least_and_all_at_most(chunks: int, seen: list[Seen]) -> None:
+    choice = Auto.choose(STEADY.options, Offer(chunks, CHUNK, chunks * CHUNK + 32, seen, LAYERS, LAYER_BYTES))
+    assert 1 <= choice.chunks <= chunks
+
+
+def test_the_hit_is_its_own_and_it_says_how_long_it_learns_and_what_it_explores() -> None:
+    options = parse_arm("auto").options
+    assert (Auto.adapts(options), Auto.learns(options), Auto.explores(options)) == (True, 3, 0.05)
+
+
+def test_it_tells_what_its_loads_took(kv: SmallKV, make: MakeEngine) -> None:
+    engine = make("auto:readers=2")
+    kv.step(engine, [replace(kv.request("a", 2, range(4)), how="chunkwise:pool=2")])
+    seen = engine.saw()
+    assert seen is not None
+    assert (seen.way, seen.groups, seen.beside) == ("chunkwise", (kv.cache.geometry.layers,), 0)
