@@ -18,6 +18,7 @@ from harness.commands.measuring import (
 )
 from harness.commands.preflight import preflight, print_plan
 from harness.core.errors import TtftError, UsageError
+from harness.core.findings import counted
 
 if TYPE_CHECKING:
     from harness.experiment.plan import Setting
@@ -83,6 +84,7 @@ def measure_and_judge(
     only = {"arms": [judged.base, judged.candidate], "bounds": False, "pairs": plan.looks[-1]}
     settled = settle(experiment_of(read_experiment(experiment), settings, only))
     base, candidate = settled.arms  # a server's name is not what selects it
+    _refuse_arms_that_change(settled)
     unsure = check_requests([*judged.margins, *judged.limits], len(settled.data.prompts))
     if flags.budget:
         refuse_a_budget_that_ends_before_vllm_starts(settled, flags.budget, gates.parse_duration(flags.budget))
@@ -113,6 +115,25 @@ def measure_and_judge(
     else:
         show_if_any(folder)
     return judge(load(folder, spans=False), plan), folder
+
+
+def _refuse_arms_that_change(settled: "Setting") -> None:
+    """A gate compares arms that do the same in every run: they have learned before the first, and explore only if told to."""
+    from harness.connector.settings import Arm
+
+    for arm in settled.arms.values():
+        if not isinstance(arm, Arm):
+            continue
+        if (share := arm.engine.explores(arm.options)) and "explore" not in arm.options.model_fields_set:
+            raise UsageError(
+                f"{arm.name} tries other ways in {share:.0%} of its loads, so a gate's runs would differ; "
+                f"write {arm.engine.name}:explore=0, or explore={share:g} if the gate is to judge that too"
+            )
+        if (loads := arm.engine.learns(arm.options)) > settled.experiment.warmup:
+            raise UsageError(
+                f"{arm.name} learns by its first {counted(loads, 'load')}, and warmup={settled.experiment.warmup} leaves some of "
+                f"them in a gate's runs; give --set warmup={loads}"
+            )
 
 
 def _measured(settled: "Setting", folder: Path, watch: "PlanWatch", budget: "Budget | None") -> None:

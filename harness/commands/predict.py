@@ -53,8 +53,8 @@ def predict(
     ] = None,
     pools: Annotated[str, typer.Option(help="chunkwise: values of pool to try")] = "0,2,4,8,16,32",
     readers: Annotated[str, typer.Option(help="layerwise: values of readers to try")] = "1,2,4,8,16,32",
-    depths: Annotated[str, typer.Option(help="layerwise: values of depth to try")] = "2,4,8,16",
-    layers_per_fetch: Annotated[str, typer.Option(help="layerwise: values of layers_per_fetch to try")] = "1,2,4",
+    depths: Annotated[str, typer.Option(help="layerwise: values of depth to try; the model's layers at most")] = "2,4,8,1024",
+    groups: Annotated[str, typer.Option(help="layerwise: groups to try, such as 6, 1+5+6 or auto, the best ones")] = "1,4,auto",
     batches: Annotated[str, typer.Option(help="both: values of batch to try")] = "1,4",
     margin: Annotated[float, typer.Option(help="leads of up to this many percent count as equal")] = 5.0,
     out: Annotated[Path | None, typer.Option(help="CSV file for every arm at every length")] = None,
@@ -82,7 +82,7 @@ def predict(
         _numbers("--pools", pools),
         _numbers("--readers", readers),
         _numbers("--depths", depths),
-        _numbers("--layers-per-fetch", layers_per_fetch),
+        tuple(dict.fromkeys(item.strip() for item in groups.split(","))),
         _numbers("--batches", batches),
     )
     share = number("--margin", margin) / 100

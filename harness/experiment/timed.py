@@ -193,6 +193,8 @@ class TimedRuns:
             **timings(outcome, lookup, loads, logged),
             "output_tokens": outcome.output_tokens,
             **counters(loads),
+            "how": (lookup or {}).get("how", ""),
+            "why": (lookup or {}).get("why", ""),
             "output_digest": digest,
             "kv_digest": kv_digest(loads),
             "void": "" if outcome.error else void,

@@ -7,7 +7,7 @@ from pathlib import Path
 from harness.core.findings import Finding, Severity
 from harness.core.table import Cell, Table
 from harness.core.text import markdown
-from harness.reporting import grids, hits, loads, serving
+from harness.reporting import choices, grids, hits, loads, serving
 from harness.reporting.reproduce import command, facts, settings, title
 from harness.reporting.several import UNPOOLED, Several
 from harness.reporting.summary import Summary
@@ -67,8 +67,14 @@ def report_several(several: Several, pictures: Sequence[Path]) -> str:
 
 
 def beside_ttft(summary: Summary) -> list[Table]:
-    """Hits and misses, peers, the service as a whole and the neighbours, if the measurement has them."""
-    found = (hits.hits(summary), loads.loads(summary), serving.service(summary), serving.neighbours(summary))
+    """Hits and misses, choices, peers, the service as a whole and the neighbours, if the measurement has them."""
+    found = (
+        hits.hits(summary),
+        choices.choices(summary),
+        loads.loads(summary),
+        serving.service(summary),
+        serving.neighbours(summary),
+    )
     return [table for table in found if table is not None]
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-SCHEMA = (2, 0)
+SCHEMA = (2, 1)
 """Major, minor. A new column is a minor version; a changed name or meaning is a major one, refused by older readers."""
 
 RENAMED: Mapping[str, str] = {"pair": "round"}
@@ -35,6 +35,8 @@ REQUEST_COLUMNS: Mapping[str, str] = {
     "operations": "Int64",  # store calls of the retrieval
     "keys": "Int64",  # objects read in them
     "bytes": "Int64",  # bytes fetched
+    "how": "string",  # how an arm that chooses loaded it, as an arm that always does that (schema 2.1)
+    "why": "string",  # its reason (schema 2.1)
     "output_digest": "string",  # of the tokens
     "kv_digest": "string",  # of the sampled KV blocks
     "void": "string",  # why the row does not count

@@ -178,3 +178,31 @@ def test_flags_of_the_plan_need_an_experiment(gate: Gate) -> None:
     assert (code, "--concurrency, --model, --set: these belong to --run" in err) == (2, True)
     code, _, err = gate("--max", "p50:5%")
     assert (code, "name a measurement's folder to judge, or measure one with --run" in err) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("arm", "warmup", "said"),
+    [
+        (
+            "auto",
+            3,
+            "auto tries other ways in 5% of its loads, so a gate's runs would differ; write auto:explore=0, or explore=0.05",
+        ),
+        ("auto:explore=0", 2, "auto:explore=0 learns by its first 3 loads, and warmup=2 leaves some of them in a gate's runs"),
+        (
+            "hybrid",
+            1,
+            "hybrid learns by its first 2 loads, and warmup=1 leaves some of them in a gate's runs; give --set warmup=2",
+        ),
+    ],
+)
+def test_an_arm_that_would_change_meanwhile_is_refused(gate: Gate, arm: str, warmup: int, said: str) -> None:
+    code, out, err = gate.measure("--set", f"warmup={warmup}", "--candidate", arm, "--dry-run")
+    assert code == 2
+    assert said in " ".join((out + err).split())
+
+
+@pytest.mark.parametrize("arm", ["auto:explore=0", "auto:explore=0.05", "layerwise:groups=auto"])
+def test_an_arm_that_has_learned_in_the_warm_up_may_be_judged(gate: Gate, arm: str) -> None:
+    code, _, err = gate.measure("--set", "warmup=3", "--candidate", arm, "--dry-run")
+    assert (code, err) == (0, "")

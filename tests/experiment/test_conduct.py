@@ -34,7 +34,7 @@ def test_a_complete_run_counts_in_full_and_leaves_the_store_empty(lab: Lab) -> N
 
 def test_what_comes_back_is_what_is_on_disk(lab: Lab) -> None:
     run = lab.measure()
-    assert {"schema": "2.0", **json.loads(json.dumps(lab.last, default=str))} == run.meta
+    assert {"schema": "2.1", **json.loads(json.dumps(lab.last, default=str))} == run.meta
 
 
 def test_the_rows_say_what_the_engine_did(lab: Lab) -> None:

@@ -136,11 +136,10 @@ def _predicted(evidence: Evidence, arms: list[Arm]) -> dict[str, float]:
 
 
 def _with(arm: Arm, **changes: Any) -> Arm:
-    """The arm with other options, in text and as values; layers_per_fetch gives way to groups."""
+    """The arm with other options, in text and as values; what earlier versions called layers_per_fetch is ``groups``."""
     name, given = split_spec(arm.name.partition("@")[0])
+    given = {"groups" if key == "layers_per_fetch" else key: value for key, value in given.items()}
     options = {**given, **{key: str(value) for key, value in changes.items()}}
-    if "groups" in changes:
-        options.pop("layers_per_fetch", None)
     text = name + (":" + ",".join(f"{key}={value}" for key, value in options.items()) if options else "")
     return Arm(text, arm.engine, {**arm.options, **changes}, arm.order)
 
@@ -153,7 +152,7 @@ def _made(engine: str, **options: Any) -> Arm:
 def _identity(arm: Arm) -> tuple[str, frozenset[tuple[str, str]]]:
     """What the arm's text says beside the defaults, so that two ways to write one arm are equal."""
     _, given = split_spec(arm.name.partition("@")[0])
-    defaults = {name: str(value) for name, value in DEFAULTS.items()} | {"staged": "false", "groups": ""}
+    defaults = {name: str(value) for name, value in DEFAULTS.items()} | {"staged": "false", "groups": "1"}
     return arm.engine, frozenset((key, value.lower()) for key, value in given.items() if defaults.get(key) != value.lower())
 
 

@@ -72,9 +72,9 @@ def limits(found: list[Point]) -> tuple[tuple[float, float], tuple[float, float]
     return (min(0.1, min(a) / 2), max(30.0, max(a) * 2)), (min(0.3, min(b) / 2), max(10.0, max(b) * 2))
 
 
-def line_name(depth: int, width: int) -> str:
+def line_name(depth: int, groups: str) -> str:
     """What a line of the recurrence is called."""
-    return f"recurrence, depth {depth}" + (f", {width} layers per fetch" if width > 1 else "")
+    return f"recurrence, depth {depth}" + (f", groups of {groups}" if groups != "1" else "")
 
 
 def _regions(
@@ -84,9 +84,9 @@ def _regions(
     axes.fill_between(a, bottom, np.clip(line, bottom, top), color=SKY, alpha=0.18, linewidth=0)
     axes.plot(a, line, color=INK, linewidth=1.4, label="closed form: b = 1 + 1/a")
     layers = model_layers(evidence)
-    for (depth, width), style in zip(depths(evidence), _LINES, strict=False):
+    for (depth, groups), style in zip(depths(evidence), _LINES, strict=False):
         if layers:
-            edge = [recurrence(float(one), layers, depth, width) for one in a]
-            axes.plot(a, edge, color=INK, linewidth=1.2, linestyle=style, label=drawable(line_name(depth, width)))
+            edge = [recurrence(float(one), layers, depth, groups) for one in a]
+            axes.plot(a, edge, color=INK, linewidth=1.2, linestyle=style, label=drawable(line_name(depth, groups)))
     axes.text(0.03, 0.04, "layerwise faster", transform=axes.transAxes, fontsize=9, style="italic")
     axes.text(0.97, 0.96, "chunkwise faster", transform=axes.transAxes, fontsize=9, style="italic", ha="right", va="top")

@@ -13,8 +13,9 @@ from functools import lru_cache
 import numpy as np
 import pandas as pd
 
-from harness.core.recurrence import Link, Step, predict_layerwise
-from harness.reporting.forecast.prediction import option
+from harness.core.errors import UsageError
+from harness.core.recurrence import Link, Step, groups_of, predict_layerwise, sizes_of
+from harness.reporting.forecast.prediction import groups_in, option
 from harness.results.evidence import Arm, Evidence
 
 HALVINGS = 30
@@ -64,12 +65,12 @@ def closed_form(a: "np.ndarray[tuple[int, ...], np.dtype[np.float64]]") -> "np.n
 
 
 @lru_cache(maxsize=1024)  # the static map and the interactive one ask for the same
-def recurrence(a: float, layers: int, depth: int, layers_per_fetch: int = 1) -> float:
+def recurrence(a: float, layers: int, depth: int, groups: str = "1") -> float:
     """The b below which layerwise wins by the recurrence, for ``layers`` equal layers on one stream."""
 
     def layerwise_ttft(b: float) -> float:
         link = Link(0.0, layers / (a * b))  # so that all layers together, one byte each, take a * b
-        return predict_layerwise(link, Step(1, layers, 1, 1.0), 1, depth, layers_per_fetch)
+        return predict_layerwise(link, Step(1, layers, 1, 1.0), 1, depth, groups_of(groups, layers))
 
     low, high = 0.0, 1 + 1 / a  # at the upper end the loads alone take as long as chunkwise's load and compute
     for _ in range(HALVINGS):
@@ -78,14 +79,15 @@ def recurrence(a: float, layers: int, depth: int, layers_per_fetch: int = 1) -> 
     return low
 
 
-def depths(evidence: Evidence, most: int = 3) -> list[tuple[int, int]]:
-    """Depth and layers per fetch of the measurement's layerwise arms, each once, the first ``most``."""
-    found: dict[tuple[int, int], None] = {}
+def depths(evidence: Evidence, most: int = 3) -> list[tuple[int, str]]:
+    """Depth and groups of the measurement's layerwise arms, each once, the first ``most``; without those that choose groups."""
+    found: dict[tuple[int, str], None] = {}
     for arm in evidence.arms:
         if arm.engine == "layerwise" and len(evidence.of(arm)):
             try:
-                found[max(option(arm, "depth"), 1), max(option(arm, "layers_per_fetch"), 1)] = None
-            except (TypeError, ValueError, OverflowError):  # an option that is no number
+                sizes_of(groups_in(arm))
+                found[max(option(arm, "depth"), 1), groups_in(arm)] = None
+            except (TypeError, ValueError, OverflowError, UsageError):  # an option that is no number, or auto
                 continue
     return list(found)[:most]
 

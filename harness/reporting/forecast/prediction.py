@@ -4,7 +4,7 @@ Only if all that the recurrence needs is known: a shaped store (its URL has late
 at a time, and a floor arm, whose compute is that of a forward without any load.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
@@ -16,7 +16,7 @@ from harness.core.recurrence import Link, Step, best_groups, groups_of, predict_
 from harness.core.renamed import store_today
 from harness.results.evidence import Arm, Evidence
 
-DEFAULTS: Mapping[str, int] = {"pool": 0, "batch": 1, "readers": 8, "depth": 4, "layers_per_fetch": 1}
+DEFAULTS: Mapping[str, int] = {"pool": 0, "batch": 1, "readers": 8, "depth": 4}
 """The engines' defaults, for a run.json that doesn't write an arm's options out."""
 
 
@@ -106,14 +106,24 @@ def predict(arm: Arm, setup: Setup, step: Step) -> float | None:
             return predict_chunkwise(setup.link, step, int(pool), option(arm, "batch"))
         if arm.engine == "layerwise":
             readers, depth, batch = (option(arm, name) for name in ("readers", "depth", "batch"))
-            if (groups := str(arm.options.get("groups") or "")) == "auto":
-                sizes = best_groups(setup.link, step, readers, depth, batch)
-            else:
-                sizes = groups_of(groups or str(option(arm, "layers_per_fetch")), step.layers)
+            sizes = sizes_in(arm, setup.link, step)
             return predict_layerwise(setup.link, step, readers, depth, sizes, batch)
     except (TypeError, ValueError, OverflowError, UsageError):  # an option that is no number, groups that don't add up
         return None
     return None
+
+
+def groups_in(arm: Arm) -> str:
+    """An arm's groups as text; measurements of earlier versions call equal ones ``layers_per_fetch``."""
+    return str(arm.options.get("groups") or arm.options.get("layers_per_fetch") or 1)
+
+
+def sizes_in(arm: Arm, link: Link, step: Step) -> Sequence[int]:
+    """The sizes of an arm's groups, those of ``auto`` by the recurrence. Raises UsageError where they don't add up."""
+    if (groups := groups_in(arm)) != "auto":
+        return groups_of(groups, step.layers)
+    readers, depth, batch = (option(arm, name) for name in ("readers", "depth", "batch"))
+    return best_groups(link, step, readers, depth, batch)
 
 
 def option(arm: Arm, name: str) -> int:

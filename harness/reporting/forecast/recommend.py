@@ -1,17 +1,20 @@
 """The recommendation for one prefix length after the other. Pure."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from harness.core.errors import UsageError
-from harness.core.recurrence import Step
+from harness.core.recurrence import Step, as_text, best_groups, groups_of, predict_layerwise
 from harness.reporting.forecast.basis import Basis
-from harness.reporting.forecast.grid import BASE, Grid, complexity
-from harness.reporting.forecast.prediction import option, predict
+from harness.reporting.forecast.grid import AUTO, BASE, Grid, complexity, spec, threads
+from harness.reporting.forecast.prediction import groups_in, option, predict, sizes_in
 from harness.results.evidence import Arm
 
 ROUNDING = 1e-9
 """Two sums of the same times in another order differ by less, which is no lead."""
+
+TRIED = 16
+"""Parts of a hit that are tried for hybrid."""
 
 MOST_CALLS = 100_000_000
 """Store calls to walk through, about two minutes."""
@@ -75,7 +78,9 @@ def advise(basis: Basis, grid: Grid, prefixes: Sequence[int], margin: float = 0.
 
 
 def _advise(basis: Basis, arms: Sequence[Arm], prefix: int, step: Step, margin: float) -> Advice:
-    found = [Forecast(arm, ttft_s) for arm in arms if (ttft_s := predict(arm, basis.setup, step)) is not None]
+    told = {arm.name: arm for arm in (_in_sizes(arm, basis, step) for arm in arms)}
+    found = [Forecast(arm, ttft_s) for arm in told.values() if (ttft_s := predict(arm, basis.setup, step)) is not None]
+    found += _parts(basis, found, prefix, step)
     chosen = _simplest(found, margin)
     others = [one for one in found if one.arm.engine != chosen.arm.engine]
     soonest = _simplest(found, 0.0)
@@ -91,6 +96,39 @@ def _advise(basis: Basis, arms: Sequence[Arm], prefix: int, step: Step, margin: 
     )
 
 
+def _in_sizes(arm: Arm, basis: Basis, step: Step) -> Arm:
+    """The arm with the groups that ``auto`` is for this step."""
+    if arm.options.get("groups") != AUTO:
+        return arm
+    options = {**arm.options, "groups": as_text(sizes_in(arm, basis.setup.link, step))}
+    always = {name: options[name] for name in ("readers", "depth")}
+    name = spec(arm.engine, always, {name: options[name] for name in ("groups", "batch")})
+    return Arm(name, arm.engine, options, arm.order)
+
+
+def _parts(basis: Basis, found: Sequence[Forecast], prefix: int, step: Step) -> list[Forecast]:
+    """For each number of readers the part of the hit, in groups, with which TTFT is lowest if the rest is computed beside it.
+
+    Empty where nothing says what computing a token takes.
+    """
+    recompute_s = basis.recompute.at(prefix) if basis.recompute is not None and basis.recompute.covers(prefix) else None
+    if recompute_s is None or step.chunks < 2:
+        return []
+    chunk_s = max(0.0, recompute_s - step.overhead_s - step.compute_s) / step.chunks
+    parts = sorted({max(1, round(step.chunks * share / TRIED)) for share in range(1, TRIED)})
+    best = []
+    for readers in dict.fromkeys(threads(one.arm) for one in found if one.arm.engine == "layerwise"):
+        tried = []
+        for part in parts:
+            own = replace(step, chunks=part, compute_s=step.compute_s + chunk_s * (step.chunks - part))
+            groups = best_groups(basis.setup.link, own, readers, step.layers)
+            ttft_s = predict_layerwise(basis.setup.link, own, readers, step.layers, groups)
+            options = {"k": part, "readers": readers, "groups": as_text(groups)}
+            tried.append(Forecast(Arm(spec("hybrid", options, {}), "hybrid", options, len(found)), ttft_s))
+        best.append(min(tried, key=lambda one: one.ttft_s))
+    return best
+
+
 def _simplest(found: Sequence[Forecast], margin: float) -> Forecast:
     """Of those that lose at most ``margin`` against the fastest."""
     limit = min(one.ttft_s for one in found) * (1 + max(margin, ROUNDING))
@@ -100,14 +138,15 @@ def _simplest(found: Sequence[Forecast], margin: float) -> Forecast:
 def pays_from(basis: Basis, advices: Sequence[Advice]) -> int | None:
     """The shortest prefix from which fetching beats recomputing, found to the chunk between two of the lengths.
 
-    The arm is the one that was recommended at the longer of the two. None if recomputing isn't known, or if
-    fetching pays at all lengths or at the longest not.
+    The arm is the one that was recommended at the longer of the two, or of hybrid the best that loads all. None if recomputing
+    isn't known, or if fetching pays at all lengths or at the longest not.
     """
     ordered = sorted((advice for advice in advices if advice.pays is not None), key=lambda advice: advice.prefix)
     late = [place for place, advice in enumerate(ordered) if advice.pays is False]
     if basis.recompute is None or not late or late[-1] + 1 == len(ordered):
         return None
-    arm, size = ordered[late[-1] + 1].recommended.arm, basis.setup.chunk_tokens
+    longer, size = ordered[late[-1] + 1], basis.setup.chunk_tokens
+    arm = next(one.arm for one in (longer.recommended, *longer.forecasts) if one.arm.engine != "hybrid")
     low, high = ordered[late[-1]].chunks, ordered[late[-1] + 1].chunks  # at low it doesn't pay, at high it does
     while high - low > 1:
         middle = (low + high) // 2
@@ -119,4 +158,7 @@ def pays_from(basis: Basis, advices: Sequence[Advice]) -> int | None:
 
 def _calls(arm: Arm, step: Step) -> int:
     batches = -(-step.chunks // option(arm, "batch"))
-    return batches if arm.engine == "chunkwise" else batches * -(-step.layers // option(arm, "layers_per_fetch"))
+    if arm.engine == "chunkwise":
+        return batches
+    groups = groups_in(arm)
+    return batches * (step.layers // 2 if groups == AUTO else len(groups_of(groups, step.layers)))

@@ -47,8 +47,8 @@ def sentences(basis: Basis, advices: Sequence[Advice], margin: float, checks: Se
     """What the table means, what it was checked against, and what the recurrence does not model."""
     least, missed = _percent(smallest_lead(margin, checks)), miss(checks)
     found = [
-        f"Recommended is the simplest arm within {least} of the fastest: fewest threads, then chunkwise before "
-        "layerwise, then the engine's defaults; 'given up' is what that costs by the recurrence. '/ pool=0' is TTFT over that of "
+        f"Recommended is the simplest arm within {least} of the fastest: fewest threads, then chunkwise before layerwise before "
+        "hybrid, then the engine's defaults; 'given up' is what that costs by the recurrence. '/ pool=0' is TTFT over that of "
         "chunkwise:pool=0, floor the TTFT if loading took no time."
     ]
     if missed > TRUST:
@@ -97,6 +97,8 @@ def _limits(basis: Basis) -> str:
     found = list(LIMITS)
     if basis.setup.link.total_bytes_per_s is None:
         found.append("every thread brings a whole stream's rate, since no --total-mb-s bounds them together")
+    if basis.recompute is None:
+        found.append("hybrid is not tried, since no --recompute-ms-per-token says what computing a token takes")
     if len(basis.compute.points) == 1:
         found.append("one compute time stands for every prefix length")
     return f"Limits: {'; '.join(found)}."

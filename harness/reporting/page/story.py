@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from harness.core.findings import Finding, Kind, Severity
-from harness.reporting import grids, hits, loads, serving
+from harness.reporting import choices, grids, hits, loads, serving
 from harness.reporting.page.document import render
 from harness.reporting.page.drawing import Drawing, drawing
 from harness.reporting.page.sections import SECTIONS
@@ -39,6 +39,7 @@ def page(summary: Summary, said: Headline, pictures: Sequence[Path]) -> str:
     more = (
         grids.ratios(summary),
         grids.means(summary),
+        choices.choices(summary),
         loads.loads(summary),
         serving.service(summary),
         serving.neighbours(summary),

@@ -60,7 +60,7 @@ def test_the_points_of_a_run(tmp_path: Path) -> None:
         assert point.ratio == pytest.approx((layerwise["ttft_s"] / chunkwise["ttft_s"]).median())
         assert point.a == pytest.approx((chunkwise["load_s"] / floor["compute_s"]).median(), rel=1e-6)
         assert point.b == pytest.approx((layerwise["load_s"] / chunkwise["load_s"]).median(), rel=1e-6)
-    assert depths(evidence) == [(4, 1)]
+    assert depths(evidence) == [(4, "1")]
 
 
 def test_without_spans_the_load_is_the_rows_and_says_so(tmp_path: Path) -> None:

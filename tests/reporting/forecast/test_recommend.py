@@ -1,6 +1,7 @@
 """Recommendations: never worse than the margin by the model itself, monotone in the store, in arms that engines accept."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -8,9 +9,10 @@ from hypothesis import strategies as st
 
 from harness.core.errors import UsageError
 from harness.core.options import parse_options, split_spec
-from harness.core.recurrence import Link, Step, predict_chunkwise, predict_layerwise
+from harness.core.recurrence import Link, Step, best_groups, predict_chunkwise, predict_layerwise
 from harness.engines.base import EngineOptions
 from harness.engines.chunkwise import ChunkwiseOptions
+from harness.engines.hybrid import HybridOptions
 from harness.engines.layerwise import LayerwiseOptions
 from harness.reporting.forecast import Advice, Basis, Curve, Grid, advise, long_table, pays_from
 from harness.reporting.forecast.grid import BASE, complexity, threads
@@ -19,7 +21,7 @@ from harness.reporting.forecast.table import COLUMNS
 from harness.results.evidence import Arm
 
 CLOSE = 1e-9
-SMALL = Grid((0, 2, 8), (1, 4), (1, 2, 8), (1, 2), (1, 4))
+SMALL = Grid((0, 2, 8), (1, 4), (1, 2, 8), ("1", "2"), (1, 4))
 
 
 def basis(link: Link, layers: int = 8, compute_s: float = 0.05, overhead_s: float = 0.005) -> Basis:
@@ -94,7 +96,7 @@ def test_the_numbers_are_the_models() -> None:
     found = by_name(advise(basis(link), SMALL, [2048])[0])
     assert found[BASE] == predict_chunkwise(link, step)
     assert found["chunkwise:pool=8,batch=4"] == predict_chunkwise(link, step, 8, 4)
-    assert found["layerwise:readers=4,depth=2,layers_per_fetch=2"] == predict_layerwise(link, step, 4, 2, 2)
+    assert found["layerwise:readers=4,depth=2,groups=2"] == predict_layerwise(link, step, 4, 2, 2)
 
 
 def test_a_store_that_costs_nothing_needs_no_threads() -> None:
@@ -107,9 +109,28 @@ def test_a_slow_store_and_a_long_compute_call_for_layers() -> None:
     assert advice.recommended.ttft_s < 0.7 * advice.base.ttft_s
 
 
+def test_nothing_that_is_recommended_is_beaten_by_groups_or_by_a_part() -> None:
+    """By more than the margin; hybrid is tried where it is known what a token takes."""
+    start = basis(Link(0.002, 300e6, 75e6), compute_s=0.03)
+    alone, known = (advise(one, Grid(), [2048], 0.0)[0] for one in (start, start.recomputing(0.195e-3)))
+    step = start.step(2048)
+    link, layers = start.setup.link, step.layers
+    best = min(
+        predict_layerwise(link, step, readers, layers, best_groups(link, step, readers, layers)) for readers in Grid().readers
+    )
+    assert alone.recommended.ttft_s <= best * (1 + CLOSE)
+    assert known.recommended.arm.engine == "hybrid"
+    assert known.recommended.ttft_s < 0.8 * alone.recommended.ttft_s
+    assert not any(one.arm.engine == "hybrid" for one in alone.forecasts)
+    assert not any("auto" in one.arm.name for one in known.forecasts), "groups are written out"
+
+
 def test_every_arm_is_one_that_its_engine_takes() -> None:
-    models: dict[str, type[EngineOptions]] = {"chunkwise": ChunkwiseOptions, "layerwise": LayerwiseOptions}
-    for arm in Grid().arms(24):
+    models: dict[str, type[EngineOptions]] = {
+        "chunkwise": ChunkwiseOptions, "layerwise": LayerwiseOptions, "hybrid": HybridOptions,
+    }  # fmt: skip
+    found = advise(basis(Link(0.002, 300e6)).recomputing(1e-4), Grid(), [2048])[0]
+    for arm in [*Grid().arms(24), *(one.arm for one in found.forecasts)]:
         engine, options = split_spec(arm.name)
         parsed = parse_options(models[engine], options, engine).model_dump()
         assert arm.engine == engine
@@ -117,12 +138,12 @@ def test_every_arm_is_one_that_its_engine_takes() -> None:
 
 
 def test_arms_are_there_once_and_the_base_first() -> None:
-    names = [arm.name for arm in Grid((4,), (1,), (2, 16), (1, 8), (1,)).arms(layers=2)]
+    names = [arm.name for arm in Grid((4,), (1,), (2, 16), ("1", "8"), (1,)).arms(layers=2)]
     assert names == [
         BASE,
         "chunkwise:pool=4",
         "layerwise:readers=1,depth=2",
-        "layerwise:readers=1,depth=2,layers_per_fetch=2",
+        "layerwise:readers=1,depth=2,groups=2",
     ]
 
 
@@ -147,11 +168,12 @@ def test_fewer_threads_are_simpler_then_chunkwise_then_the_defaults() -> None:
     [
         ({"pools": (-1,)}, "pools has -1; give whole numbers from 0 to 1,024"),
         ({"readers": (0, 2)}, "readers has 0; give whole numbers from 1"),
-        ({"layers_per_fetch": ()}, "layers-per-fetch is empty"),
+        ({"groups": ()}, "groups is empty; give numbers of layers"),
+        ({"groups": ("six",)}, "groups=six is no number of layers"),
         ({"depths": (5000,)}, "depths has 5000"),
     ],
 )
-def test_a_grid_that_no_engine_takes_is_refused(values: dict[str, tuple[int, ...]], message: str) -> None:
+def test_a_grid_that_no_engine_takes_is_refused(values: dict[str, Any], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         Grid(**values)
 
