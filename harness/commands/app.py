@@ -37,7 +37,6 @@ app = typer.Typer(
     name="ttft",
     help="Which way of fetching stored KV cache gives the lowest time to first token?",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )

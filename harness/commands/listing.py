@@ -102,7 +102,10 @@ def _plain(options: "type[Options]") -> list[dict[str, Any]]:
 
 
 def list_(
-    kind: Annotated[str | None, typer.Argument(help="engines, peers, stores, workloads, experiments or settings")] = None,
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="engines, peers, stores, workloads, experiments or settings", autocompletion=lambda: list(KINDS)),
+    ] = None,
     as_json: Json = False,
     json_schema: Annotated[
         bool, typer.Option("--json-schema", help="of settings: the JSON Schema of an experiment's file, for editors and CI")

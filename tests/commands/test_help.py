@@ -3,8 +3,10 @@
 import sys
 
 import pytest
+import typer
 
 import cli
+from harness.commands.app import app
 
 
 def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *words: str) -> tuple[int, str, str]:
@@ -34,3 +36,24 @@ def test_what_is_missing_is_named_with_what_there_is(
 ) -> None:
     code, out, err = run(capsys, monkeypatch, *words)
     assert (code, out) == (2, "") and err.startswith(f"error: {said}") and err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("ttft tu", ["tune"]),
+        ("ttft list w", ["workloads"]),
+        ("ttft compare r0", ["r01-pool-direct-io"]),
+        ("ttft store ", ["bench"]),
+    ],
+)
+def test_the_shell_completes(
+    typed: str, offered: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_TTFT_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", typed)
+    monkeypatch.setenv("COMP_CWORD", str(len(typed.split(" ")) - 1))
+    monkeypatch.setattr(sys, "argv", ["ttft"])
+    with pytest.raises(SystemExit):
+        typer.main.get_command(app)(prog_name="ttft")
+    assert set(offered) <= set(capsys.readouterr().out.split())
