@@ -76,8 +76,8 @@ def entries(kind: str) -> list[dict[str, Any]]:
     if kind == "experiments":
         from harness.experiment.settings import named_experiments, read_experiment
 
-        found = {name: str(read_experiment(name).get("question", "")) for name in sorted(named_experiments())}
-        return [{"name": name, "summary": question, "options": []} for name, question in found.items()]
+        questions = {name: str(read_experiment(name).get("question", "")) for name in sorted(named_experiments())}
+        return [{"name": name, "summary": question, "options": []} for name, question in questions.items()]
     found = []
     for name, text, options in _described(kind):
         found.append({"name": name, "summary": _summary(text), "options": _plain(options)})
