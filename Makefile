@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev compare test faults soak lint gate gpu check clean
+.PHONY: help setup setup-dev compare test faults soak lint gate docs gpu check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ lint: setup-dev ## style and types
 
 gate: setup-dev ## judge stored rows of a real run, A against A
 	@$(BIN)/ttft gate results/reference/gate --base layerwise:depth=4 --candidate layerwise:depth=4@again --max p50:5%
+
+docs: setup-dev ## the pages of docs/ as a site, into build/site
+	@$(BIN)/python -m mkdocs build
 
 gpu: setup-dev ## on a node with a GPU: all that only it can show, in 15 minutes, packed to send
 	@$(BIN)/python scripts/gpu_node.py $(ARGS)

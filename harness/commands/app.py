@@ -33,27 +33,26 @@ app = typer.Typer(
     name="ttft",
     help="Which way of fetching stored KV cache gives the lowest time to first token?",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-app.command()(compare)
-app.command()(ab)
-app.command()(sweep)
-app.command()(serve)
-app.command("list")(list_)
-app.command()(report)
-app.command()(explain)
-app.command()(timeline)
-app.command()(export)
-app.command()(predict)
-app.command()(tune)
-app.command()(gate)
-app.command()(calibrate)
-app.command()(trend)
-app.command()(doctor)
-app.add_typer(workload, name="workload")
-app.add_typer(store, name="store")
+app.command(short_help="Compare engines by TTFT, and report")(compare)
+app.command(short_help="Compare two versions of a package, and judge")(ab)
+app.command(short_help="Measure an experiment over a grid of settings")(sweep)
+app.command(short_help="Serve vLLM with all arms of an experiment")(serve)
+app.command("list", short_help="List what can be named, with options and defaults")(list_)
+app.command(short_help="Report stored measurements again")(report)
+app.command(short_help="Name each arm's bottleneck, and what would change it")(explain)
+app.command(short_help="Export spans for Chrome's and Perfetto's viewers")(timeline)
+app.command(short_help="Send numbers to Prometheus, MLflow, OpenTelemetry, llm-d")(export)
+app.command(short_help="Recommend an arm by formula; measures nothing")(predict)
+app.command(short_help="Measure a store and arms; recommend a configuration")(tune)
+app.command(short_help="Judge PASS or FAIL by a margin, also in CI")(gate)
+app.command(short_help="Measure A against A: the noise of this machine")(calibrate)
+app.command(short_help="Show how ratios moved over time")(trend)
+app.command(short_help="Say what is installed and what works here")(doctor)
+app.add_typer(workload, name="workload", short_help="Look at a workload before anything is run")
+app.add_typer(store, name="store", short_help="Check and measure a store of your own")
 
 
 def _version(wanted: bool) -> None:

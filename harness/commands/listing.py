@@ -48,7 +48,7 @@ def _described(kind: str) -> "Iterator[tuple[str, str, type[Options]]]":
 def _options(name: str, text: str, options: "type[Options]") -> Iterator[Table | str]:
     from harness.core.options import describe_options
 
-    yield f"{name}: {text.splitlines()[0]}"
+    yield f"{name}: {_summary(text)}"
     table = Table(box=None, pad_edge=False)
     for column in ("option", "default", "meaning"):
         table.add_column(column, overflow="fold")
@@ -76,12 +76,17 @@ def entries(kind: str) -> list[dict[str, Any]]:
     if kind == "experiments":
         from harness.experiment.settings import named_experiments, read_experiment
 
-        found = {name: str(read_experiment(name).get("question", "")) for name in sorted(named_experiments())}
-        return [{"name": name, "summary": question, "options": []} for name, question in found.items()]
+        questions = {name: str(read_experiment(name).get("question", "")) for name in sorted(named_experiments())}
+        return [{"name": name, "summary": question, "options": []} for name, question in questions.items()]
     found = []
     for name, text, options in _described(kind):
-        found.append({"name": name, "summary": text.splitlines()[0].replace("``", ""), "options": _plain(options)})
+        found.append({"name": name, "summary": _summary(text), "options": _plain(options)})
     return found
+
+
+def _summary(text: str) -> str:
+    """The first sentence of a docstring, for people who don't read code."""
+    return text.splitlines()[0].replace("``", "")
 
 
 def _plain(options: "type[Options]") -> list[dict[str, Any]]:
@@ -97,7 +102,10 @@ def _plain(options: "type[Options]") -> list[dict[str, Any]]:
 
 
 def list_(
-    kind: Annotated[str, typer.Argument(help="engines, peers, stores, workloads, experiments or settings")],
+    kind: Annotated[
+        str | None,
+        typer.Argument(help="engines, peers, stores, workloads, experiments or settings", autocompletion=lambda: list(KINDS)),
+    ] = None,
     as_json: Json = False,
     json_schema: Annotated[
         bool, typer.Option("--json-schema", help="of settings: the JSON Schema of an experiment's file, for editors and CI")
@@ -107,6 +115,8 @@ def list_(
     from harness.core.errors import UsageError
     from harness.experiment.settings import json_schema as schema
 
+    if kind is None:
+        raise UsageError(f"name what to list: {', '.join(KINDS)}; for example ttft list stores")
     with only_json(as_json or json_schema) as answer:
         if json_schema:
             if kind != "settings":

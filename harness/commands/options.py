@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-Named = Annotated[str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file")]
+
+def _experiments() -> list[str]:
+    """For the shell's completion."""
+    from harness.experiment.settings import named_experiments
+
+    return sorted(named_experiments())
+
+
+Named = Annotated[
+    str, typer.Argument(help="name of an experiment (ttft list experiments) or a TOML file", autocompletion=_experiments)
+]
 Arms = Annotated[
     list[str] | None,
     typer.Option(help="engine spec, e.g. layerwise:depth=4, or target:URL,name=a; give several; the first is the base"),

@@ -14,14 +14,17 @@ if TYPE_CHECKING:
 
 def report(
     runs: Annotated[
-        list[Path], typer.Argument(metavar="RUN...", help="a measurement's folder; several are shown side by side, unpooled")
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="RUN...", help="a measurement's folder; several are shown side by side, unpooled"),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="folder for the report [default: the measurement's own]")] = None,
     parquet: Annotated[
         bool, typer.Option("--parquet", help="also write requests, runs and spans as .parquet; one measurement only")
     ] = False,
 ) -> None:
     """Make the report of one measurement again, or of several side by side; needs no vLLM."""
+    if not runs:
+        raise UsageError(f"name a measurement's folder to report on{_newest()}")
     if parquet and len(runs) > 1:
         raise UsageError("--parquet takes one measurement at a time; several are not pooled")
     if parquet:  # first, since it says at once if pyarrow is missing
@@ -35,6 +38,12 @@ def report(
         raise UsageError("several measurements need a folder of their own for the report; give one with --out")
     else:
         show_several(runs, out)
+
+
+def _newest(results: Path = Path("results")) -> str:
+    """The last measurements below results/, as a hint."""
+    there = sorted(file.parent for file in results.glob("*/run.json"))
+    return f"; the newest here: {', '.join(map(str, there[-3:]))}" if there else ", as ttft report results/NAME"
 
 
 def show(folder: Path, out: Path | None = None) -> None:

@@ -13,6 +13,7 @@ from harness.commands.measuring import end_as_by_ctrl_c
 from harness.commands.options import Arms, DryRun, Dtype, Model, Named, Settings, Store
 from harness.commands.terminal import console
 from harness.core.errors import RunError, SetupError, UsageError
+from harness.core.renamed import store_note
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -50,7 +51,10 @@ def serve(
     from harness.replay.server.arguments import api_server_command
 
     flags: dict[str, Any] = {"arms": arm or None, "store": store, "workload": workload, "model": model, "dtype": dtype}
-    settled = settle(experiment_of(read_experiment(experiment), flags, given_settings(setting or [])))
+    asked = experiment_of(read_experiment(experiment), flags, given_settings(setting or []))
+    if note := store_note(asked.store):
+        typer.echo(note, err=True)
+    settled = settle(asked)
     settled.without_peers("ttft serve")
     if settled.experiment.target:
         raise UsageError("ttft serve starts the server itself; remove target, and give it to ttft compare")

@@ -14,7 +14,7 @@ from harness.core.renamed import store_note
 HELP = "Check and measure a store of your own."
 WORDS = (("ok", "ok"), ("NO", "NO"), ("-", "not applicable"))
 store = typer.Typer(help=HELP, no_args_is_help=True, rich_markup_mode=None)
-store.command()(bench)
+store.command(short_help="Measure latency and bandwidth of a store")(bench)
 
 
 @store.callback()
@@ -22,7 +22,7 @@ def _group() -> None:
     """Check and measure a store of your own."""
 
 
-@store.command()
+@store.command(short_help="Check that a store keeps its contract")
 def check(url: Annotated[str, typer.Argument(help="store URL, e.g. redis://127.0.0.1:6379/0")]) -> None:
     """Check that a store keeps its contract, with objects of its own that it deletes again.
 

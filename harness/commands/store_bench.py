@@ -127,7 +127,7 @@ def _publish(shown: str, settings: "BenchSettings", table: "LongTable", terminal
         "machine": machine(),
         "versions": versions(),
     }
-    meta = finite(meta)
+    meta = {key: finite(value) for key, value in meta.items()}
     try:
         (folder / "bench.json").write_text(json.dumps(meta, indent=2) + "\n", encoding="utf-8")
     except OSError as error:

@@ -25,7 +25,7 @@ def _group() -> None:
     """Look at a workload before anything is run."""
 
 
-@workload.command()
+@workload.command(short_help="Show lengths, reuse, hit rate and arrivals")
 def show(
     spec: Annotated[str, typer.Argument(help="workload spec, e.g. mooncake:path=trace.jsonl,scale=0.25")],
     out: Annotated[Path | None, typer.Option(help="folder for the pictures: lengths, reuse and arrivals as PNG")] = None,

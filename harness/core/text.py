@@ -33,7 +33,8 @@ def markdown(text: object) -> str:
     """``text`` as plain text inside Markdown, also in a table's cell: nothing in it is markup or HTML."""
     safe = re.sub(r"&(?=#?\w+;)", "&amp;", printable(text)).replace("<", "&lt;").replace(">", "&gt;")
     # An underscore inside a word is no markup; escaping it would only make the source hard to read.
-    return re.sub(r"[\\`*|\[\]~$]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found[0]}", safe)
+    escaped = re.sub(r"[\\`*|\[\]~$]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found[0]}", safe)
+    return re.sub(r"\\`(ttft [a-z ]+)\\`", r"`\1`", escaped)  # a command of ours in our own sentences: nothing in it is markup
 
 
 _COMPUTED = ("=", "+", "-", "@", "\t", "\r", "'")

@@ -37,7 +37,7 @@ class ChunkwiseOptions(EngineOptions):
 
 
 class Chunkwise(Engine):
-    """All chunks are in place when ``begin_load`` returns; nothing waits later."""
+    """Fetches all chunks of a hit before the forward begins; nothing waits later."""
 
     name = "chunkwise"
     Options = ChunkwiseOptions

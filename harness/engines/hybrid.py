@@ -35,7 +35,7 @@ class HybridOptions(LayerwiseOptions):
 
 
 class Hybrid(Layerwise):
-    """``layerwise`` over the first chunks of a hit only."""
+    """Fetches the first chunks of a hit as ``layerwise`` does, and has the model compute the rest."""
 
     name = "hybrid"
     Options = HybridOptions

@@ -63,7 +63,7 @@ class LayerwiseOptions(ReadingOptions):
 
 
 class Layerwise(Engine):
-    """Fetches stay ``depth`` layers ahead; ``wait_layer`` blocks only for what has not arrived."""
+    """Fetches layer after layer, ``depth`` layers ahead of the forward, which waits only for what has not arrived."""
 
     name = "layerwise"
     Options = LayerwiseOptions

@@ -3,10 +3,13 @@
 import hashlib
 import importlib
 import json
+import os
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from harness.core.errors import SetupError, UsageError, known
 from harness.core.machine import default_dtype, instruction_set, uses_gpu
@@ -151,12 +154,26 @@ def _hub_config(name: str) -> Mapping[str, Any]:
         auto_config = importlib.import_module("transformers").AutoConfig
     except ImportError as error:
         raise SetupError(f"model {name} needs transformers, which does not import ({error}); run make setup") from error
+    offline = _offline()
     try:
-        config: dict[str, Any] = auto_config.from_pretrained(name).to_dict()
+        config: dict[str, Any] = auto_config.from_pretrained(name, local_files_only=offline).to_dict()
     except (OSError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0]
+        cache = "its address does not resolve here, and the model is not in the cache"
+        reason = cache if offline else str(error).strip().splitlines()[0]
         raise UsageError(f"model {name} is neither a folder here nor to be had from the hub: {reason}") from error
     return config
+
+
+def _offline() -> bool:
+    """Whether the hub's address does not resolve and no proxy is set: its client would try for half a minute to say so."""
+    host = urlsplit(os.environ.get("HF_ENDPOINT") or "https://huggingface.co").hostname or ""
+    if any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        return False
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError:
+        return True
+    return False
 
 
 def fingerprint(path: str, revision: str | None = None) -> str:

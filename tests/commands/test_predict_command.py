@@ -1,5 +1,6 @@
 """``ttft predict``: what it prints, what it writes, and one sentence for every mistake."""
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -45,8 +46,19 @@ def test_options_alone_give_a_table_its_limits_and_a_file(
     assert chosen["prefix_tokens"].tolist() == [1024, 4096]
     for arm in chosen["arm"]:
         assert f"--arm {arm}" in out
-    assert "Measure it: ttft compare --store ... --arm chunkwise:pool=0 " in out
+    assert "--workload shared_prefix:prefix=1024,suffix=32 --arm chunkwise:pool=0 " in out
     assert "Fetching is faster than recomputing at each of these lengths." in out
+
+
+def test_what_it_says_to_measure_can_be_run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    _, out, _ = run(capsys, monkeypatch, *MODEL, *COMPUTE, *QUICK, *STORE, "--total-mb-s", "900")
+    line = next(line for line in out.splitlines() if line.startswith("Measure it"))
+    words = shlex.split(line.partition(": ")[2])
+    assert words[3] == "shaped+mem://predicted?latency_ms=2&stream_mb_s=300&total_mb_s=900"
+    monkeypatch.setattr(sys, "argv", [*words, "--dry-run"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code in (0, None), capsys.readouterr().err
 
 
 def test_the_former_names_of_the_options_give_the_same(

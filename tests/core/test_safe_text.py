@@ -84,3 +84,9 @@ def test_passwords_in_urls_are_not_shown(text: str, shown: str) -> None:
 def test_a_slug_is_letters_digits_and_single_dashes() -> None:
     assert slug("lmcache:mode=layerwise@again") == "lmcache-mode-layerwise-again"
     assert slug("@!") == ""
+
+
+def test_a_command_in_our_sentences_stays_code_in_markdown() -> None:
+    assert markdown("make one with `ttft calibrate`") == "make one with `ttft calibrate`"
+    for other in ("`rm`", "`ttft *x*`", "`ttft calibrate", "`ttft [a](b)`"):
+        assert "\\`" in markdown(other)

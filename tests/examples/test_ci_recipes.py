@@ -113,3 +113,19 @@ def test_the_other_recipes_need_nothing_of_the_repository_they_run_in() -> None:
     assert asked == set(action["inputs"]), "every input is used, and none that isn't there"
     assert gitlab["ttft-gate"]["script"] == [".ttft/examples/ci/gate.sh"]
     assert gitlab["ttft-gate"]["artifacts"]["reports"]["junit"] == "results/gate/junit.xml"
+
+
+def test_the_gitlab_component_passes_all_of_its_inputs_on() -> None:
+    yaml = pytest.importorskip("yaml")  # comes with vLLM
+    header, jobs = yaml.safe_load_all((RECIPES.parents[1] / "templates" / "ttft-gate.yml").read_text("utf-8"))
+    action = yaml.safe_load((RECIPES.parents[1] / "action.yml").read_text("utf-8"))
+    inputs = header["spec"]["inputs"]
+    asked = set(re.findall(r"\$\[\[ inputs\.([a-z-]+) \]\]", json.dumps(jobs)))
+    assert asked == set(inputs), "every input is used, and none that isn't there"
+    shared = set(action["inputs"]) - {"python-version"}
+    assert shared <= set(inputs), "the same as the action's, with the same defaults"
+    assert {name: action["inputs"][name]["default"] for name in shared} == {name: inputs[name]["default"] for name in shared}
+    [job] = jobs.values()
+    known = set(re.findall(r"\$\{([A-Z_]+)", (RECIPES / "gate.sh").read_text("utf-8")))
+    assert set(job["variables"]) <= known and job["script"] == [".ttft/examples/ci/gate.sh"]
+    assert "git clone" in job["before_script"][-1] and job["artifacts"]["reports"]["junit"].endswith("/junit.xml")

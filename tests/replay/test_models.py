@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import sys
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,9 @@ class Hub:
         self.answer = answer
         self.AutoConfig = self
 
-    def from_pretrained(self, name: str) -> "Hub":
+    def from_pretrained(self, name: str, local_files_only: bool) -> "Hub":
+        if local_files_only:
+            raise OSError("it is not cached")
         if isinstance(self.answer, Exception):
             raise self.answer
         return self
@@ -109,11 +112,33 @@ class Hub:
         return self.answer
 
 
+@pytest.fixture
+def online(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests don't ask for addresses."""
+    monkeypatch.setattr("socket.getaddrinfo", lambda host, port: [])
+
+
+def test_without_a_network_the_hub_is_not_tried_for_half_a_minute(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(host: str, port: None) -> None:
+        raise socket.gaierror(-2, "Name or service not known")
+
+    for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("socket.getaddrinfo", unknown)
+    monkeypatch.setitem(sys.modules, "transformers", Hub(CONFIG))
+    with pytest.raises(UsageError, match="its address does not resolve here, and the model is not in the cache"):
+        resolve("org/llama", "float32")
+    monkeypatch.setenv("HTTPS_PROXY", "http://proxy:3128")  # then the proxy resolves it
+    assert resolve("org/llama", "float32").name == "org/llama"
+
+
+@pytest.mark.usefixtures("online")
 def test_any_other_text_is_a_hub_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", Hub(CONFIG))
     assert resolve("org/llama", "float32") == Model("org/llama", "org/llama", 1000, 2048, builtin=False)
 
 
+@pytest.mark.usefixtures("online")
 def test_a_hub_that_does_not_know_it_ends_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", Hub(OSError("We couldn't connect\nmore\nlines")))
     with pytest.raises(UsageError, match=r"model org/llama is neither .*: We couldn't connect$"):

@@ -97,7 +97,7 @@ def _aggregate(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
     rows = summary.evidence.of(arm.arm)
     everything = summary.evidence.run.requests
     mine = everything[everything["arm"] == arm.arm.name]
-    table = serving(rows).set_index("arm").loc[arm.arm.name]
+    table: Mapping[Any, Any] = serving(rows).set_index("arm").loc[arm.arm.name].to_dict()
     ttft: dict[str, Any] = {"units": "s", "mean": arm.ttft["mean"].value if "mean" in arm.ttft else float(rows["ttft_s"].mean())}
     ttft |= {name: arm.ttft[name].value for name in QUANTILES if name in arm.ttft}
     ttft |= {"min": float(rows["ttft_s"].min()), "max": float(rows["ttft_s"].max())}
@@ -116,7 +116,7 @@ def _aggregate(summary: Summary, arm: ArmSummary) -> dict[str, Any]:
         "input_length": _statistics(rows["prompt_tokens"], "count"),
         "output_length": _statistics(rows["output_tokens"], "count"),
     }
-    parts = {"requests": requests, "latency": latency, "throughput": throughput}
+    parts: dict[str, dict[str, Any]] = {"requests": requests, "latency": latency, "throughput": throughput}
     return {name: {key: value for key, value in part.items() if value is not None} for name, part in parts.items()}
 
 

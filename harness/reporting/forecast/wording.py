@@ -1,5 +1,6 @@
 """The recommendation for people: one table and plain sentences."""
 
+import shlex
 from collections.abc import Sequence
 
 from harness.core.table import Cell, Table
@@ -68,7 +69,7 @@ def sentences(basis: Basis, advices: Sequence[Advice], margin: float, checks: Se
         for one in checks
     ]
     notes = (f"Note: {note}." for note in (*basis.notes, *_edge(advices)))
-    return [*found, *_recompute(basis, advices), *notes, _limits(basis), _measure(advices)]
+    return [*found, *_recompute(basis, advices), *notes, _limits(basis), _measure(basis, advices)]
 
 
 def _edge(advices: Sequence[Advice]) -> list[str]:
@@ -104,12 +105,19 @@ def _limits(basis: Basis) -> str:
     return f"Limits: {'; '.join(found)}."
 
 
-def _measure(advices: Sequence[Advice]) -> str:
-    """The command that checks it: pool=0, and what was recommended or came nearest; each once."""
+def _measure(basis: Basis, advices: Sequence[Advice]) -> str:
+    """The command that checks it at the shortest prefix, over a store in memory that is as slow: pool=0, and what was
+    recommended or came nearest, each once."""
     arms = dict.fromkeys([advice.base.arm.name for advice in advices])
     arms |= dict.fromkeys(advice.recommended.arm.name for advice in advices)
     arms |= dict.fromkeys(advice.other.arm.name for advice in advices[-1:] if advice.other)
-    return "Measure it: ttft compare --store ... " + " ".join(f"--arm {arm}" for arm in list(arms)[:6])
+    link, shortest = basis.setup.link, min(advice.prefix for advice in advices)
+    store = f"shaped+mem://predicted?latency_ms={link.latency_s * 1e3:.6g}&stream_mb_s={link.stream_bytes_per_s / 1e6:.6g}"
+    if link.total_bytes_per_s:
+        store += f"&total_mb_s={link.total_bytes_per_s / 1e6:.6g}"
+    words = ["ttft", "compare", "--store", store, "--workload", f"shared_prefix:prefix={shortest},suffix={basis.suffix or 32}"]
+    words += [word for arm in list(arms)[:6] for word in ("--arm", arm)]
+    return f"Measure it on this machine, or give your own --store and --model: {shlex.join(words)}"
 
 
 def _percent(share: float) -> str:
