@@ -45,8 +45,8 @@ from harness.workloads.base import token_block  # noqa: E402
 MODEL = "builtin:layers=4,hidden=128,intermediate=256,heads=2,kv_heads=1,head_dim=32,vocabulary=2048"
 """Small in KV, so that a layer of a chunk is one piece of a reply: a share of faults is then one of layers."""
 ARMS = (
-    "layerwise:depth=2,verify=1,deadline_ms=500",
-    "layerwise:loops=1,verify=1,deadline_ms=500",
+    "layerwise:depth=2,readers=4,verify=1,deadline_ms=500",
+    "layerwise:loops=1,readers=4,verify=1,deadline_ms=500",
     "chunkwise:pool=4,verify=1,deadline_ms=500",
 )
 RECOMPUTE = "recompute"
