@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from harness.core.errors import ReadFailures, StoreError, StoreUnavailable
-from harness.stores.base import Buffer, Read, Store, deadline_of
+from harness.stores.base import Buffer, Read, Store
 from harness.stores.wrapper import Wrapper
 
 logger = logging.getLogger("vllm.ttft")
@@ -56,13 +56,29 @@ class Skipping(Wrapper):
 
     def read(self, reads: Sequence[Read]) -> None:
         """A part of the load that its deadline names."""
-        with self._call(self._load_of(reads)):
-            self.inner.read(reads)
+        load = self._load_of(reads)
+        if self._until is None and load in self._loads:  # nearly always; what ``_call`` does beside costs several microseconds
+            try:
+                self.inner.read(reads)
+            except StoreError as error:
+                self._note(load, error)
+                raise
+        else:
+            with self._call(load):
+                self.inner.read(reads)
 
     async def aread(self, reads: Sequence[Read]) -> None:
         """A part of the load that its deadline names."""
-        with self._call(self._load_of(reads)):
-            await self.inner.aread(reads)
+        load = self._load_of(reads)
+        if self._until is None and load in self._loads:
+            try:
+                await self.inner.aread(reads)
+            except StoreError as error:
+                self._note(load, error)
+                raise
+        else:
+            with self._call(load):
+                await self.inner.aread(reads)
 
     def write(self, key: str, parts: Sequence[Buffer]) -> None:
         """Refused as well."""
@@ -75,28 +91,35 @@ class Skipping(Wrapper):
             self.inner.write_many(objects)
 
     def _load_of(self, reads: Sequence[Read]) -> object:
-        deadline = deadline_of(reads)
-        return next(self._numbers) if math.isinf(deadline) else deadline
+        """All reads of a load have one deadline; without one, each call is a load of its own."""
+        deadline = reads[0].deadline if reads else math.inf
+        return next(self._numbers) if deadline == math.inf else deadline
 
     @contextmanager
     def _call(self, load: object | None) -> Iterator[None]:
         """One call of ``inner``; ``load`` is what it belongs to, None for writes."""
         tries = self._begin(load)
-        failure: StoreError | None = None
         answered = False
         try:
             yield
             answered = True
         except StoreError as error:
-            failure = _unavailable(error)
-            answered = failure is None
+            answered = _unavailable(error) is None
+            if not tries:
+                self._note(load, error)
             raise
         finally:
-            with self._lock:
-                if tries:
-                    self._tried(answered)
-                elif failure is not None and load is not None and self._until is None:
-                    self._failed(load, failure)
+            if tries:
+                self._tried(answered)
+
+    def _note(self, load: object | None, error: StoreError) -> None:
+        """A call of a store that was not skipped when it began has failed."""
+        failure = _unavailable(error)
+        if failure is None or load is None:
+            return
+        with self._lock:
+            if self._until is None:
+                self._failed(load, failure)
 
     def _begin(self, load: object | None) -> bool:
         """Whether the call tries a store that was skipped. Raises StoreUnavailable where it is skipped still."""
@@ -125,12 +148,14 @@ class Skipping(Wrapper):
             )  # fmt: skip
 
     def _tried(self, answered: bool) -> None:
-        self._trying = False
+        with self._lock:
+            self._trying = False
+            if answered:
+                self._until = None
+            else:
+                self._skip(min(2 * self._pause_s, LONGEST_S))
         if answered:
-            self._until = None
             logger.warning("%s works again", self.url)
-        else:
-            self._skip(min(2 * self._pause_s, LONGEST_S))
 
     def _skip(self, seconds: float) -> None:
         self._pause_s = seconds

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
@@ -87,6 +87,21 @@ class _Witness(Wrapper):
         self.failed |= {reads[position].key: reason for position, reason in each.items()}
 
 
+def _begun(engine: Any, request: LoadRequest) -> frozenset[int]:
+    """Begin the load: within the step, or before it where the engine can, until it has released the request. Returns the blocks
+    that have failed already."""
+    if not hasattr(engine, "begin_between"):
+        engine.begin_load([request])
+        return frozenset()
+    engine.begin_between([request])
+    until = time.monotonic() + 2 * PATIENCE_S
+    while not (released := engine.released()):
+        assert time.monotonic() < until, "the request was never released"
+        time.sleep(0.001)
+    engine.join([request.request])
+    return frozenset(released[0].failed)
+
+
 class EngineLoads:
     """One engine, set for two deadlines, over ``store``. Its threads and loops are there before anything breaks."""
 
@@ -116,11 +131,11 @@ class EngineLoads:
             layer.zero_()
         engine = self._short if short else self._patient
         in_time = []
-        engine.begin_load([LoadRequest("load", KEYS, BLOCKS)])
+        failed = _begun(engine, LoadRequest("load", KEYS, BLOCKS))
         for layer in range(GEOMETRY.layers):
             engine.wait_layer(layer)
             in_time.append(bytes_of(self._cache.layers[layer], SHAPE.blocks))
-        failed = engine.end_load()
+        failed |= engine.end_load()
         self._end = self._contents()
         assert all("\n" not in str(error) for error in self._witness.failed.values())
         assert not any(any(layer[block]) for layer in self._end for block in NOBODYS), "blocks of nobody were written"

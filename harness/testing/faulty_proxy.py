@@ -36,8 +36,8 @@ class FaultyProxy:
         self._closed = threading.Event()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
-        self._open: list[socket.socket] = []
-        self._threads: list[threading.Thread] = []
+        self._open: set[socket.socket] = set()
+        self._threads: set[threading.Thread] = set()
         self._start(self._accept)
 
     def __enter__(self) -> Self:
@@ -49,13 +49,14 @@ class FaultyProxy:
             with suppress(OSError):
                 item.shutdown(socket.SHUT_RDWR)
             item.close()
-        for thread in self._threads:
+        for thread in list(self._threads):
             thread.join(5)
 
-    def _start(self, target: object, *args: object) -> None:
+    def _start(self, target: object, *args: object) -> threading.Thread:
         thread = threading.Thread(target=target, args=args, name=THREADS, daemon=True)  # type: ignore[arg-type]
-        self._threads.append(thread)
+        self._threads.add(thread)
         thread.start()
+        return thread
 
     def _accept(self) -> None:
         while not self._closed.is_set():
@@ -73,9 +74,18 @@ class FaultyProxy:
                 continue
             for item in (client, server):
                 item.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._open += [client, server]
-            self._start(self._pump, client, server, False)
-            self._start(self._pump, server, client, True)
+            self._open |= {client, server}
+            self._start(self._connect, client, server)
+
+    def _connect(self, client: socket.socket, server: socket.socket) -> None:
+        """One connection from its beginning to its end."""
+        asking = self._start(self._pump, client, server, False)
+        self._pump(server, client, True)
+        asking.join()
+        for item in (client, server):
+            item.close()
+        self._open -= {client, server}
+        self._threads -= {asking, threading.current_thread()}
 
     def _pump(self, source: socket.socket, target: socket.socket, from_server: bool) -> None:
         with suppress(OSError):

@@ -208,8 +208,7 @@ def test_lookups_of_a_store_that_keeps_failing_are_misses_at_once_and_void_in_a_
     tokens = list(range(5 * BLOCK))
     hits = [one.get_num_new_matched_tokens(make_request(str(number), tokens), 0) for number in range(10)]
     assert (hits, len(asked)) == ([(0, False)] * 10, 3)
-    stats = one.get_kv_connector_stats()
-    assert stats is not None and stats.data == {"store_skips": 1, "store_skipping": 1}
+    assert (stats := one.get_kv_connector_stats()) and stats.data == {"store_skips": 1, "store_skipping": 1}
     assert one.get_kv_connector_stats() is None
     for arm in ("layerwise", "hybrid:k=cost"):  # the second may take less than there is, but not nothing
         expected = hit_by(parse_arm(arm), 4 * BLOCK, 2 * BLOCK, len(tokens), granted=0)
@@ -232,8 +231,8 @@ def test_loads_of_a_store_that_keeps_failing_fail_at_once(worker: TTFTConnector,
         worker.wait_for_save()
         assert worker.get_block_ids_with_load_errors() == {3, 4}
     assert len(asked) == 3
-    stats = worker.get_kv_connector_stats()
-    assert stats is not None and stats.data == {"failed_blocks": 10, "store_skips": 1, "store_skipping": 1}
+    told = worker.get_kv_connector_stats()
+    assert told and told.data == {"failed_blocks": 10, "store_skips": 1, "store_skipping": 1}
 
 
 def test_of_several_ranks_the_slowest_counts() -> None:
