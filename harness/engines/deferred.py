@@ -108,8 +108,9 @@ class Deferred(BetweenSteps):
                 early = not (load.failed or load.dropped or any(load.remaining[: self._gate]))
                 if not load.told and (early or load.over):
                     load.told = True
-                    if load.failed:
+                    if load.failed or load.dropped:  # vLLM may give its blocks away now
                         self._keep(load)
+                        self._fetcher.hold_forward(self._fetcher.copies())
                     found.append(Released(load.request.request, self._take_failed(load)))
                 if load.dropped and load.told and load.over:
                     self._forget(load)
@@ -142,6 +143,8 @@ class Deferred(BetweenSteps):
             for load in touched:
                 self._keep(load)
             self._changed.wait_for(lambda: all(load.over for load in touched))
+        if touched:
+            self._fetcher.hold_forward(self._fetcher.copies())
 
     def wait_layer(self, layer: int) -> None:
         """Until this layer of every request of the step is in place."""
