@@ -21,7 +21,7 @@ from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1
 from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec, SlidingWindowSpec
 
 from harness.connector.failed_loads import FailedLoads
-from harness.connector.step import Load, Step
+from harness.connector.step import Load, Note, Step
 from harness.connector.vllm_connector import SeenLoads, StepMetadata, TTFTConnector
 from harness.core.chunks import LoadRequest
 from harness.core.errors import SetupError
@@ -218,6 +218,15 @@ def test_a_load_between_steps_goes_through_the_class(worker: TTFTConnector, tmp_
     scheduler.update_connector_output(SimpleNamespace(invalid_block_ids={3, 4}, kv_connector_worker_meta=None))
     assert scheduler.get_num_new_matched_tokens(request, 0) == (0, False)
     assert scheduler.request_finished(request, []) == (False, None)
+
+
+def test_a_step_of_no_tokens_does_its_work_also_where_vllm_does_not_end_it(worker: TTFTConnector, tmp_path: Path) -> None:
+    """Up to 0.29 wait_for_save is not called in such a step, which loads between steps bring about."""
+    worker.bind_connector_metadata(StepMetadata(Step(notes=[Note("x", 0.0, 1.0, 16, 16)])))
+    assert worker.get_finished(set()) == (None, None)
+    reader = SpanLogReader(tmp_path)
+    reader.poll()
+    assert reader.lookup("x") is not None
 
 
 # -- signatures ----------------------------------------------------------------------------------
