@@ -18,19 +18,14 @@ class TestDeferred(BetweenStepsTests):
     engine = Deferred
 
 
-class TestDeferredReuse(BetweenStepsTests):
-    engine = Deferred
-    options = {"release": 3, "reuse": True}
-
-
 class TestDeferredAfterTwoLayers(BetweenStepsTests):
     engine = Deferred
-    options = {"release": 2, "readers": 3, "order": "shortest", "batch": 2}
+    options = {"release": 2, "readers": 3, "order": "shortest", "reuse": True}
 
 
 class TestDeferredLoopsInGroups(BetweenStepsTests):
     engine = Deferred
-    options = {"release": 3, "groups": "1+5", "loops": 2, "order": "deadline", "staged": True}
+    options = {"release": 3, "groups": "1+5", "batch": 2, "loops": 2, "order": "deadline", "staged": True}
 
 
 class TestDeferredOnALateDevice(BetweenStepsTests):
