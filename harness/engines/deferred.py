@@ -111,7 +111,8 @@ class Deferred(BetweenSteps):
                     if load.failed or load.dropped:  # vLLM may give its blocks away now
                         self._keep(load)
                         self._fetcher.hold_forward(self._fetcher.copies())
-                    found.append(Released(load.request.request, self._take_failed(load)))
+                    failed = self._take_failed(load)
+                    found.append(Released(load.request.request, frozenset() if load.dropped else failed))
                 if load.dropped and load.told and load.over:
                     self._forget(load)
         return found
@@ -129,7 +130,6 @@ class Deferred(BetweenSteps):
             for load in self._loads:
                 if load.request.request in requests and not load.joined:
                     load.dropped = True
-                    load.failed.clear()
                     self._keep(load)
             self._changed.notify_all()
 
