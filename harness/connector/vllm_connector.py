@@ -189,6 +189,8 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
 
     def get_finished(self, finished_req_ids: set[str]) -> tuple[set[str] | None, set[str] | None]:
         """Requests whose loads between steps release them; nothing is ever sent."""
+        if self._step is not None and not self._step.tokens:  # vLLM 0.29 does not say that such a step is over
+            self.wait_for_save()
         return None, (self._worker.released() if self._worker is not None else None) or None
 
     def get_block_ids_with_load_errors(self) -> set[int]:

@@ -9,59 +9,23 @@ import threading
 import time
 from bisect import bisect_left
 from collections.abc import Collection, Sequence
-from typing import Annotated, Literal
-
-from pydantic import AfterValidator, Field, model_validator
 
 from harness.core.chunks import SKIP, LoadRequest
 from harness.core.errors import UsageError
 from harness.core.recurrence import groups_of
 from harness.core.spans import Recorder, Span
 from harness.engines.base import BetweenSteps, Choice, EngineOptions, Offer, Released
-from harness.engines.fetch import DeadlineMs, Fetcher, Piece
-from harness.engines.groups import AUTO, check_groups
+from harness.engines.deferred_options import DeferredOptions
+from harness.engines.fetch import Fetcher, Piece
 from harness.engines.paged import PagedKV
-from harness.engines.queued import ORDERS, Load
+from harness.engines.queued import ORDERS, Call, Load
 from harness.engines.readers import CallNumbers, LoopReaders, ThreadReaders
+from harness.engines.reuse import Reuse, Source
 from harness.stores.base import Store
 
 logger = logging.getLogger("vllm.ttft")
 
-Release = Annotated[int, Field(ge=1, le=4096)] | Literal["all"]
-
-
-class DeferredOptions(EngineOptions):
-    """Settings of the deferred engine."""
-
-    release: Release = Field(
-        "all",
-        description="layers that are in place before the request joins a step; in it the forward waits for the others layer by "
-        "layer. 'all' = it waits for nothing",
-    )
-    order: Literal["fifo", "shortest", "deadline"] = Field(
-        "fifo",
-        description="whose chunks the readers fetch next: 'fifo' = of the load that began first; 'shortest' = of that with the "
-        "fewest bytes left, so a long one may wait until its deadline; 'deadline' = of that whose deadline_ms ends first, which "
-        "is fifo unless requests set their own. Loads of requests that are released come before all others",
-    )
-    groups: Annotated[str, AfterValidator(check_groups)] = Field(
-        "",
-        description="layers of a chunk that one read fetches: a number, or sizes such as 4+10+10; empty: as many as release",
-    )
-    readers: int = Field(8, ge=1, le=1024, description="store calls under way at once, for all requests together")
-    loops: int = Field(0, ge=0, le=64, description="0 = readers are threads with blocking reads; N = N event loops share them")
-    batch: int = Field(1, ge=1, le=4096, description="chunks a store call")
-    staged: bool = Field(False, description="read into staging memory and copy, even where blocks could be read into directly")
-    verify: bool = Field(False, description="check the checksum of every layer, not only the header")
-    deadline_ms: DeadlineMs = 30_000
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> "DeferredOptions":
-        if self.groups == AUTO:
-            raise ValueError("groups=auto is for loads within a step; give deferred sizes such as 4+10+10, or leave it out")
-        if self.loops > self.readers:
-            raise ValueError(f"loops={self.loops} is more than readers={self.readers}; give each loop at least one reader")
-        return self
+BROKE = "a call of the deferred engine broke; its chunks count as failed"
 
 
 class Deferred(BetweenSteps):
@@ -97,6 +61,7 @@ class Deferred(BetweenSteps):
             layers_at_once=options.readers * options.batch * max(self._sizes),
             deadline_s=options.deadline_ms / 1000,
         )
+        self._reuse = Reuse(cache) if options.reuse and cache.direct else None
         self._loads: list[Load] = []
         self._count = self._permits = 0
         self._numbers = CallNumbers()
@@ -143,7 +108,11 @@ class Deferred(BetweenSteps):
                 early = not (load.failed or load.dropped or any(load.remaining[: self._gate]))
                 if not load.told and (early or load.over):
                     load.told = True
-                    found.append(Released(load.request.request, self._take_failed(load)))
+                    if load.failed or load.dropped:  # vLLM may give its blocks away now
+                        self._keep(load)
+                        self._fetcher.hold_forward(self._fetcher.copies())
+                    failed = self._take_failed(load)
+                    found.append(Released(load.request.request, frozenset() if load.dropped else failed))
                 if load.dropped and load.told and load.over:
                     self._forget(load)
         return found
@@ -161,7 +130,7 @@ class Deferred(BetweenSteps):
             for load in self._loads:
                 if load.request.request in requests and not load.joined:
                     load.dropped = True
-                    load.failed.clear()
+                    self._keep(load)
             self._changed.notify_all()
 
     def settle(self, blocks: Collection[int]) -> None:
@@ -171,7 +140,11 @@ class Deferred(BetweenSteps):
         wanted = set(blocks)
         with self._changed:
             touched = [load for load in self._loads if not wanted.isdisjoint(load.request.blocks)]
+            for load in touched:
+                self._keep(load)
             self._changed.wait_for(lambda: all(load.over for load in touched))
+        if touched:
+            self._fetcher.hold_forward(self._fetcher.copies())
 
     def wait_layer(self, layer: int) -> None:
         """Until this layer of every request of the step is in place."""
@@ -196,10 +169,18 @@ class Deferred(BetweenSteps):
             self.wait_layer(layer)
         self._fetcher.hold_forward(self._fetcher.copies())
         with self._changed:
+            for load in joined:
+                self._keep(load)
+            self._changed.wait_for(lambda: all(load.over for load in joined))
             failed = [self._take_failed(load) for load in joined]
             for load in joined:
                 self._forget(load)
         return frozenset().union(*failed)
+
+    def _keep(self, load: Load) -> None:
+        """Nobody begins to copy from its blocks any more: they are about to be others', or to be computed."""
+        if self._reuse is not None:
+            self._reuse.forget(load)
 
     def _take_failed(self, load: Load) -> frozenset[int]:
         pieces = [Piece(load.request, index, 0, 1) for index in load.failed]
@@ -221,28 +202,71 @@ class Deferred(BetweenSteps):
     # -- readers --------------------------------------------------------------------------------------
 
     def _carry_out(self, _: int) -> None:
-        if (call := self._take()) is not None:
-            load, group, pieces = call
-            failed: Sequence[Piece] = pieces
-            try:
-                failed = self._fetcher.fetch(pieces) if pieces else []
-            except BaseException:  # a dead reader would hang the forward
-                logger.exception("a call of the deferred engine broke; its chunks count as failed")
-            finally:
-                self._done(load, group, failed)
+        call = self._take()
+        if call is None or (self._reuse is not None and call.pieces and self._is_reused(self._reuse, call)):
+            return
+        self._read(call)
+
+    def _read(self, call: Call) -> Sequence[Piece]:
+        failed: Sequence[Piece] = call.pieces
+        try:
+            failed = self._fetcher.fetch(call.pieces) if call.pieces else []
+        except BaseException:  # a dead reader would hang the forward
+            logger.exception(BROKE)
+        self._done(call, failed)
+        return failed
 
     async def _acarry_out(self, _: int) -> None:
         if (call := self._take()) is not None:
-            load, group, pieces = call
-            failed: Sequence[Piece] = pieces
+            failed: Sequence[Piece] = call.pieces
             try:
-                failed = await self._fetcher.afetch(pieces) if pieces else []
-            except BaseException:  # a dead reader would hang the forward
-                logger.exception("a call of the deferred engine broke; its chunks count as failed")
-            finally:
-                self._done(load, group, failed)
+                failed = await self._fetcher.afetch(call.pieces) if call.pieces else []
+            except BaseException:  # as above
+                logger.exception(BROKE)
+            self._done(call, failed)
 
-    def _take(self) -> tuple[Load, int, list[Piece]] | None:
+    def _is_reused(self, reuse: Reuse, call: Call) -> bool:
+        """Copy the call's piece, or let who reads it do that; where nobody does read it, and copy it for those that came."""
+        [piece] = call.pieces
+        with self._changed:
+            source = reuse.of(piece)
+            if source is None:
+                own = reuse.begin(call.load, piece)
+                call.load.busy += 1  # until those that came are known
+            elif source.in_place:
+                source.load.busy += 1
+            else:
+                source.followers.append(call)
+                return True
+        if source is not None:
+            self._copy(reuse, source, call)
+            return True
+        failed = self._read(call)
+        with self._changed:
+            followers = reuse.arrived(own, not failed)
+            call.load.busy -= 1
+            self._changed.notify_all()
+        for follower in followers:
+            if failed:
+                self._read(follower)
+            else:
+                self._copy(reuse, own, follower)
+        return True
+
+    def _copy(self, reuse: Reuse, source: Source, call: Call) -> None:
+        start, failed = time.perf_counter(), call.pieces
+        try:
+            size = reuse.copy(source, call.pieces[0])
+            failed = []
+            layer = -1 if len(self._sizes) == 1 else call.pieces[0].first
+            self.recorder.add(Span("copy", layer, start, time.perf_counter(), size, 1, call.load.request.request))
+        except BaseException:  # as above
+            logger.exception(BROKE)
+        with self._changed:
+            source.load.busy -= 1
+        self._done(call, failed)
+
+    def _take(self) -> Call | None:
         """The next call; None where its load was dropped meanwhile. There are never more calls than numbers."""
         with self._changed:
             waiting = [load for load in self._loads if load.left]
@@ -255,9 +279,10 @@ class Deferred(BetweenSteps):
             load.busy += 1
             load.unread -= (stop - start) * self._sizes[group]
             wanted = [index for index in range(start, stop) if index not in load.failed]
-        return load, group, [Piece(load.request, index, self._firsts[group], self._sizes[group]) for index in wanted]
+        return Call(load, group, [Piece(load.request, index, self._firsts[group], self._sizes[group]) for index in wanted])
 
-    def _done(self, load: Load, group: int, failed: Sequence[Piece]) -> None:
+    def _done(self, call: Call, failed: Sequence[Piece]) -> None:
+        load, group = call.load, call.group
         with self._changed:
             load.failed.update(piece.index for piece in failed)
             if load.remaining[group] == 1:  # before the countdown, which the forward reads without the lock

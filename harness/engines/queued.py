@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from harness.core.chunks import LoadRequest
 from harness.engines.device import Event
+from harness.engines.fetch import Piece
 
 
 @dataclass(eq=False, slots=True)
@@ -40,6 +41,15 @@ class Load:
     def over(self) -> bool:
         """Whether nothing of it is under way, nor will be."""
         return not (self.busy or self.left)
+
+
+@dataclass(eq=False, slots=True)
+class Call:
+    """What one reader does at a time: fetch these pieces, which are of one group of layers."""
+
+    load: Load
+    group: int
+    pieces: Sequence[Piece]
 
 
 ORDERS: Mapping[str, Callable[[Load], float]] = {

@@ -4,8 +4,8 @@ import pandas as pd
 
 from harness.results.evidence import Arm, Evidence
 
-ENGINES = ("deferred", "auto")
-"""Those of which vLLM may count the wait for a load as queue."""
+ENGINES = ("deferred",)
+"""Those that always load between steps, so that vLLM counts the wait for a load as queue."""
 
 
 def waited_s(evidence: Evidence, arm: Arm, rows: pd.DataFrame) -> float:

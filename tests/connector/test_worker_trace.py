@@ -6,7 +6,6 @@ from typing import Any
 import pytest
 from working import LOADING, A, B, Maker, lines, load, make, store  # noqa: F401  fixtures among them
 
-from harness.connector import worker_side
 from harness.connector.load_record import load_record
 from harness.connector.step import Load, Note
 from harness.stores.base import Store
@@ -131,13 +130,12 @@ def test_closing_ends_engines_span_log_and_store(
 
 def test_the_step_that_is_timed_sorts_no_spans(make: Maker, monkeypatch: pytest.MonkeyPatch) -> None:
     sorted_in: list[str] = []
-    record = load_record
 
     def noted(load: Load, *rest: Any) -> dict[str, Any]:
         sorted_in.append(load.label)
-        return record(load, *rest)
+        return load_record(load, *rest)
 
-    monkeypatch.setattr(worker_side, "load_record", noted)
+    monkeypatch.setattr("harness.connector.worker_side.load_record", noted)
     one = make()
     one.save((A, (0, 1)))
     one.step([load(LOADING[3], "r", (A,), (8, 9), "x")])

@@ -11,9 +11,11 @@ import torch
 from harness.core.chunks import SKIP, ChunkKey, Layout, LoadRequest, check_header
 from harness.core.errors import ReadFailures, StoreError
 from harness.core.spans import Recorder, Span
-from harness.engines.base import Engine, EngineOptions
+from harness.engines.base import Engine, EngineOptions, Released
+from harness.engines.deferred import Deferred
 from harness.engines.paged import PagedKV
 from harness.stores.base import Read, Store
+from harness.testing.between_steps import BetweenStepsTests
 from harness.testing.engines import EngineTests
 
 
@@ -178,6 +180,28 @@ class RecordsAlways(Plain):
         return super().get(request, key)
 
 
+class ReleasesTwice(Deferred):
+    def released(self) -> Sequence[Released]:
+        return [one for one in super().released() for _ in range(2)]
+
+
+class HidesFailures(Deferred):
+    def released(self) -> Sequence[Released]:
+        return [Released(one.request) for one in super().released()]
+
+
+class TellsFailuresAgain(Deferred):
+    told: frozenset[int] = frozenset()
+
+    def released(self) -> Sequence[Released]:
+        found = super().released()
+        self.told = self.told.union(*(one.failed for one in found))
+        return found
+
+    def end_load(self) -> frozenset[int]:
+        return super().end_load() | self.told
+
+
 class TestPlain(EngineTests):
     engine = Plain
 
@@ -188,5 +212,8 @@ ENGINES: dict[str, type[Engine]] = {
 del ENGINES["Plain"]
 """The broken ones."""
 
-for _name, _engine in ENGINES.items():
-    globals()[f"Test{_name}"] = type(f"Test{_name}", (EngineTests,), {"engine": _engine, "__module__": __name__})
+BETWEEN = {engine.__name__: engine for engine in (ReleasesTwice, HidesFailures, TellsFailuresAgain)}
+
+for _suite, _engines in ((EngineTests, ENGINES), (BetweenStepsTests, BETWEEN)):
+    for _name, _engine in _engines.items():
+        globals()[f"Test{_name}"] = type(f"Test{_name}", (_suite,), {"engine": _engine, "__module__": __name__})

@@ -1,5 +1,6 @@
 """Steps of an engine over a late device, with a forward that attends to what was loaded, and then reuses the blocks."""
 
+import time
 from collections.abc import Sequence
 from random import Random
 
@@ -84,6 +85,22 @@ def _begin(engine: Engine, batch: Sequence[LoadRequest], between: bool) -> None:
         engine.begin_load(batch)
 
 
+def _leave(engine: BetweenSteps, batch: Sequence[LoadRequest], late: bool) -> list[int]:
+    """Requests that leave during their load, before or after their release; returns their blocks, which others have now."""
+    blocks = [block for request in batch for block in request.blocks if block != SKIP]
+    engine.begin_between(batch)
+    if late:
+        released(engine, len(batch))
+    else:
+        time.sleep(0.001)  # or they would hardly have begun
+    engine.drop([request.request for request in batch])
+    if late:
+        engine.settle(blocks)
+    else:
+        released(engine, len(batch))
+    return blocks
+
+
 def run(spec: str, store: Store, seed: int, steps: int = 4) -> list[str]:
     """What went wrong in some steps of the engine ``spec`` over ``store``, which holds CHUNKS."""
     random, device = Random(seed), LateDevice(seed)
@@ -95,6 +112,10 @@ def run(spec: str, store: Store, seed: int, steps: int = 4) -> list[str]:
     reused: dict[int, int] = {}
     try:
         for step in range(steps):
+            if isinstance(engine, BetweenSteps):
+                blocks = _leave(engine, batch_of(random, kv, step), random.random() < 0.5)
+                forward.reuse(step, blocks)
+                reused |= dict.fromkeys(blocks, step + 1)
             batch = batch_of(random, kv, step)
             _begin(engine, batch, between=step % 2 == 1)
             for layer in range(layers if random.random() < 0.5 else random.randint(1, layers)):  # or the forward breaks off

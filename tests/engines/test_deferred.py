@@ -1,7 +1,7 @@
 """The deferred engine: when requests are released, whose calls come first, what fails when, and who is dropped."""
 
 import pytest
-from gates import LAYERS, Gates, MakeEngine
+from gates import LAYERS, Gates, MakeEngine, first_layer
 
 from harness.connector.settings import parse_arm
 from harness.core.chunks import ChunkKey, LoadRequest
@@ -20,12 +20,12 @@ class TestDeferred(BetweenStepsTests):
 
 class TestDeferredAfterTwoLayers(BetweenStepsTests):
     engine = Deferred
-    options = {"release": 2, "readers": 3, "order": "shortest", "batch": 2}
+    options = {"release": 2, "readers": 3, "order": "shortest", "reuse": True}
 
 
 class TestDeferredLoopsInGroups(BetweenStepsTests):
     engine = Deferred
-    options = {"release": 3, "groups": "1+5", "loops": 2, "order": "deadline", "staged": True}
+    options = {"release": 3, "groups": "1+5", "batch": 2, "loops": 2, "order": "deadline", "staged": True}
 
 
 class TestDeferredOnALateDevice(BetweenStepsTests):
@@ -38,6 +38,15 @@ def make_between(make: MakeEngine, spec: str, store: WatchedStore) -> BetweenSte
     engine = make(spec, store)
     assert isinstance(engine, BetweenSteps)
     return engine
+
+
+def reaches_the_last_layer(kv: SmallKV, watched: WatchedStore, request: LoadRequest) -> bool:
+    """Waits until a read of the request's last layer has begun."""
+
+    def begun() -> bool:
+        return any(call.reads[0].key in request.chunks and first_layer(kv, call) == LAYERS - 1 for call in watched.calls)
+
+    return watched.wait_for(begun)
 
 
 def test_all_of_a_hit_is_loaded_between_steps() -> None:
@@ -91,11 +100,11 @@ def test_what_fails_after_the_release_is_told_at_the_end_of_the_step(kv: SmallKV
     assert watched.wait_for(lambda: watched.under_way == 8)
     bad.add(late.chunks[1])
     gates.open(*range(1, LAYERS - 1))
-    assert watched.wait_for(lambda: watched.under_way == 2)
+    assert reaches_the_last_layer(kv, watched, late)
     early = kv.request("early", 2, (14, 15, 18, 19))
     bad.add(early.chunks[0])
     engine.begin_between([early])
-    assert watched.wait_for(lambda: watched.under_way == 3)
+    assert reaches_the_last_layer(kv, watched, early)
     assert not engine.released(), "a read for it is under way"
     gates.open(LAYERS - 1)
     assert released(engine, 1) == {"early": frozenset({14, 15})}

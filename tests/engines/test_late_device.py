@@ -97,6 +97,12 @@ MUTATIONS = {
     "a released request's forward does not wait for a layer": Mutation(
         Deferred, "wait_layer", "self._fetcher.hold_forward(event)", "pass", "deferred:release=2,readers=2"
     ),
+    "blocks of who left are settled before they are copied into": Mutation(
+        Deferred, "settle", "self._fetcher.hold_forward(self._fetcher.copies())", "pass", "deferred:release=2,readers=2"
+    ),
+    "who left is released before its blocks are copied into": Mutation(
+        Deferred, "released", "self._fetcher.hold_forward(self._fetcher.copies())", "pass", "deferred:release=2,readers=2"
+    ),
     "the end of the load does not wait for what nobody waited for": Mutation(
         Layerwise, "end_load", "self._fetcher.hold_forward(self._fetcher.copies())", "pass", "layerwise:depth=6,readers=3"
     ),
