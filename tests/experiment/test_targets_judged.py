@@ -1,6 +1,7 @@
 """Two servers in one measurement, judged: the same one passes, one that is slower by a fifth is found. Times are made up."""
 
 import contextlib
+import json
 import zlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
@@ -8,7 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
+from harness.commands.app import app
 from harness.experiment import at_targets
 from harness.experiment.conduct import measure
 from harness.experiment.hooks import Hooks
@@ -54,7 +57,14 @@ class Timed:
         return outcome.Outcome(0.0, ttft_s, ttft_s + 0.01, tokens=(7,) * output_tokens, cached_tokens=hit)
 
 
-def measured(folder: Path, monkeypatch: pytest.MonkeyPatch, *arms: str) -> Measurement:
+PLAIN = {
+    "workload": "shared_prefix:groups=2,prefix=40,suffix=6,prompts=4",
+    "chunk_tokens": 16,
+    "model": "builtin:layers=2,hidden=64,intermediate=64,vocabulary=256",
+}
+
+
+def connect(monkeypatch: pytest.MonkeyPatch) -> None:
     servers: dict[str, Timed] = {}
 
     @contextlib.asynccontextmanager
@@ -63,21 +73,30 @@ def measured(folder: Path, monkeypatch: pytest.MonkeyPatch, *arms: str) -> Measu
 
     monkeypatch.setattr(at_targets, "connected_to_any", connected)
     CLOCK["requests"] = 0
-    plain = {"workload": "shared_prefix:groups=2,prefix=40,suffix=6,prompts=4", "chunk_tokens": 16, "pairs": 8}
-    model = {"model": "builtin:layers=2,hidden=64,intermediate=64,vocabulary=256", "arms": list(arms)}
-    measure(settle(merge(plain, model)), folder, "ttft compare", Hooks())
+
+
+def measured(folder: Path, monkeypatch: pytest.MonkeyPatch, *arms: str) -> Measurement:
+    connect(monkeypatch)
+    measure(settle(merge(PLAIN, {"arms": list(arms), "pairs": 8})), folder, "ttft compare", Hooks())
     return load(folder)
 
 
-def test_a_server_against_its_like_passes_and_one_that_is_slower_by_a_fifth_fails(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_server_against_its_like_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     like = measured(tmp_path / "like", monkeypatch, "target:http://a:1,name=a", "target:http://b:1,name=b")
     verdict = judge_run(like, "b", "a", {"p50": 0.05})
     assert (verdict.outcome, like.void_runs) == (Outcome.PASS, {})
-    slow = measured(tmp_path / "slow", monkeypatch, "target:http://a:1,name=a", "target:http://slow:1,name=b")
-    [metric] = judge_run(slow, "b", "a", {"p50": 0.1}).metrics
-    assert metric.outcome is Outcome.FAIL and 1.15 < metric.low < 1.2 < metric.high < 1.25
+
+
+def test_the_gate_measures_two_servers_and_finds_the_one_that_is_slower_by_a_fifth(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect(monkeypatch)
+    words = ["gate", "--run", "default", "--base", "target:http://a:1,name=a", "--candidate", "target:http://slow:1,name=b"]
+    words += [word for name, value in PLAIN.items() for word in ("--set", f"{name}={value}")]
+    ended = CliRunner().invoke(app, [*words, "--max", "p50:10%", "--pairs", "8", "--out", str(tmp_path / "run")])
+    assert ended.exit_code == 1, f"{ended.output}{ended.exception}"
+    [metric] = json.loads((tmp_path / "run" / "verdict.json").read_text())["metrics"]
+    assert metric["outcome"] == "FAIL" and 1.1 < metric["low"] < 1.2 < metric["high"] < 1.3
 
 
 def test_a_server_against_itself_shows_the_smallest_margin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
