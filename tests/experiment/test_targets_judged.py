@@ -51,8 +51,8 @@ class Timed:
         CLOCK["requests"] += 1
         drift = 1 + 0.4 * CLOCK["requests"] / 500
         ttft_s = 0.1 * self._slower * drift * float(np.exp(self._random.normal(0, 0.02)))
-        heads = [tuple(tokens[:end]) for end in range(8, len(tokens), 8)]
-        hit = 8 * sum(head in self._seen for head in heads)
+        heads = [tuple(tokens[:end]) for end in range(8, len(tokens) + 1, 8)]
+        hit = 8 * sum(head in self._seen for head in heads if len(head) < len(tokens))
         self._seen.update(heads)
         return outcome.Outcome(0.0, ttft_s, ttft_s + 0.01, tokens=(7,) * output_tokens, cached_tokens=hit)
 
