@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from foreign_files import vllm_bench
 
 import cli
 from harness.experiment.settings import merge
@@ -58,6 +59,8 @@ def test_a_command_of_the_docs_works(
     verdict = refused(arms[1], arms[0], [], 0.05)
     rows = rows_of(verdict, {"p50": 0.05}, load(tmp_path / "results" / "NAME"))
     append(tmp_path / "history.csv", [{**rows[0], "outcome": "PASS", "ratio": 0.9}])
+    for name in (f"{side}{number}.json" for side in ("base", "new") for number in range(4)):
+        vllm_bench(tmp_path / name, [0.1 + 0.001 * number for number in range(20)])
     words = shlex.split(command)[1:]
     if "--resume" in words:
         pytest.skip("needs vLLM; tests/e2e/test_comparison.py resumes a run")

@@ -82,7 +82,7 @@ def compare(
     if resume is not None:
         _resume(resume, flags, out)
         return
-    settled = settle(_as_it_is(experiment_of(read_experiment(experiment), flags), flags, dry_run))
+    settled = settle(_as_it_is(experiment_of(read_experiment(experiment), flags), flags))
     folder = new_folder(out, Path(experiment).stem)
     if dry_run:
         _print_plan(settled, folder)
@@ -90,8 +90,8 @@ def compare(
     _measure(settled, folder)
 
 
-def _as_it_is(experiment: "Experiment", flags: dict[str, Any], dry_run: bool) -> "Experiment":
-    """With the target as the one arm, if it has no connector of ours and nobody asked for arms. Raises SetupError."""
+def _as_it_is(experiment: "Experiment", flags: dict[str, Any]) -> "Experiment":
+    """With the target as the one arm, if it has no connector of ours and nobody asked for arms."""
     from harness.experiment.at_targets import has_no_connector
     from harness.experiment.target_arm import NAME
 
@@ -101,10 +101,8 @@ def _as_it_is(experiment: "Experiment", flags: dict[str, Any], dry_run: bool) ->
     try:
         if not has_no_connector(url):
             return experiment
-    except SetupError:
-        if dry_run:
-            return experiment
-        raise
+    except SetupError:  # it will be said where the measurement begins, if that is meant to begin
+        return experiment
     arm = f"{NAME}:{url}"
     typer.echo(f"The server at {url} has no connector of ours, so it is measured as it is: --arm {arm}")
     return experiment.model_copy(update={"arms": [arm], "target": ""})

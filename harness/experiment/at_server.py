@@ -103,7 +103,7 @@ async def session_at_server(setting: Setting, store: Store, folder: Path, hooks:
                 raise SetupError(
                     f"the server at {url} does not say which loads fail: its span log cannot be read here and its /metrics has "
                     f"no {FAILED_BLOCKS}; serve with this version of ttft, or with kv_load_failure_policy=fail, "
-                    "or give --span-log FOLDER"
+                    f"or give --span-log FOLDER; or measure it as it is: --arm target:{url}"
                 )
             await _probe(session, setting)
             session.notes += _notes(session, setting, dtype)
@@ -199,7 +199,8 @@ async def _probe(session: ServerSession, setting: Setting) -> None:
             if again.cached_tokens != chunk:
                 raise SetupError(
                     f"the server at {url} does not have our connector with the arm '{name}': what was just saved was hit by "
-                    f"{again.cached_tokens} of {chunk} tokens; start it with: ttft serve, and the same arms and chunk_tokens"
+                    f"{again.cached_tokens} of {chunk} tokens; start it with: ttft serve, and the same arms and "
+                    f"chunk_tokens, or measure it as it is: --arm target:{url}"
                 )
         session.note_saves()
     finally:

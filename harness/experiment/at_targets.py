@@ -88,8 +88,8 @@ async def _proof_of(session: TargetsSession, served: Served, setting: Setting) -
         after = await served.hits()
         if answer.error:
             raise SetupError(
-                f"the server at {url} did not serve a first request: {answer.error}; the prompts are token ids of "
-                f"{setting.model.name}, so give the server's model as --model"
+                f"the server at {url} did not serve a first request: {answer.error}; if it refuses the prompt, which is token "
+                f"ids of {setting.model.name}, give its own model as --model"
             )
         counted = None if before is None or after is None else after - before
         hit = counted if answer.cached_tokens is None else answer.cached_tokens

@@ -1,9 +1,10 @@
 """Result files of other benchmark tools, as runs of requests with their TTFT.
 
-vllm bench serve --save-result --save-detailed    one JSON object per run (vLLM 0.32, vllm/benchmarks/serve.py);
-                                                  --append-result puts several below one another
-guidellm benchmark                                benchmarks.json (GuideLLM 0.3 to 0.6, schemas/generative)
-aiperf profile                                    profile_export.jsonl, one line per request (AIPerf 0.2 to 0.12)
+- ``vllm bench serve --save-result --save-detailed``: one JSON object per run, with ``--append-result`` several below one
+  another (vLLM 0.32, vllm/benchmarks/serve.py);
+- ``guidellm benchmark``: benchmarks.json (its source of November 2026, benchmark/schemas; ``args`` as in 2025);
+- ``aiperf profile``: profile_export.jsonl, a line per request (its documentation of November 2026,
+  working-with-profile-exports).
 """
 
 import json

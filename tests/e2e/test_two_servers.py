@@ -15,6 +15,8 @@ from redis_running import redis_server
 from running import CHUNK, SMALL_MODEL, tokens
 from servers import free_port
 
+from harness.gate import judge_run
+from harness.results import load
 from harness.stores import open_store
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
@@ -96,6 +98,21 @@ def test_what_one_server_saved_the_other_one_hits(servers: tuple[Serving, Servin
         assert (cached, len(set(opened.keys()) - before)) == (0, CHUNKS)
         assert servers[1 - saver].complete(arm, prompt) == (CHUNKS * CHUNK, computed)
         assert len(set(opened.keys()) - before) == CHUNKS, "what is there is not saved again"
+
+
+def test_both_are_arms_of_one_measurement_as_servers_of_anybody(servers: tuple[Serving, Serving], tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "harness", "compare", "--model", SMALL_MODEL, "--pairs", "4", "--out", str(tmp_path / "run")]
+    command += ["--workload", f"shared_prefix:groups=2,prefix={CHUNKS * CHUNK},suffix=40,prompts=1"]
+    for name, server in zip("ab", servers, strict=True):
+        command += ["--arm", f"target:{server.url},name={name}"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert (ended.returncode, ended.stderr) == (0, ""), ended.stdout
+    run = load(tmp_path / "run")
+    assert (run.meta["status"], run.meta["correctness"]["status"]) == ("complete", "passed")
+    assert [told["proof"] for told in run.meta["targets"].values()] == ["cached tokens"] * 2
+    assert (run.requests["hit_tokens"] == CHUNKS * CHUNK).all() and len(run.requests) == 2 * 4 * 2
+    [metric] = judge_run(run, "b", "a", {"p50": 0.5}).metrics
+    assert 0 < metric.low <= metric.ratio <= metric.high < float("inf")
 
 
 def test_one_server_goes_and_the_other_still_hits_what_it_saved(servers: tuple[Serving, Serving], store: str) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 from plain_server import HITS, PlainServer
 from stub_vllm import serving
+from typer.testing import CliRunner
 
 from harness import report
+from harness.commands.app import app
 from harness.core.errors import RunError, SetupError, UsageError, VoidRuns
 from harness.experiment import at_targets, targets_session
 from harness.experiment.conduct import measure
@@ -192,3 +194,14 @@ def test_a_name_left_out_is_the_address_and_a_label_makes_a_second_arm() -> None
     found = settle(merge({"workload": WORKLOAD, "model": MODEL, "chunk_tokens": 16, "arms": arms}))
     assert list(found.arms) == ["h:1", "h:1@again"]
     assert found.targets[0].options.url == "http://h:1"
+
+
+def test_a_target_without_our_connector_is_measured_as_it_is_unless_arms_are_asked_for(tmp_path: Path) -> None:
+    words = ["compare", "--model", MODEL, "--workload", WORKLOAD, "--set", "chunk_tokens=16", "--pairs", "1"]
+    with serving(PlainServer()) as url:  # type: ignore[arg-type]
+        ended = CliRunner().invoke(app, [*words, "--target", url, "--out", str(tmp_path / "run")])
+        assert ended.exit_code == 0, f"{ended.output}{ended.exception}"
+        assert f"has no connector of ours, so it is measured as it is: --arm target:{url}" in ended.output
+        assert [arm["engine"] for arm in load(tmp_path / "run").meta["arms"]] == ["target"]
+        ended = CliRunner().invoke(app, [*words, "--target", url, "--arm", "chunkwise:pool=8", "--out", str(tmp_path / "ours")])
+    assert ended.exit_code != 0 and "is no vLLM" in str(ended.exception)
