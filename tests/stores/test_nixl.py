@@ -1,10 +1,12 @@
 """``nixl://``: the conformance suite with NIXL's POSIX plugin, and what can be wrong with it."""
 
 import asyncio
+import gc
 import os
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
@@ -96,8 +98,14 @@ def test_a_transfer_that_fails_is_told_apart_by_read(root: Path, monkeypatch: py
         real: Any = store._open  # type: ignore[attr-defined]
         monkeypatch.setattr(store, "_open", lambda key: os.open(root, os.O_RDONLY) if key == "key-1" else real(key))
         out, reads = reads_of("key-0", "key-1", "key-2", length=10)
-        with pytest.raises(ReadFailures) as caught:
-            store.read(reads)
+        agent = weakref.ref(store._agents._idle[0]._agent)  # type: ignore[attr-defined]
+        gc.disable()
+        try:
+            with pytest.raises(ReadFailures) as caught:
+                store.read(reads)
+            assert agent() is None  # its queue has waited for what else was under way, which must not be written later
+        finally:
+            gc.enable()
         assert {position: type(error) for position, error in caught.value.failures.items()} == {1: StoreUnavailable}
         said = str(caught.value.failures[1])
         assert said.startswith(f"NIXL cannot read the object at {root}/ke/key-1.kv: NIXL_ERR_BACKEND; see the disk's log")
