@@ -202,7 +202,7 @@ def runai(load: Load, count: int) -> Way:
 
 def fs_io(load: Load, count: int) -> Way:
     """vLLM's reader in C: whole files, each into one buffer; a call a layer."""
-    from vllm import fs_io_C  # type: ignore[attr-defined]
+    from vllm import fs_io_C
 
     def run(load: Load) -> None:
         for layer, paths in enumerate(load.alone):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from kvikio_running import pretended_kvikio
+from nixl_running import require_nixl
 
 from harness.core.errors import ChunkMissing, DeadlineMissed, ReadFailures, StoreError, StoreUnavailable, UsageError
 from harness.stores import open_store
@@ -19,7 +20,7 @@ from harness.stores.files.memory import MemoryStore
 from harness.stores.files.trust import STALE_S, TEMPORARY
 from harness.testing.stores import pattern
 
-KINDS = ("file", "aiofile", "mem", "gds")
+KINDS = ("file", "aiofile", "mem", "gds", "nixl")
 CALLS = ("read", "aread")
 
 
@@ -30,6 +31,8 @@ def url(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Monk
         return "mem://kv"
     if request.param == "gds":
         pretended_kvikio(monkeypatch)
+    if request.param == "nixl":
+        require_nixl()
     return f"{request.param}://{tmp_path}/ttft-kv"
 
 

@@ -1,22 +1,30 @@
 """``nixl://``: the conformance suite with NIXL's POSIX plugin, and what can be wrong with it."""
 
 import asyncio
+import gc
 import os
 import sys
+import threading
 import time
+import weakref
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from nixl_running import nixl
 
+from harness.connector.settings import parse_arm
 from harness.core.errors import ChunkMissing, ChunkTruncated, DeadlineMissed, ReadFailures, SetupError, StoreUnavailable
+from harness.core.spans import Recorder
 from harness.stores import open_store
-from harness.stores.base import Read
+from harness.stores.base import GRACE_S, Read
+from harness.stores.files import directory
 from harness.stores.nixl import agents
 from harness.stores.nixl.agents import Agent, Place
+from harness.testing.small_kv import WHOLE_PAGES, SmallKV
 from harness.testing.stores import StoreTests, fetch, pattern
 
 __all__ = ["nixl"]
@@ -90,14 +98,58 @@ def test_a_transfer_that_fails_is_told_apart_by_read(root: Path, monkeypatch: py
         real: Any = store._open  # type: ignore[attr-defined]
         monkeypatch.setattr(store, "_open", lambda key: os.open(root, os.O_RDONLY) if key == "key-1" else real(key))
         out, reads = reads_of("key-0", "key-1", "key-2", length=10)
-        with pytest.raises(ReadFailures) as caught:
-            store.read(reads)
+        agent = weakref.ref(store._agents._idle[0]._agent)  # type: ignore[attr-defined]
+        gc.disable()
+        try:
+            with pytest.raises(ReadFailures) as caught:
+                store.read(reads)
+            assert agent() is None  # its queue has waited for what else was under way, which must not be written later
+        finally:
+            gc.enable()
         assert {position: type(error) for position, error in caught.value.failures.items()} == {1: StoreUnavailable}
         said = str(caught.value.failures[1])
         assert said.startswith(f"NIXL cannot read the object at {root}/ke/key-1.kv: NIXL_ERR_BACKEND; see the disk's log")
         assert [out[0], out[2]] == [pattern(100_000, seed)[:10] for seed in (0, 2)]
         monkeypatch.undo()
         assert fetch(store, "key-1", 0, 10) == [pattern(100_000, 1)[:10]]
+
+
+@pytest.mark.usefixtures("nixl")
+@pytest.mark.parametrize("arm", ["chunkwise:pool=4,batch=2", "layerwise:depth=3,readers=2,batch=4,verify=1", "layerwise:loops=1"])
+def test_engines_load_into_paged_blocks(tmp_path: Path, arm: str) -> None:
+    parsed = parse_arm(arm)
+    with open_store(f"nixl://{tmp_path}/kv") as store:
+        kv = SmallKV(WHOLE_PAGES.build(), store)
+        with closing(parsed.engine(kv.store, kv.cache, parsed.options, Recorder())) as engine:
+            request = kv.request("a", 4, (31, 0, 7, 6, 20, 3, 5, 1))
+            assert kv.step(engine, [request]) == frozenset()
+            store.delete(list(store.keys()))
+            assert kv.step(engine, [request], lost=request.chunks) == frozenset((31, 0, 7, 6, 20, 3, 5, 1))
+
+
+def test_a_file_system_that_hangs_ends_at_the_deadline_and_writes_nothing_later(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(directory, "remote_file_system", lambda path: "nfs4")
+    go_on, done = threading.Event(), threading.Event()
+    real = Agent.read
+
+    def hanging(self: Agent, local: Sequence[Place], remote: Sequence[Place]) -> None:
+        go_on.wait(20)
+        real(self, local, remote)
+        done.set()
+
+    monkeypatch.setattr(Agent, "read", hanging)
+    with open_store(f"nixl://{root}") as store:
+        out = bytearray(100)
+        start = time.monotonic()
+        with pytest.raises(ReadFailures) as caught:
+            store.read([Read("key-0", 0, (memoryview(out),), start + 0.2)])
+        assert time.monotonic() - start < 0.2 + GRACE_S
+        assert isinstance(caught.value.failures[0], DeadlineMissed)
+        go_on.set()
+        assert done.wait(20)
+    assert out == bytes(100)
 
 
 def test_without_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,7 +38,7 @@ class Agent:
         """Raises SetupError for what is not installed or does not start."""
         api = _api()
         self._name = f"ttft-{uuid4().hex}"
-        self._agent = api.nixl_agent(self._name, api.nixl_agent_config(enable_prog_thread=False, backends=[]))
+        self._agent: Any = api.nixl_agent(self._name, api.nixl_agent_config(enable_prog_thread=False, backends=[]))
         plugins = self._agent.get_plugin_list()
         if plugin not in plugins:
             raise SetupError(f"NIXL has no plugin '{plugin}' here; write plugin= and one of {', '.join(plugins)}")
@@ -52,25 +52,37 @@ class Agent:
             raise SetupError(f"NIXL's plugin {plugin} does not start: {_one_line(error)}; write plugin=POSIX") from None
 
     def read(self, local: Sequence[Place], remote: Sequence[Place]) -> None:
-        """Fill each buffer of ``local`` from the range of a file beside it in ``remote``. Raises TransferFailed."""
-        agent, work = self._agent, None
-        files = [(0, 0, descriptor, "") for descriptor in dict.fromkeys(item[2] for item in remote)]
+        """Fill each buffer of ``local`` from the range of a file beside it in ``remote``.
+
+        Raises TransferFailed; nothing is written to a buffer after that.
+        """
         try:
-            registered = agent.register_memory(files, "FILE")
-            pieces = agent.get_xfer_descs(list(local), "DRAM"), agent.get_xfer_descs(list(remote), "FILE")
-            work = agent.initialize_xfer("READ", *pieces, self._name)
-            state, pause = agent.transfer(work), _POLL_S
-            while state == "PROC":
-                state = agent.check_xfer_state(work)
-                if state == "PROC":
-                    time.sleep(pause)
-                    pause = min(2 * pause, _LONGEST_POLL_S)
-            agent.release_xfer_handle(work)
-            agent.deregister_memory(registered)
+            failure = self._read(local, remote)
         except Exception as error:  # noqa: BLE001 - as above
-            raise TransferFailed(_one_line(error)) from None
+            failure = _one_line(error)
+        if failure:
+            # What is under way besides the range that failed can't be taken back, but the end of its queue waits for it.
+            # That has to be here and now, so no traceback may still refer to the agent.
+            self._agent = None
+            raise TransferFailed(failure)
+
+    def _read(self, local: Sequence[Place], remote: Sequence[Place]) -> str:
+        """Why it failed; empty if it did not."""
+        agent = self._agent
+        registered = agent.register_memory([(0, 0, file, "") for file in dict.fromkeys(item[2] for item in remote)], "FILE")
+        pieces = agent.get_xfer_descs(list(local), "DRAM"), agent.get_xfer_descs(list(remote), "FILE")
+        work = agent.initialize_xfer("READ", *pieces, self._name)
+        state, pause = agent.transfer(work), _POLL_S
+        while state == "PROC":
+            state = agent.check_xfer_state(work)
+            if state == "PROC":
+                time.sleep(pause)
+                pause = min(2 * pause, _LONGEST_POLL_S)
         if state != "DONE":
-            raise TransferFailed(state)
+            return str(state)
+        agent.release_xfer_handle(work)
+        agent.deregister_memory(registered)
+        return ""
 
 
 class Agents:
@@ -87,7 +99,7 @@ class Agents:
         with self._lock:
             agent = self._idle.pop() if self._idle else None
         agent = agent or Agent(self._plugin)
-        agent.read(local, remote)  # where it fails, the agent ends here, and waits for what it has begun
+        agent.read(local, remote)
         with self._lock:
             self._idle.append(agent)
 

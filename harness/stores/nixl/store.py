@@ -92,7 +92,7 @@ class NixlStore(DirectoryStore):
             if local:
                 self._agents.read(local, remote)
         except TransferFailed as error:
-            reason = error
+            reason = str(error)
         else:
             return
         finally:
@@ -118,9 +118,9 @@ class NixlStore(DirectoryStore):
             raise
         return descriptor
 
-    def _failed(self, item: Read, error: TransferFailed) -> StoreUnavailable:
+    def _failed(self, item: Read, reason: str) -> StoreUnavailable:
         return StoreUnavailable(
-            f"NIXL cannot read the object at {self._path(item.key)}: {error}; see the disk's log, or use file://{self.root}"
+            f"NIXL cannot read the object at {self._path(item.key)}: {reason}; see the disk's log, or use file://{self.root}"
         )
 
 

@@ -31,7 +31,7 @@ class Sentinels:
             self._addresses.sort(key=lambda item: item != address)
             return found
         first = min(reasons, key=lambda error: not isinstance(error, UsageError))
-        others = f" (and none of the {len(reasons) - 1} others helps)" if len(reasons) > 1 else ""
+        others = " (and no other sentinel helps)" if len(reasons) > 1 else ""
         raise (UsageError if isinstance(first, UsageError) else StoreUnavailable)(f"{first}{others}")
 
     def _ask(self, address: Address) -> Address:
