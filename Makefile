@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev compare test faults lint gate gpu check clean
+.PHONY: help setup setup-dev compare test faults fuzz lint gate gpu check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -23,6 +23,9 @@ test: setup-dev ## run the tests; ARGS="-k keys" goes to pytest
 
 faults: setup-dev ## what every store does under every fault, as a table; ARGS="-k redis" goes to pytest
 	@$(BIN)/python -m pytest -q tests/stores/test_fault_matrix.py tests/stores/test_file_faults.py tests/stores/test_fork.py $(ARGS)
+
+fuzz: setup-dev ## feed every parser wrong inputs; ARGS="--seconds 600", "--inputs 1000000", "--only trace"
+	@PYTHONPATH=.:tests/support:tests/connector $(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
 lint: setup-dev ## style and types
 	@$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 import re
 import textwrap
 import unicodedata
+from typing import Any
 from urllib.parse import unquote
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -36,22 +37,18 @@ def markdown(text: object) -> str:
     return re.sub(r"[\\`*|\[\]~$]|(?<!\w)_|_(?!\w)", lambda found: f"\\{found[0]}", safe)
 
 
-_COMPUTED = ("=", "+", "-", "@", "\t", "\r", "'")
-
-
-def inert(value: object) -> object:
-    """A cell for CSV: a text that a spreadsheet would compute (``=cmd``) gets a ``'`` in front; ``meant`` takes it away."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_COMPUTED) else value
-
-
-def meant(cell: str) -> str:
-    """The text that ``inert`` made this cell of."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_COMPUTED) else cell
-
-
 def one_line(text: object, most: int) -> str:
     """``text`` as a message shows it: at most ``most`` characters on one line, both ends kept, no passwords of URLs."""
     return shortened(printable(shortened(without_secrets(text), most)), most)
+
+
+def whole(value: Any) -> Any:
+    """What JSON was read as, with halves of characters (lone surrogates) written as escapes: nobody can encode them."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {whole(key): whole(inner) for key, inner in value.items()}
+    return [whole(inner) for inner in value] if isinstance(value, list) else value
 
 
 def slug(text: str) -> str:

@@ -15,7 +15,6 @@ from harness.core.errors import UsageError, known
 from harness.core.options import Options, parse_options, split_spec
 from harness.core.text import printable, shortened
 
-
 LONGEST_TOML = 1 << 16
 """Characters of an experiment."""
 

@@ -13,7 +13,6 @@ from harness.core.errors import RunError
 from harness.core.spans import SpanLog
 from harness.experiment.span_log import SpanLogReader
 
-
 WHOLE: dict[str, dict[str, Any]] = {
     "lookup": {"start_s": 1.0, "end_s": 1.5, "hit_tokens": 0},
     "load": {"start_s": 1.5, "end_s": 2.0, "stall_s": 0.5, "operations": 1, "keys": 1, "bytes": 8, "failed_blocks": 0}

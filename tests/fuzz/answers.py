@@ -35,8 +35,10 @@ def _header(data: bytes, _: Path) -> None:
 def _replies(data: bytes, _: Path) -> None:
     """Six requests of a pipeline; what arrives comes in pieces of any size."""
     values = [memoryview(bytearray(size)) for size in (16, 8, 700)]
-    requests = [Request(command("PING")), Request(command("GETRANGE", "k", 0, 15), (values[0],), 16), Request(command("EXISTS", "k"))]
-    requests += [Request(command("GET", "a"), (values[1], values[2]), 708), Request(command("AUTH", "x")), Request(command("SELECT", 1))]
+    requests = [
+        Request(command("PING")), Request(command("GETRANGE", "k", 0, 15), (values[0],), 16), Request(command("EXISTS", "k")),
+        Request(command("GET", "a"), (values[1], values[2]), 708), Request(command("AUTH", "x")), Request(command("SELECT", 1)),
+    ]  # fmt: skip
     sizes = random.Random(len(data))
     exchange = Exchange(requests, direct_bytes=sizes.choice((1, 512)))
     while not exchange.done and data:
@@ -103,7 +105,8 @@ def _s3(data: bytes, _: Path) -> None:
 
 
 EVENTS = (
-    b'data: {"choices":[{"token_ids":[5],"text":"a"}]}\n\ndata: {"choices":[{"token_ids":[6,7],"text":"b","finish_reason":"length"}]}\n\n'
+    b'data: {"choices":[{"token_ids":[5],"text":"a"}]}\n\n'
+    b'data: {"choices":[{"token_ids":[6,7],"text":"b","finish_reason":"length"}]}\n\n'
     b'data: {"choices":[],"usage":{"prompt_tokens":9,"prompt_tokens_details":{"cached_tokens":4}},"metrics":{"queue_time_ms":1.5,'
     b'"time_to_first_token_ms":9,"generation_time_ms":3}}\n\ndata: [DONE]\n\n',
     b': keep-alive\n\ndata: {"error": {"message": "no", "code": 500}}\n\n',
@@ -114,14 +117,19 @@ METRICS = (
     b'vllm:num_preemptions_total{engine="0"} 0.0\nvllm:time_to_first_token_seconds_sum{engine="0"} 1.5e-3\n'
     b'vllm:time_to_first_token_seconds_count{engine="0"} 3.0\nvllm:ttft_failed_load_blocks_total 4\n',
 )
-REPLIES = (b"+PONG\r\n$16\r\n0123456789abcdef\r\n:1\r\n$708\r\n" + b"v" * 708 + b"\r\n+OK\r\n+OK\r\n", b"-NOAUTH no\r\n$0\r\n\r\n:0\r\n$-1\r\n")
+REPLIES = (
+    b"+PONG\r\n$16\r\n0123456789abcdef\r\n:1\r\n$708\r\n" + b"v" * 708 + b"\r\n+OK\r\n+OK\r\n",
+    b"-NOAUTH no\r\n$0\r\n\r\n:0\r\n$-1\r\n",
+)
 ABOUT = About(id="a", store="mem://kv", arms=["floor"], chunk_tokens=16, max_model_len=99, folder="/x").model_dump_json().encode()
 WANTED = (
-    b'{"tokens": [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16], "params": {"arm": "chunkwise:pool=0", "max_hit_tokens": 8, "save": true}}',
+    b'{"tokens": [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16], '
+    b'"params": {"arm": "chunkwise:pool=0", "max_hit_tokens": 8, "save": true}}',
     b'{"tokens": [0,1,2,3,4,5,6,7,8], "params": {"label": "r/0", "namespace": "n"}, "salt": "s"}',
 )
 LOGS = (
-    b"INFO x\n(EngineCore pid=7) ERROR 11-30 10:00:00 [core.py:9] RuntimeError: no memory left\nRuntimeError: see root cause above\n",
+    b"INFO x\n(EngineCore pid=7) ERROR 11-30 10:00:00 [core.py:9] RuntimeError: no memory left\n"
+    b"RuntimeError: see root cause above\n",
     b"ValueError: Worker failed with error 'Not enough allowed NUMA nodes', please check the stack trace\n",
     b"Worker proc VllmWorker-1 died unexpectedly (exit code: -9)\n",
 )
@@ -140,5 +148,9 @@ PARSERS = (
     Parser("kv_transfer_params", _params, (b'{"arm": "floor", "max_hit_tokens": 8, "save": true, "label": "a"}',), JSON_ERRORS),
     Parser("a worker's message", lambda data, _: decode(data), (encode("turn", run=1, round=0, arm="floor", loaded=[]).strip(),)),
     Parser("vLLM's log", _start, LOGS),
-    Parser("an error of S3", _s3, (b'non-2xx status code: 403: <Error><Code>AccessDenied</Code></Error>', b"connection refused", b"dns error")),
+    Parser(
+        "an error of S3",
+        _s3,
+        (b"non-2xx status code: 403: <Error><Code>AccessDenied</Code></Error>", b"connection refused", b"dns error"),
+    ),
 )

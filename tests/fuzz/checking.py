@@ -48,7 +48,7 @@ def wrong(parser: Parser, data: bytes, folder: Path, seconds: float = SECONDS) -
     except parser.raises as error:
         problem = _wrong_message(str(error))
     except TooSlow:
-        return f"not over within {seconds:g} s, at {_where(TooSlow)}"
+        return f"not over within {seconds:g} s, at {_STOPPED[-1]}"
     except (Exception, RecursionError) as error:  # noqa: BLE001  whatever else comes out is what is looked for
         return f"{type(error).__name__} at {_place(error)}: {str(error)[:200]}"
     if not problem and time.process_time() - begin > seconds:
@@ -68,10 +68,6 @@ def _wrong_message(text: str) -> str:
 
 
 _STOPPED: list[str] = []
-
-
-def _where(_: type[BaseException]) -> str:
-    return _STOPPED[-1] if _STOPPED else "?"
 
 
 def _place(error: BaseException) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import ResultsError, SchemaMismatch, TtftError, UsageError
-from harness.core.text import redact
+from harness.core.text import redact, whole
 from harness.experiment.settings import Experiment, merge
 from harness.experiment.sweep.axes import parse_axes
 from harness.experiment.sweep.grid import Grid, grid_of
@@ -119,7 +119,7 @@ def _progress(one: Mapping[str, Any]) -> Progress:
 
 def _raw(folder: Path) -> dict[str, Any]:
     try:
-        raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        raw = whole(json.loads((folder / NAME).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ResultsError(f"{folder} has no {NAME}, so it is not a sweep's folder; give the one that ttft sweep wrote") from None
     except (OSError, ValueError, RecursionError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from harness.core.csv_cells import CsvWriter, meant
 from harness.core.errors import ResultsError, SchemaMismatch, SetupError, UsageError, known
 from harness.gate.history.rows import COLUMNS, SCHEMA
 from harness.gate.verdict import Outcome
@@ -58,16 +59,15 @@ def append(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 def _append_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """One write, so that a reader sees all of a verdict or nothing."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(COLUMNS), extrasaction="raise", lineterminator="\n")
+    writer = CsvWriter(text, list(COLUMNS), {name for name, kind in COLUMNS.items() if kind == "string"}, lineterminator="\n")
     there = path.read_bytes() if path.exists() else b""
     if not there:
-        writer.writeheader()
+        writer.header()
     elif _rows_in(there)[0] != list(COLUMNS):
         raise ResultsError(f"the history {path} has other columns than this version writes; begin a new file")
     elif not there.endswith(b"\n"):
         text.write("\n")  # an editor took the last line end away
-    for row in rows:
-        writer.writerow({name: "" if value is None else value for name, value in row.items()})
+    writer.rows(rows)
     with path.open("a", encoding="utf-8", newline="") as file:
         file.write(text.getvalue())
         file.flush()
@@ -109,7 +109,7 @@ def _csv_rows(path: Path) -> pd.DataFrame:
             raise ResultsError(
                 f"the history {path} is damaged: row {number} has {len(row)} cells, the header {len(header)}; fix or delete it"
             )
-    return pd.DataFrame(rows, columns=header, dtype="string")
+    return pd.DataFrame([[meant(cell) for cell in row] for row in rows], columns=header, dtype="string")
 
 
 def _rows_in(data: bytes) -> list[list[str]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.core.csv_cells import csv_of
 from harness.core.errors import ResultsError
 from harness.core.findings import Finding
 from harness.core.table import Table
@@ -86,7 +87,7 @@ def _crossing_table(found: Sequence[Found]) -> pd.DataFrame:
 def _write(folder: Path, table: pd.DataFrame, crossing_rows: pd.DataFrame, text: str) -> list[Path]:
     files = [folder / name for name in ("sweep.csv", "crossings.csv", "sweep.md")]
     try:
-        for file, content in zip(files, (table.to_csv(index=False), crossing_rows.to_csv(index=False), text), strict=True):
+        for file, content in zip(files, (csv_of(table), csv_of(crossing_rows), text), strict=True):
             temporary = file.with_name(f".{file.name}.tmp")
             temporary.write_text(content, encoding="utf-8", newline="")
             temporary.replace(file)
