@@ -50,6 +50,8 @@ FOUND = [
     ("a peer's span log", b'"hit_tokens": 16', b'"hit_tokens": "16"'),
     ("an earlier run's pace", b'"started": "', b'"ended": "2026-01-01T00:00:00", "started": "2026-01-01T00:00:00Z", "was": "'),
     ("numbers", b"2\x1d"),
+    ("a history in CSV", b""),
+    ("requests.csv", b"run,arm,prompt,ttft_s\n0,chunkwise:pool=8,p,1\n\xff"),
     # half of a character, as JSON can write it, and what a command line holds that is not UTF-8
     ("run.json", b'"arm": "floor"', b'"arm": "\\ud800"'),
     ("spans.jsonl", b'"request": "', b'"request": "\\ud800'),

@@ -133,7 +133,7 @@ def _validated(path: Path, raw: pd.DataFrame) -> pd.DataFrame:
         wrong = f"no column '{missing[0]}'" if missing else "a column twice"
         raise ResultsError(f"the history {path} has {wrong}, so it is none of ours; `ttft gate ... --history` makes one")
     text = raw[list(COLUMNS)].astype("string").fillna("")
-    newer = text["schema"].str.partition(".")[0] != SCHEMA.partition(".")[0]
+    newer = text["schema"].str.split(".").str[0] != SCHEMA.partition(".")[0]
     if newer.any():
         version = text["schema"][newer].iloc[0]
         raise SchemaMismatch(
