@@ -9,6 +9,7 @@ from typing import Any
 
 from harness.core.csv_cells import CsvWriter
 from harness.core.errors import ResultsError
+from harness.core.replacing import replace_text
 from harness.results.csv_rows import complete_lines, whole_rows
 from harness.results.schema import REQUEST_COLUMNS, SCHEMA
 from harness.results.side_tables import METRICS, NEIGHBOURS
@@ -60,15 +61,10 @@ class RunWriter:
     def write_meta(self, meta: Mapping[str, Any]) -> None:
         """Replace run.json atomically; the schema version is added. Rows reach the disk first: run.json says how many."""
         text = json.dumps({"schema": f"{SCHEMA[0]}.{SCHEMA[1]}", **meta}, indent=2, default=str)
-        temporary = self.path / ".run.json.tmp"
         with self._writing():
             if not self._rows.closed:
                 os.fsync(self._rows.fileno())
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path / "run.json")
+            replace_text(self.path / "run.json", text + "\n")
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

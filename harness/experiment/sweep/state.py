@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import ResultsError, SchemaMismatch, TtftError, UsageError
+from harness.core.replacing import replace_text
 from harness.core.text import redact, whole
 from harness.experiment.settings import Experiment, merge
 from harness.experiment.sweep.axes import parse_axes
@@ -75,11 +76,9 @@ class State:
             )
         text = {"schema": SCHEMA, "experiment": self.experiment, "command": self.command, "config": config,
                 "vary": [axis.text for axis in self.grid.axes], "points": points}  # fmt: skip
-        temporary = self.folder / f".{NAME}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
-            temporary.replace(self.folder / NAME)
+            replace_text(self.folder / NAME, json.dumps(text, indent=2) + "\n")
         except OSError as error:
             raise ResultsError(f"the sweep in {self.folder} cannot be written: {error.strerror}; give another --out") from error
 

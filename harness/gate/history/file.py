@@ -1,9 +1,11 @@
 """The file of a history: CSV or Parquet, by its suffix."""
 
+import contextlib
 import csv
 import io
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -57,10 +59,10 @@ def append(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _append_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """One write, so that a reader sees all of a verdict or nothing."""
+    """One write, so that a reader sees all of a verdict or nothing; what a crash cut off before goes first."""
     text = io.StringIO()
     writer = CsvWriter(text, list(COLUMNS), {name for name, kind in COLUMNS.items() if kind == "string"}, lineterminator="\n")
-    there = path.read_bytes() if path.exists() else b""
+    there = _whole(path.read_bytes()) if path.exists() else b""
     if not there:
         writer.header()
     elif _rows_in(there)[0] != list(COLUMNS):
@@ -68,10 +70,32 @@ def _append_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     elif not there.endswith(b"\n"):
         text.write("\n")  # an editor took the last line end away
     writer.rows(rows)
-    with path.open("a", encoding="utf-8", newline="") as file:
-        file.write(text.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
+    if path.exists() and path.stat().st_size > len(there):
+        os.truncate(path, len(there))
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(text.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(path, len(there))  # a verdict that is not kept whole is not kept
+        raise
+
+
+_LAST_CELL = re.compile(rb",[0-9a-f]{12}\r?")
+"""The digest of the machine ends a row."""
+
+
+def _whole(data: bytes) -> bytes:
+    """Without a last row that a crash cut off. A whole one may lack its line end, which editors take away."""
+    begin = data.rfind(b"\n") + 1
+    last = data[begin:]
+    header = data.partition(b"\n")[0]
+    if not begin:  # a beginning of our header is nothing; anything else is somebody's file
+        return b"" if ",".join(COLUMNS).encode().startswith(last) else data
+    whole = last.count(b",") >= header.count(b",") and _LAST_CELL.fullmatch(last[last.rfind(b",") :])
+    return data if not last or whole else data[:begin]
 
 
 def _replace_parquet(path: Path, before: pd.DataFrame | None, rows: Sequence[Mapping[str, object]]) -> None:
@@ -100,7 +124,7 @@ def read(path: Path) -> pd.DataFrame:
 
 def _csv_rows(path: Path) -> pd.DataFrame:
     """All cells as text; rows must be as long as the header."""
-    lines = _rows_in(path.read_bytes())
+    lines = _rows_in(_whole(path.read_bytes()))
     if not lines:
         return pd.DataFrame(columns=list(COLUMNS), dtype="string")
     header, *rows = lines
