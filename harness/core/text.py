@@ -12,10 +12,16 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _PASSWORD = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z0-9+.-]*+://[^\s'\"/@:]*+:)[^\s'\"/@]++@")
 """Linear: no part of it begins in the middle of what an earlier attempt went through."""
 
+_SECRET = re.compile(
+    r"((?<![A-Za-z])(?:hf_token|api_key|password|passwd|secret|secret_access_key)['\"]?\s{0,2}[=:]\s{0,2}['\"]?)(?![$*])[^\s'\",;&}]++",
+    re.I,
+)
+"""What is set by a name that means a secret; not a variable (``$NAME``) that holds it."""
+
 
 def without_secrets(text: object) -> str:
-    """``text`` without the passwords of the URLs in it."""
-    return _PASSWORD.sub(r"\1***@", str(text))
+    """``text`` without the passwords of the URLs in it, and without what is set by the name of a secret."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1***@", str(text)))
 
 
 def printable(text: object) -> str:

@@ -85,12 +85,12 @@ STORES: Sequence[str] = (
     "aiofile:///tmp/kv?threads=4",
     "mem://kv",
     "shaped+mem://kv?latency_ms=2",
-    "shaped+redis://user:secret@host:6379/1?stream_mbps=100&total_mbps=300&jitter=0.1",
+    "shaped+redis://user:hunter2@host:6379/1?stream_mbps=100&total_mbps=300&jitter=0.1",
     "redis://host",
     "rediss://h:1?ca=/x.pem",
     "redis+cluster://h:7000?connections=4",
     "s3://bucket/prefix?endpoint=http://127.0.0.1:9000&region=us-east-1&retries=2",
-    "mooncake://127.0.0.1:50051?metadata=http://user:secret@host:8080/metadata",
+    "mooncake://127.0.0.1:50051?metadata=http://user:hunter2@host:8080/metadata",
     "shaped+aiofile:///mnt/kv?slow_share=0.1",
 )
 SETTINGS = (
@@ -101,11 +101,11 @@ SETTINGS = (
     "vllm.max_num_seqs=4",
     "arrivals=poisson:rate=2",
     "arms=['floor', 'recompute']",
-    "vllm={hf_token='secret', seed=1}",
+    "vllm={hf_token='hunter2', seed=1}",
     "pairs=8\nseed=3",
     "slo=ttft:300ms",
     "layout=layer",
-    "store=redis://u:secret@h:1/0\nstore.timeout_s=3",
+    "store=redis://u:hunter2@h:1/0\nstore.timeout_s=3",
 )
 TOML = (
     'question = "which?"\nworkload = "shared_prefix:prefix=1024"\narms = ["chunkwise:pool=8", "layerwise:depth=4"]\npairs = 8\n',
@@ -165,7 +165,7 @@ PARSERS = (
     Parser(
         "a target's URL",
         typed(check_url),
-        seeds("http://127.0.0.1:8000", "https://host/v1", "http://u:secret@h:1", "http://[::1]:8000"),
+        seeds("http://127.0.0.1:8000", "https://host/v1", "http://u:hunter2@h:1", "http://[::1]:8000"),
     ),
     Parser(
         "options of the built-in model", typed(_builtin), seeds("layers=4,hidden=64", "heads=8,kv_heads=4,head_dim=32", "std=0.1")
