@@ -67,6 +67,9 @@ class Experiment(Options):
     keep_store: bool = Field(False, description="leave the primed chunks in the store")
     seed: int = Field(0, description="seed of the warm-up prompts")
     target: str = Field("", description="http://HOST:PORT of a running vLLM to measure; empty: one is started")
+    target_ca: str = Field(
+        "", description="PEM file of the authority that signed the target's certificate; empty: the system's, or SSL_CERT_FILE"
+    )
     target_span_log: str = Field("", description="folder with the target's span log, if it is not found by itself")
     target_timeout_s: float = Field(
         300.0, gt=0, allow_inf_nan=False, description="seconds of silence after which a request to a target has failed"

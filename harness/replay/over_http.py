@@ -12,6 +12,7 @@ import aiohttp
 from harness.replay.event_stream import EventStream, said
 from harness.replay.outcome import Outcome
 from harness.replay.target import Target, beginning, key_header, look_up, reason_of
+from harness.replay.target_tls import trusted
 
 CONNECT_S = 10.0
 KEEP_ALIVE_S = 4.0
@@ -79,14 +80,18 @@ class HttpEngine:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, silence_s: float) -> AsyncIterator[HttpEngine]:
-    """A client of the server at ``url``. Raises SetupError."""
+async def connected(url: str, silence_s: float, authority: str = "") -> AsyncIterator[HttpEngine]:
+    """A client of the server at ``url``. ``authority``: the PEM file of who signed its certificate; empty: the system's.
+
+    Raises SetupError or UsageError.
+    """
+    tls = trusted(url, authority)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s)
-    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+    connector = aiohttp.TCPConnector(ssl=tls or True, limit=0, keepalive_timeout=KEEP_ALIVE_S)
     async with aiohttp.ClientSession(
         connector=connector, timeout=timeout, headers=key_header(), read_bufsize=LINE_BYTES, cookie_jar=aiohttp.DummyCookieJar()
     ) as http:
-        yield HttpEngine(http, await look_up(http, url), silence_s)
+        yield HttpEngine(http, await look_up(http, url, authority), silence_s)
 
 
 async def _follow(answer: aiohttp.ClientResponse, stream: EventStream) -> None:

@@ -10,10 +10,11 @@ import aiohttp
 
 from harness.core.errors import RunError, SetupError
 from harness.replay.server.about import PATH, About, parse
+from harness.replay.target_tls import distrust
 from harness.replay.target_url import KEYS
 
 LOOKUP_S = 20.0
-LOOKUP_BYTES = 2**24
+LOOKUP_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +34,13 @@ def key_header() -> dict[str, str]:
     return {"Authorization": f"Bearer {key}"} if key else {}
 
 
-async def look_up(http: aiohttp.ClientSession, url: str) -> Target:
-    """What the server says of itself. Raises SetupError: unreachable, no vLLM, a wrong key."""
-    version = (await _json(http, url, "/version")).get("version")
+async def look_up(http: aiohttp.ClientSession, url: str, authority: str = "") -> Target:
+    """What the server says of itself. Raises SetupError: unreachable, no vLLM, a wrong key, a certificate that ``authority``
+    did not sign."""
+    try:
+        version = (await _json(http, url, "/version")).get("version")
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise await distrust(url, error, authority) from None
     if not isinstance(version, str):
         raise SetupError(f"the server at {url} is no vLLM: its /version tells none")
     name, longest = _first_model(url, await _json(http, url, "/v1/models"))
@@ -71,6 +76,8 @@ async def _json(http: aiohttp.ClientSession, url: str, path: str, optional: bool
             found = json.loads(await beginning(answer, LOOKUP_BYTES))
     except TimeoutError as error:
         raise SetupError(f"the server at {url} does not answer {path} within {LOOKUP_S:.0f} s; is it vLLM, and awake?") from error
+    except aiohttp.ClientConnectorCertificateError:
+        raise  # a SetupError needs the names in the certificate, which are asked for once
     except (aiohttp.ClientError, OSError) as error:
         raise SetupError(f"the server at {url} cannot be reached ({reason_of(error)}); start one with: ttft serve") from error
     except (ValueError, RecursionError) as error:

@@ -98,8 +98,8 @@ def _word(rng: random.Random, data: bytes, seeds: Sequence[bytes]) -> bytes:
     mine, others = list(_WORD.finditer(data[:100_000])), _WORD.findall(rng.choice(seeds)[:100_000])
     if not mine or not others:
         return _put(rng, data, seeds)
-    at = rng.choice(mine)
-    return data[: at.start()] + rng.choice(others) + data[at.end() :]
+    at, other = rng.choice(mine), bytes(rng.choice(others))
+    return data[: at.start()] + other + data[at.end() :]
 
 
 def _spliced(rng: random.Random, data: bytes, seeds: Sequence[bytes]) -> bytes:

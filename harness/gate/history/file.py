@@ -145,7 +145,8 @@ def _parquet_rows(path: Path) -> pd.DataFrame:
     pyarrow = _parquet()
     try:
         # What pandas noted beside the columns is not needed, and where it is damaged pandas raises what it likes.
-        return pyarrow.parquet.read_table(path, partitioning=None).to_pandas(ignore_metadata=True)
+        raw: pd.DataFrame = pyarrow.parquet.read_table(path, partitioning=None).to_pandas(ignore_metadata=True)
+        return raw
     except (pyarrow.ArrowException, ValueError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise ResultsError(f"the history {path} is damaged or no Parquet file: {why}; begin a new one") from error
