@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
 from fake_engine import FakeVllm, Lab, lab
 
 from harness.experiment.record import NOTHING, earlier_of
@@ -77,14 +78,15 @@ def rows(here: Lab) -> pd.DataFrame:
     return here.run().counted[SAME].sort_values(["round", "arm", "position"]).reset_index(drop=True)
 
 
-def test_a_measurement_that_is_killed_ten_times_has_the_rows_of_one_that_is_not(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seed", [17, 18])
+def test_a_measurement_that_is_killed_ten_times_has_the_rows_of_one_that_is_not(lab: Lab, tmp_path: Path, seed: int) -> None:
     (tmp_path / "undisturbed").mkdir()
     whole = Lab(tmp_path / "undisturbed", FakeVllm())
     whole.measure()
-    random_steps = random.Random(17)
+    random_steps = random.Random(seed)
     kills = 0
     while kills < KILLS:
-        if not measure_until_killed(lab, random_steps.randrange(2, 90)):
+        if not measure_until_killed(lab, random_steps.randrange(2, 60)):
             break
         kills += 1
     assert kills == KILLS, "it was over too early: the kills showed nothing"
