@@ -4,7 +4,7 @@ ARGS ?=
 BIN := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev compare test faults soak lint gate docs gpu check clean
+.PHONY: help setup setup-dev compare test faults soak fuzz lint gate docs gpu check clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -26,6 +26,9 @@ faults: setup-dev ## what every engine gets from every store under every fault, 
 
 soak: setup-dev ## 20 minutes of a real server under faults: right answers, nothing grows; ARGS="--minutes 2"
 	@$(BIN)/python scripts/soak.py $(ARGS)
+
+fuzz: setup-dev ## feed every parser wrong inputs; ARGS="--seconds 600", "--inputs 1000000", "--only trace"
+	@PYTHONPATH=.:tests/support:tests/connector $(BIN)/python tests/fuzz/fuzz.py $(ARGS)
 
 lint: setup-dev ## style and types
 	@$(BIN)/ruff check .

@@ -9,15 +9,14 @@ report.html          the same and more in one interactive file, see harness.repo
 pictures/*.png|svg   see harness.reporting.figures
 """
 
-import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from harness.core.csv_cells import CsvWriter
 from harness.core.errors import ResultsError, UsageError
 from harness.core.table import Table
-from harness.core.text import inert
 from harness.reporting import figures as plots
 from harness.reporting import grids, markdown
 from harness.reporting.several import Several, alike, gather_several
@@ -122,10 +121,9 @@ def write_several(several: Several, out: Path) -> list[Path]:
 
 def _csv(columns: Sequence[str], rows: Iterable[Mapping[str, object]]) -> str:
     text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({name: "" if value is None else inert(value) for name, value in row.items()})
+    writer = CsvWriter(text, columns)
+    writer.header()
+    writer.rows(rows)
     return text.getvalue()
 
 

@@ -99,7 +99,7 @@ def _as_it_is(experiment: "Experiment", flags: dict[str, Any]) -> "Experiment":
         return experiment
     url = check_url(experiment.target)
     try:
-        if not has_no_connector(url):
+        if not has_no_connector(url, experiment.target_ca):
             return experiment
     except SetupError:  # it will be said where the measurement begins, if that is meant to begin
         return experiment

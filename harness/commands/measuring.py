@@ -133,6 +133,7 @@ def has_requests(folder: Path) -> bool:
 
 def command_line() -> str:
     """The command line, without secrets."""
-    from harness.core.text import redact
+    from harness.core.text import redact, without_secrets
 
-    return " ".join(shlex.quote(redact(word) if "://" in word else word) for word in ["ttft", *sys.argv[1:]])
+    words = (without_secrets(redact(word) if "://" in word else word) for word in ["ttft", *sys.argv[1:]])
+    return " ".join(map(shlex.quote, words))

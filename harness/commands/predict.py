@@ -10,6 +10,7 @@ import typer
 from harness.commands.options import Json
 from harness.commands.predict_given import Given, number, of_options, of_run
 from harness.commands.terminal import console, only_json
+from harness.core.csv_cells import csv_of
 from harness.core.errors import ResultsError, UsageError
 
 if TYPE_CHECKING:
@@ -151,7 +152,7 @@ def _write(found: "Sequence[Advice]", file: Path) -> None:
     from harness.reporting.forecast import long_table
 
     try:
-        long_table(found).to_csv(file, index=False)
+        file.write_text(csv_of(long_table(found)), encoding="utf-8", newline="")
     except OSError as error:
         raise ResultsError(f"{file} cannot be written: {error.strerror or error}; give another with --out") from error
     console().print(f"Wrote {file}", markup=False, soft_wrap=True)

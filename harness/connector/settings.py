@@ -9,6 +9,7 @@ from pydantic import Field
 
 from harness.core.errors import UsageError, known
 from harness.core.options import Options, parse_options, split_spec
+from harness.core.text import without_secrets
 from harness.engines import ENGINES
 from harness.engines.base import Engine, EngineOptions
 
@@ -51,9 +52,19 @@ class Arm:
 
 def parse_arm(text: str) -> Arm:
     """``chunkwise:pool=8`` as an arm; ``...@label`` makes a second arm of the same settings. Raises UsageError."""
+    refuse_password(text)
     name, options = split_spec(text.partition("@")[0])
     engine = ENGINES.get(name)
     return Arm(text, engine, parse_options(engine.Options, options, f"engine '{name}'"))
+
+
+def refuse_password(arm: str) -> None:
+    """Raises UsageError for an arm with a URL that has one."""
+    if (safe := without_secrets(arm)) != arm:
+        raise UsageError(
+            f"the arm {safe} holds a password, and names of arms stand in every result; put the URL into an environment "
+            "variable and write $NAME for it"
+        )
 
 
 def parse_settings(config: Mapping[str, Any]) -> tuple[ConnectorSettings, dict[str, Arm]]:

@@ -5,9 +5,9 @@ Each implementation declares its options as a frozen pydantic model; here texts 
 
 import types
 from collections.abc import Mapping
-from typing import Any, ClassVar, TypeVar, get_args
+from typing import Annotated, Any, ClassVar, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.core.errors import UsageError, known
 from harness.core.text import redact, shortened
@@ -22,6 +22,10 @@ class Options(BaseModel):
 
 
 OptionsT = TypeVar("OptionsT", bound=Options)
+
+T = TypeVar("T")
+Listed = Annotated[list[T], Field(fail_fast=True)]
+"""A list from outside: its first wrong element ends the look at it. A million errors would take seconds and gigabytes."""
 
 
 def split_spec(text: str) -> tuple[str, dict[str, str]]:

@@ -3,6 +3,7 @@
 import re
 import textwrap
 import unicodedata
+from typing import Any
 from urllib.parse import unquote
 
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
@@ -11,10 +12,16 @@ _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 _PASSWORD = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z0-9+.-]*+://[^\s'\"/@:]*+:)[^\s'\"/@]++@")
 """Linear: no part of it begins in the middle of what an earlier attempt went through."""
 
+_SECRET = re.compile(
+    r"((?<![A-Za-z])(?:hf_token|api_key|password|passwd|secret|secret_access_key)['\"]?\s{0,2}[=:]\s{0,2}['\"]?)(?![$*])[^\s'\",;&}]++",
+    re.I,
+)
+"""What is set by a name that means a secret; not a variable (``$NAME``) that holds it."""
+
 
 def without_secrets(text: object) -> str:
-    """``text`` without the passwords of the URLs in it."""
-    return _PASSWORD.sub(r"\1***@", str(text))
+    """``text`` without the passwords of the URLs in it, and without what is set by the name of a secret."""
+    return _SECRET.sub(r"\1***", _PASSWORD.sub(r"\1***@", str(text)))
 
 
 def printable(text: object) -> str:
@@ -37,22 +44,18 @@ def markdown(text: object) -> str:
     return re.sub(r"\\`(ttft [a-z ]+)\\`", r"`\1`", escaped)  # a command of ours in our own sentences: nothing in it is markup
 
 
-_COMPUTED = ("=", "+", "-", "@", "\t", "\r", "'")
-
-
-def inert(value: object) -> object:
-    """A cell for CSV: a text that a spreadsheet would compute (``=cmd``) gets a ``'`` in front; ``meant`` takes it away."""
-    return f"'{value}" if isinstance(value, str) and value.startswith(_COMPUTED) else value
-
-
-def meant(cell: str) -> str:
-    """The text that ``inert`` made this cell of."""
-    return cell[1:] if cell.startswith("'") and cell[1:].startswith(_COMPUTED) else cell
-
-
 def one_line(text: object, most: int) -> str:
     """``text`` as a message shows it: at most ``most`` characters on one line, both ends kept, no passwords of URLs."""
     return shortened(printable(shortened(without_secrets(text), most)), most)
+
+
+def whole(value: Any) -> Any:
+    """What JSON was read as, with halves of characters (lone surrogates) written as escapes: nobody can encode them."""
+    if isinstance(value, str):
+        return value.encode(errors="backslashreplace").decode()
+    if isinstance(value, dict):
+        return {whole(key): whole(inner) for key, inner in value.items()}
+    return [whole(inner) for inner in value] if isinstance(value, list) else value
 
 
 def slug(text: str) -> str:

@@ -95,7 +95,7 @@ async def session_at_server(setting: Setting, store: Store, folder: Path, hooks:
     """
     experiment = setting.experiment
     hooks.stage(f"connecting to {experiment.target}")
-    async with connected(experiment.target, experiment.target_timeout_s) as engine:
+    async with connected(experiment.target, experiment.target_timeout_s, experiment.target_ca) as engine:
         session = _session(setting, engine, store)
         url = engine.target.url
         try:

@@ -27,7 +27,9 @@ async def session_at_targets(setting: Setting, store: Store, folder: Path, hooks
         servers, scrapers = {}, {}
         for arm in setting.targets:
             hooks.stage(f"connecting to {arm.name}, {arm.options.url}")
-            client = connected_to_any(arm.options.url, setting.experiment.target_timeout_s, arm.options.key)
+            url, experiment = arm.options.url, setting.experiment
+            authority = experiment.target_ca if url.startswith("https:") else ""
+            client = connected_to_any(url, experiment.target_timeout_s, arm.options.key, authority)
             servers[arm.name] = Served(arm, await stack.enter_async_context(client))
         session = TargetsSession(servers, store, setting)
         for name, served in servers.items():
@@ -118,11 +120,14 @@ def _notes(served: Served) -> list[str]:
     return notes
 
 
-def has_no_connector(url: str) -> bool:
-    """Whether the server at ``url`` has no connector of ours, so that it can only be measured as it is. Raises SetupError."""
+def has_no_connector(url: str, authority: str) -> bool:
+    """Whether the server at ``url`` has no connector of ours, so that it can only be measured as it is.
+
+    ``authority``: the PEM file of who signed its certificate; empty: the system's. Raises SetupError or UsageError.
+    """
 
     async def ask() -> bool:
-        async with connected_to_any(url, SETTLE_S) as engine:
+        async with connected_to_any(url, SETTLE_S, authority=authority) as engine:
             return not await serves_our_connector(engine.http, url)
 
     return asyncio.run(ask())

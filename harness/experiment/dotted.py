@@ -8,6 +8,7 @@ from harness.connector.settings import parse_arm
 from harness.core.errors import UsageError, known
 from harness.core.options import parse_options, split_spec
 from harness.core.renamed import option_today, store_today
+from harness.core.text import whole
 from harness.experiment.settings import Experiment, as_toml, merge
 from harness.replay.arrivals import KINDS, parse_arrivals
 from harness.replay.builtin_model import BuiltinOptions
@@ -78,6 +79,8 @@ def _stores(url: str) -> list[type[Store]]:
 def with_value(experiment: Experiment, key: str, value: str) -> Experiment:
     """The experiment with one value put where ``key`` says. Raises UsageError if it is invalid."""
     owner, _, option = key.rpartition(".")
+    if whole(text := f"{key}={value}") != text:
+        raise UsageError(f"{text} is not UTF-8; write it in UTF-8")
     settings = experiment.model_dump()
     if not owner:
         settings[key] = as_toml(value) if not isinstance(settings[key], str) else value

@@ -13,7 +13,7 @@ from pydantic import Field, field_validator
 
 from harness.core.errors import UsageError, known
 from harness.core.options import Options, parse_options, split_spec
-from harness.core.text import printable, shortened
+from harness.core.text import printable, shortened, without_secrets
 
 LONGEST_TOML = 1 << 16
 """Characters of an experiment."""
@@ -67,6 +67,9 @@ class Experiment(Options):
     keep_store: bool = Field(False, description="leave the primed chunks in the store")
     seed: int = Field(0, description="seed of the warm-up prompts")
     target: str = Field("", description="http://HOST:PORT of a running vLLM to measure; empty: one is started")
+    target_ca: str = Field(
+        "", description="PEM file of the authority that signed the target's certificate; empty: the system's, or SSL_CERT_FILE"
+    )
     target_span_log: str = Field("", description="folder with the target's span log, if it is not found by itself")
     same_tokens: bool = Field(
         False, description="of arms that are servers: another answer to the same prompt ends the measurement"
@@ -112,7 +115,13 @@ def merge(*sources: Mapping[str, Any]) -> Experiment:
     values: dict[str, Any] = {}
     for source in sources:
         values.update({key: value for key, value in source.items() if value is not None})
-    return parse_options(Experiment, values, "the experiment")
+    experiment = parse_options(Experiment, values, "the experiment")
+    for name, value in experiment.vllm.items():
+        if isinstance(value, str) and without_secrets(f"{name}={value}") != f"{name}={value}":
+            raise UsageError(
+                f"vllm.{name} would stand in run.json, where everybody can read it; set it in the environment, as HF_TOKEN"
+            )
+    return experiment
 
 
 def experiment_folders() -> list[Path]:

@@ -8,6 +8,8 @@ from typing import Any
 
 from pydantic import BaseModel, FiniteFloat
 
+from harness.core.options import Listed
+
 Ours = tuple[str, int, FiniteFloat, FiniteFloat, int, int]
 Peers = tuple[str, int, FiniteFloat, FiniteFloat]
 
@@ -30,8 +32,8 @@ class _Load(BaseModel):
     keys: int
     bytes: int
     failed_blocks: int
-    spans: list[Ours]
-    proof: list[tuple[str, int, int]] | None
+    spans: Listed[Ours]
+    proof: Listed[tuple[str, int, int]] | None
 
 
 class _Forward(BaseModel):
@@ -39,12 +41,12 @@ class _Forward(BaseModel):
     tokens: int | None
     start_s: FiniteFloat
     end_s: FiniteFloat
-    spans: list[Peers]
+    spans: Listed[Peers]
 
 
 class _Save(BaseModel):
     key: str
-    checksums: list[int]
+    checksums: Listed[int]
 
 
 class _SaveError(BaseModel):

@@ -13,6 +13,7 @@ from scipy.stats import binomtest
 
 from harness.core.errors import ResultsError, SchemaMismatch, UsageError
 from harness.core.findings import Kind, found
+from harness.core.replacing import replace_text
 from harness.stats import Comparison, compare, lower_bound, upper_bound
 from harness.stats.quantiles import Floats
 
@@ -195,7 +196,7 @@ def save(calibration: Calibration, path: Path) -> None:
     text = json.dumps({"schema": SCHEMA, **asdict(calibration)}, indent=2)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text + "\n", encoding="utf-8")
+        replace_text(path, text + "\n")
     except OSError as error:
         raise ResultsError(f"the calibration {path} cannot be written: {error.strerror}; give another path") from error
 

@@ -4,7 +4,7 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -13,6 +13,7 @@ from harness.replay.any_server import look_up_any
 from harness.replay.event_stream import EventStream, said
 from harness.replay.outcome import Outcome
 from harness.replay.target import Target, beginning, key_header, look_up, reason_of
+from harness.replay.target_tls import distrust, trusted
 
 CONNECT_S = 10.0
 KEEP_ALIVE_S = 4.0
@@ -82,22 +83,36 @@ class HttpEngine:
 
 
 @contextlib.asynccontextmanager
-async def connected(url: str, silence_s: float) -> AsyncIterator[HttpEngine]:
-    """A client of the server at ``url``, which is a vLLM with our connector. Raises SetupError."""
-    async with _client(silence_s) as http:
-        yield HttpEngine(http, await look_up(http, url), silence_s)
+async def connected(url: str, silence_s: float, authority: str = "") -> AsyncIterator[HttpEngine]:
+    """A client of the server at ``url``, which is a vLLM with our connector.
+
+    ``authority``: the PEM file of who signed its certificate; empty: the system's. Raises SetupError or UsageError.
+    """
+    async with _client(url, silence_s, authority) as http:
+        yield HttpEngine(http, await _trusting(look_up(http, url), url, authority), silence_s)
 
 
 @contextlib.asynccontextmanager
-async def connected_to_any(url: str, silence_s: float, key: str = "") -> AsyncIterator[HttpEngine]:
-    """A client of any server at ``url``. ``key``: the environment variable with its key. Raises SetupError."""
-    async with _client(silence_s, key) as http:
-        yield HttpEngine(http, await look_up_any(http, url), silence_s, any_server=True)
+async def connected_to_any(url: str, silence_s: float, key: str = "", authority: str = "") -> AsyncIterator[HttpEngine]:
+    """A client of any server at ``url``. ``key``: the environment variable with its key; ``authority`` as for ``connected``.
+
+    Raises SetupError or UsageError.
+    """
+    async with _client(url, silence_s, authority, key) as http:
+        yield HttpEngine(http, await _trusting(look_up_any(http, url), url, authority), silence_s, any_server=True)
 
 
-def _client(silence_s: float, key: str = "") -> aiohttp.ClientSession:
+async def _trusting(looking_up: Awaitable[Target], url: str, authority: str) -> Target:
+    """What the look-up finds. Raises SetupError for a certificate that ``authority`` did not sign, too."""
+    try:
+        return await looking_up
+    except aiohttp.ClientConnectorCertificateError as error:
+        raise await distrust(url, error, authority) from None
+
+
+def _client(url: str, silence_s: float, authority: str, key: str = "") -> aiohttp.ClientSession:
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S),
+        connector=aiohttp.TCPConnector(ssl=trusted(url, authority) or True, limit=0, keepalive_timeout=KEEP_ALIVE_S),
         timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_S, sock_read=silence_s),
         headers=key_header(key),
         read_bufsize=LINE_BYTES,

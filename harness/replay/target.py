@@ -13,7 +13,7 @@ from harness.replay.server.about import PATH, About, parse
 from harness.replay.target_url import KEYS
 
 LOOKUP_S = 20.0
-LOOKUP_BYTES = 2**24
+LOOKUP_BYTES = 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,8 @@ async def look_up_json(
         raise SetupError(
             f"the server at {url} does not answer {path} within {LOOKUP_S:.0f} s; is it {what}, and awake?"
         ) from error
+    except aiohttp.ClientConnectorCertificateError:
+        raise  # a SetupError needs the names in the certificate, which are asked for once
     except (aiohttp.ClientError, OSError) as error:
         raise SetupError(f"the server at {url} cannot be reached ({reason_of(error)}); start one with: ttft serve") from error
     except (ValueError, RecursionError) as error:

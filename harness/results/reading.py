@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from harness.core.csv_cells import meant
 from harness.core.errors import ResultsError, SchemaMismatch
-from harness.core.text import meant, shortened
+from harness.core.text import shortened, whole
 from harness.results.csv_rows import complete_lines, whole_rows
 from harness.results.measurement import Measurement
 from harness.results.row_checks import refuse_wrong_rows
@@ -47,7 +48,7 @@ def load(path: Path | str, *, spans: bool = True) -> Measurement:
 
 def _read_meta(path: Path) -> dict[str, Any]:
     try:
-        meta = json.loads((path / "run.json").read_text(encoding="utf-8"))
+        meta = whole(json.loads((path / "run.json").read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ResultsError(f"{path} has no run.json, so it is not a run's folder; give one below results/") from None
     except RecursionError:

@@ -67,7 +67,7 @@ def _refuse_foreign(file: Path, data: bytes, rows: pd.DataFrame, meta: Mapping[s
 
 def _line_of(data: bytes, row: int) -> int:
     """The line, from 1, on which a row begins; ``row`` counts from 0, behind the header. A text may have several lines."""
-    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", newline=""))
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), encoding="utf-8", errors="replace", newline=""))
     for _ in islice(reader, row + 1):
         pass
     return reader.line_num + 1

@@ -8,7 +8,6 @@ the server's start: what a measurement did is the difference of two times.
 decoding request (``kind`` decode), or a short probe (``kind`` probe, its TTFT).
 """
 
-import csv
 import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -16,8 +15,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.core.csv_cells import CsvWriter, meant
 from harness.core.errors import ResultsError
-from harness.core.text import inert, meant, shortened
+from harness.core.text import shortened
 from harness.results.csv_rows import whole_rows
 from harness.results.schema import RENAMED
 
@@ -34,11 +34,10 @@ class SideTable:
         path = folder / self.name
         try:
             with path.open("a", newline="", encoding="utf-8", errors="backslashreplace") as file:
-                writer = csv.DictWriter(file, list(self.columns))
+                writer = CsvWriter(file, list(self.columns), {name for name, kind in self.columns.items() if kind == "string"})
                 if not file.tell():
-                    writer.writeheader()
-                texts = {name for name, kind in self.columns.items() if kind == "string"}
-                writer.writerows({name: inert(value) if name in texts else value for name, value in row.items()} for row in rows)
+                    writer.header()
+                writer.rows(rows)
         except OSError as error:
             raise ResultsError(f"{path} cannot be written: {error.strerror}; free some space, or give another --out") from error
 

@@ -1,19 +1,20 @@
 """Writing a run's folder, row by row while it is measured."""
 
 import contextlib
-import csv
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.core.csv_cells import CsvWriter
 from harness.core.errors import ResultsError
-from harness.core.text import inert
+from harness.core.replacing import replace_text
 from harness.results.csv_rows import complete_lines, whole_rows
 from harness.results.schema import REQUEST_COLUMNS, SCHEMA
 from harness.results.side_tables import METRICS, NEIGHBOURS
 
+_TEXTS = {name for name, kind in REQUEST_COLUMNS.items() if kind == "string"}
 _HEADER = ",".join(REQUEST_COLUMNS).encode()
 
 
@@ -36,9 +37,9 @@ class RunWriter:
                 rows = (path / "requests.csv").open("a", newline="", encoding="utf-8", errors="backslashreplace")
                 self._rows = opened.enter_context(rows)
                 self._spans = opened.enter_context((path / "spans.jsonl").open("a", encoding="utf-8"))
-                self._csv = csv.DictWriter(self._rows, list(REQUEST_COLUMNS), restval="", extrasaction="raise")
+                self._csv = CsvWriter(self._rows, list(REQUEST_COLUMNS), _TEXTS)
                 if not self._rows.tell():
-                    self._csv.writeheader()
+                    self._csv.header()
                     self._rows.flush()
                 opened.pop_all()
         except OSError as error:
@@ -47,12 +48,8 @@ class RunWriter:
 
     def append(self, row: Mapping[str, object]) -> None:
         """Add one request; keys are REQUEST_COLUMNS, None and missing ones stay empty."""
-        cells = {
-            key: "" if value is None else inert(value) if REQUEST_COLUMNS.get(key) == "string" else value
-            for key, value in row.items()
-        }
         with self._writing():
-            self._csv.writerow(cells)
+            self._csv.rows([row])
             self._rows.flush()
 
     def append_spans(self, spans: Iterable[Mapping[str, object]]) -> None:
@@ -64,15 +61,10 @@ class RunWriter:
     def write_meta(self, meta: Mapping[str, Any]) -> None:
         """Replace run.json atomically; the schema version is added. Rows reach the disk first: run.json says how many."""
         text = json.dumps({"schema": f"{SCHEMA[0]}.{SCHEMA[1]}", **meta}, indent=2, default=str)
-        temporary = self.path / ".run.json.tmp"
         with self._writing():
             if not self._rows.closed:
                 os.fsync(self._rows.fileno())
-            with temporary.open("w", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(self.path / "run.json")
+            replace_text(self.path / "run.json", text + "\n")
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:

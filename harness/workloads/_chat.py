@@ -4,6 +4,7 @@ from collections import Counter
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from harness.core.options import Listed
 from harness.workloads._text import Message
 
 TEXT_PARTS = ("text", "input_text", "output_text")
@@ -25,7 +26,7 @@ class Part(BaseModel):
         return self
 
 
-Content = str | list[Part]
+Content = str | Listed[Part]
 
 
 class ChatMessage(BaseModel):

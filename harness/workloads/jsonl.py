@@ -1,7 +1,7 @@
 """The user's own prompts: a file of one JSON object per line, as token ids or as text."""
 
 from collections.abc import Iterator
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -27,7 +27,7 @@ class PromptLine(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tokens: tuple[int, ...] | None = None
+    tokens: Annotated[tuple[int, ...], Field(fail_fast=True)] | None = None
     text: str | None = None
     id: str | None = None
     prefix_tokens: int | None = Field(None, ge=0)

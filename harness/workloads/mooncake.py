@@ -16,6 +16,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+from harness.core.options import Listed
 from harness.workloads._blocks import BlockReader, BlockTrace, BlockTraceOptions, Format, check_whole_blocks
 from harness.workloads._chat import ChatMessage, text_of
 from harness.workloads._clock import LATEST, ClockUnit
@@ -47,10 +48,10 @@ class MooncakeLine(BaseModel):
     session_id: str | int | None = None
     input_length: int | None = Field(None, ge=1, le=MOST_TOKENS)
     output_length: int | None = Field(None, ge=0, le=MOST_TOKENS)
-    hash_ids: tuple[int, ...] | None = None
+    hash_ids: Annotated[tuple[int, ...], Field(fail_fast=True)] | None = None
     text_input: str | None = None
-    messages: list[ChatMessage] | None = Field(None, min_length=1)
-    tools: list[dict[str, Any]] | None = None
+    messages: Listed[ChatMessage] | None = Field(None, min_length=1)
+    tools: Listed[dict[str, Any]] | None = None
 
     @model_validator(mode="after")
     def _one_prompt(self) -> "MooncakeLine":

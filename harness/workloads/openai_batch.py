@@ -17,6 +17,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from harness.core.errors import UsageError
+from harness.core.options import Listed
 from harness.workloads._chat import ChatMessage, dropped_note, text_of
 from harness.workloads._fit import FittedOptions, fit_prompts, with_notes
 from harness.workloads._lines import bad_line, read_lines, shortened, validated
@@ -45,9 +46,9 @@ NO_TOKENS = ("embeddings", "moderations", "rerank", "score", "classify", "poolin
 class Body(BaseModel):
     """The request. Sampling parameters are ignored: the harness generates greedily."""
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1)] | None = None
-    tools: list[dict[str, Any]] | None = None
-    prompt: str | list[int] | None = None
+    messages: Annotated[Listed[ChatMessage], Field(min_length=1)] | None = None
+    tools: Listed[dict[str, Any]] | None = None
+    prompt: str | Listed[int] | None = None
     input: Any = None
     instructions: str | None = None
     max_tokens: Count = None

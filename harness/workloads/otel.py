@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from harness.core.options import Listed
 from harness.workloads._array import read_items
 from harness.workloads._clock import Clock
 from harness.workloads._lengths import LengthTrace, LengthTraceOptions
@@ -47,25 +48,25 @@ class Span(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     start_ns: str | int = Field(alias="startTimeUnixNano")
-    attributes: list[Attribute] = []
+    attributes: Listed[Attribute] = []
 
 
 class ScopeSpans(BaseModel):
     """Spans of one library."""
 
-    spans: list[Span] = []
+    spans: Listed[Span] = []
 
 
 class ResourceSpans(BaseModel):
     """Spans of one process."""
 
-    scopes: list[ScopeSpans] = Field(default=[], alias="scopeSpans")
+    scopes: Listed[ScopeSpans] = Field(default=[], alias="scopeSpans")
 
 
 class Export(BaseModel):
     """One batch of spans."""
 
-    resources: list[ResourceSpans] = Field(alias="resourceSpans")
+    resources: Listed[ResourceSpans] = Field(alias="resourceSpans")
 
 
 class OtelOptions(LengthTraceOptions):

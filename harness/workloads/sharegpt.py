@@ -16,6 +16,7 @@ from typing import ClassVar
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field
 
 from harness.core.errors import UsageError
+from harness.core.options import Listed
 from harness.workloads._array import read_items
 from harness.workloads._chat import Content, dropped_note, text_of
 from harness.workloads._fit import FittedOptions, fit_prompts, with_notes
@@ -57,7 +58,7 @@ class Conversation(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    conversations: list[Said] = Field(validation_alias=AliasChoices("conversations", "messages", "conversation"))
+    conversations: Listed[Said] = Field(validation_alias=AliasChoices("conversations", "messages", "conversation"))
 
 
 class ShareGPTOptions(FittedOptions):

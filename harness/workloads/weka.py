@@ -13,6 +13,7 @@ from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from harness.core.options import Listed
 from harness.workloads._array import read_items
 from harness.workloads._blocks import BlockReader, BlockTrace, BlockTraceOptions, Format, TraceLine, check_whole_blocks
 from harness.workloads._clock import LATEST
@@ -33,8 +34,8 @@ class WekaRequest(BaseModel):
     type: Literal["s", "n", "subagent"]
     tokens: int = Field(0, alias="in", ge=0, le=MOST_TOKENS)
     output: int = Field(0, alias="out", ge=0, le=MOST_TOKENS)
-    hash_ids: list[int] = Field(default=[])
-    requests: list["WekaRequest"] = Field(default=[])
+    hash_ids: Listed[int] = Field(default=[])
+    requests: Listed["WekaRequest"] = Field(default=[])
 
 
 class WekaConversation(BaseModel):
@@ -44,7 +45,7 @@ class WekaConversation(BaseModel):
 
     block_size: int = Field(ge=1, le=MOST_TOKENS)
     hash_id_scope: Literal["local", "global"] = "local"
-    requests: list[WekaRequest]
+    requests: Listed[WekaRequest]
 
 
 class _Names(TraceLine):

@@ -36,15 +36,9 @@ def _replies(data: bytes, _: Path) -> None:
     """Six requests of a pipeline; what arrives comes in pieces of any size."""
     values = [memoryview(bytearray(size)) for size in (16, 8, 700)]
     requests = [
-        Request(command("PING")),
-        Request(command("GETRANGE", "k", 0, 15), (values[0],), 16),
-        Request(command("EXISTS", "k")),
-    ]
-    requests += [
-        Request(command("GET", "a"), (values[1], values[2]), 708),
-        Request(command("AUTH", "x")),
-        Request(command("SELECT", 1)),
-    ]
+        Request(command("PING")), Request(command("GETRANGE", "k", 0, 15), (values[0],), 16), Request(command("EXISTS", "k")),
+        Request(command("GET", "a"), (values[1], values[2]), 708), Request(command("AUTH", "x")), Request(command("SELECT", 1)),
+    ]  # fmt: skip
     sizes = random.Random(len(data))
     exchange = Exchange(requests, direct_bytes=sizes.choice((1, 512)))
     while not exchange.done and data:
@@ -111,7 +105,8 @@ def _s3(data: bytes, _: Path) -> None:
 
 
 EVENTS = (
-    b'data: {"choices":[{"token_ids":[5],"text":"a"}]}\n\ndata: {"choices":[{"token_ids":[6,7],"text":"b","finish_reason":"length"}]}\n\n'
+    b'data: {"choices":[{"token_ids":[5],"text":"a"}]}\n\n'
+    b'data: {"choices":[{"token_ids":[6,7],"text":"b","finish_reason":"length"}]}\n\n'
     b'data: {"choices":[],"usage":{"prompt_tokens":9,"prompt_tokens_details":{"cached_tokens":4}},"metrics":{"queue_time_ms":1.5,'
     b'"time_to_first_token_ms":9,"generation_time_ms":3}}\n\ndata: [DONE]\n\n',
     b': keep-alive\n\ndata: {"error": {"message": "no", "code": 500}}\n\n',
@@ -128,11 +123,13 @@ REPLIES = (
 )
 ABOUT = About(id="a", store="mem://kv", arms=["floor"], chunk_tokens=16, max_model_len=99, folder="/x").model_dump_json().encode()
 WANTED = (
-    b'{"tokens": [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16], "params": {"arm": "chunkwise:pool=0", "max_hit_tokens": 8, "save": true}}',
+    b'{"tokens": [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16], '
+    b'"params": {"arm": "chunkwise:pool=0", "max_hit_tokens": 8, "save": true}}',
     b'{"tokens": [0,1,2,3,4,5,6,7,8], "params": {"label": "r/0", "namespace": "n"}, "salt": "s"}',
 )
 LOGS = (
-    b"INFO x\n(EngineCore pid=7) ERROR 11-30 10:00:00 [core.py:9] RuntimeError: no memory left\nRuntimeError: see root cause above\n",
+    b"INFO x\n(EngineCore pid=7) ERROR 11-30 10:00:00 [core.py:9] RuntimeError: no memory left\n"
+    b"RuntimeError: see root cause above\n",
     b"ValueError: Worker failed with error 'Not enough allowed NUMA nodes', please check the stack trace\n",
     b"Worker proc VllmWorker-1 died unexpectedly (exit code: -9)\n",
 )

@@ -20,7 +20,7 @@ from pathlib import Path
 import answers
 import stored
 import texts
-from checking import Parser, wrong
+from checking import SECONDS, Parser, wrong
 from mutation import mutated
 
 PARSERS: tuple[Parser, ...] = (*texts.PARSERS, *answers.PARSERS, *stored.PARSERS)
@@ -39,8 +39,13 @@ class Tally:
     findings: dict[str, bytes] = field(default_factory=dict)
 
 
-def run(parsers: list[Parser], seed: int, seconds: float, inputs: int, found_in: Path) -> list[Tally]:
-    """Feed them until ``seconds`` or ``inputs`` in all are over, the one that has had the least time first."""
+def run(
+    parsers: list[Parser], seed: int, seconds: float, inputs: int, found_in: Path, batch: int = 50, limit_s: float = SECONDS
+) -> list[Tally]:
+    """Feed them until ``seconds`` or ``inputs`` in all are over, the one that has had the least time first, in batches.
+
+    ``limit_s``: what one input may take.
+    """
     tallies, end, total = [Tally(parser) for parser in parsers], time.monotonic() + seconds, 0
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as home:
         folders = {parser.name: Path(home) / str(place) for place, parser in enumerate(parsers)}
@@ -48,11 +53,11 @@ def run(parsers: list[Parser], seed: int, seconds: float, inputs: int, found_in:
             folder.mkdir()
         while time.monotonic() < end and total < inputs:
             tally = min(tallies, key=lambda one: one.seconds / one.parser.weight)
-            total += _turn(tally, seed, folders[tally.parser.name], found_in, min(inputs - total, 50))
+            total += _turn(tally, seed, folders[tally.parser.name], found_in, min(inputs - total, batch), limit_s)
     return tallies
 
 
-def _turn(tally: Tally, seed: int, folder: Path, found_in: Path, count: int) -> int:
+def _turn(tally: Tally, seed: int, folder: Path, found_in: Path, count: int, limit_s: float) -> int:
     """Some inputs; returns how many."""
     begin, parser = time.process_time(), tally.parser
     faulthandler.dump_traceback_later(HANGS_AFTER_S, exit=True)
@@ -60,7 +65,7 @@ def _turn(tally: Tally, seed: int, folder: Path, found_in: Path, count: int) -> 
         rng = random.Random(f"{seed}/{parser.name}/{tally.inputs}")
         data = mutated(rng, parser.seeds, parser.packed)
         (folder / ".input").write_bytes(data)  # what hangs or kills the process is found here
-        problem = wrong(parser, data, folder)
+        problem = wrong(parser, data, folder, limit_s)
         tally.inputs += 1
         kind = problem.partition(": ")[0]
         if problem and kind not in tally.findings:

@@ -16,17 +16,18 @@ ODD_NUMBERS = (
     b"9" * 5000, "٣".encode(), "²".encode(), b"+7", b" 7 ", b"07", b"true", b"null",
 )  # fmt: skip
 ODD_TEXTS = (
-    b"", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\x1b[31m", b"\r", b"\n", b"\r\n", b"\t", b'"', b"'", b"\\", b",",
-    b";", b":", b"=", b"@", b"#", b"?", b"&", b"%", b"%00", b"%2F", b"%zz", b"+", b"|", b"..", b"/", b"//", b"://", b"[", b"]", b"{",
-    b"}", b"{}", b"[]", b"null", b"-", b"*", b"$", b"~", b"\\ud800", "\u202e".encode(), "\u2028".encode(), "é".encode(),
-    "\U0001f600".encode(), b"=cmd()", b"<b>", b"data: ", b"x" * 700, b"x" * 5000, b"," * 300, b"a=1," * 100, b"\xf0\x9f",
+    b"", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"\xed\xa0\x80", b"\x1b[31m", b"\r", b"\n", b"\r\n", b"\t", b'"', b"'", b"\\",
+    b",", b";", b":", b"=", b"@", b"#", b"?", b"&", b"%", b"%00", b"%2F", b"%zz", b"+", b"|", b"..", b"/", b"//", b"://", b"[",
+    b"]", b"{", b"}", b"{}", b"[]", b"null", b"-", b"*", b"$", b"~", b"\\ud800", "\u202e".encode(), "\u2028".encode(),
+    "é".encode(), "\U0001f600".encode(), b"=cmd()", b"<b>", b"data: ", b"x" * 700, b"x" * 5000, b"," * 300, b"a=1," * 100,
+    b"\xf0\x9f",
 )  # fmt: skip
 DEPTHS = (3,) * 8 + (50,) * 6 + (300,) * 4 + (3000,) * 2 + (100_000,)
 
 ODD_VALUES: tuple[Any, ...] = (
-    None, True, False, 0, -1, 1, 1.5, 1e308, -1e308, float("inf"), float("nan"), 2**31, 2**53 + 1, 2**63, 2**64, 10**30, -(10**30),
-    "", "0", "1", "nan", "x" * 3000, "\x00", "\x1b[31m", "\ud800", "a\nb", "=1+1", "redis://u:secret@h:1", [], {}, [[]], [None],
-    [1, "a", None], {"": None}, {"a": {"b": []}}, [{}], [0] * 3000,
+    None, True, False, 0, -1, 1, 1.5, 1e308, -1e308, float("inf"), float("nan"), 2**31, 2**53 + 1, 2**63, 2**64, 10**30,
+    -(10**30), "", "0", "1", "nan", "x" * 3000, "\x00", "\x1b[31m", "\ud800", "a\nb", "=1+1", "redis://u:hunter2@h:1", [], {},
+    [[]], [None], [1, "a", None], {"": None}, {"a": {"b": []}}, [{}], [0] * 3000,
 )  # fmt: skip
 
 _NUMBER = re.compile(rb"\d+(?:\.\d+)?")
@@ -97,8 +98,8 @@ def _word(rng: random.Random, data: bytes, seeds: Sequence[bytes]) -> bytes:
     mine, others = list(_WORD.finditer(data[:100_000])), _WORD.findall(rng.choice(seeds)[:100_000])
     if not mine or not others:
         return _put(rng, data, seeds)
-    at = rng.choice(mine)
-    return data[: at.start()] + rng.choice(others) + data[at.end() :]
+    at, other = rng.choice(mine), bytes(rng.choice(others))
+    return data[: at.start()] + other + data[at.end() :]
 
 
 def _spliced(rng: random.Random, data: bytes, seeds: Sequence[bytes]) -> bytes:

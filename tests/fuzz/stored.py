@@ -33,6 +33,7 @@ from harness.results.schema import REQUEST_COLUMNS
 from harness.results.side_tables import append_metrics, append_neighbours, load_metrics, load_neighbours
 from harness.testing.runs import write_synthetic_run
 
+PLAN = {"looks": [2], "alpha": 0.05, "spending": "pocock"}
 ARMS = ("chunkwise:pool=8", "layerwise:depth=4", "floor", "recompute")
 DATA = Path(__file__).resolve().parents[1] / "data" / "traces"
 
@@ -43,9 +44,7 @@ class Good:
     def __init__(self) -> None:
         with tempfile.TemporaryDirectory() as home:
             folder = Path(home) / "run"
-            write_synthetic_run(
-                folder, ARMS, rounds=2, prompts=2, meta={"plan": {"looks": [2], "alpha": 0.05, "spending": "pocock"}}
-            )
+            write_synthetic_run(folder, ARMS, rounds=2, prompts=2, meta={"plan": PLAN})
             append_metrics(folder, [{"time_s": 1.5, "name": "vllm:num_requests_running", "labels": "engine=0", "value": 2.0}] * 2)
             neighbour = {"run": 0, "round": 0, "arm": ARMS[0], "stream": 1, "at_s": 0.5, "value_s": 0.01}
             append_neighbours(folder, [neighbour | {"kind": kind} for kind in ("decode", "probe")])
@@ -130,16 +129,30 @@ def _described_model(folder: Path) -> None:
     _described(str(folder), "m", configuration(str(folder), "float32"))
 
 
+SERVED = {"id": "a", "store": "mem://kv", "arms": ["floor"], "chunk_tokens": 16, "max_model_len": 9}
 CONFIG = {"num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, "hidden_size": 512,
           "vocab_size": 99, "max_position_embeddings": 4096, "layer_types": ["full_attention"]}  # fmt: skip
 LOG: tuple[dict[str, Any], ...] = (
     {"kind": "start", "geometry": {"layers": 2}, "identity": {"model": "m"}, "blocks": 64, "direct": True, "torch_threads": 2},
     {"kind": "lookup", "label": "r/0", "start_s": 1.0, "end_s": 1.1, "hit_tokens": 16},
-    {"kind": "load", "label": "r/0", "rank": 0, "arm": "floor", "start_s": 1.2, "end_s": 1.4, "stall_s": 0.1, "operations": 1,
-     "keys": 1, "bytes": 64, "failed_blocks": 0, "spans": [["fetch", -1, 1.2, 1.4, 64, 1]], "proof": [["00", 0, 5]]},
+    {
+        "kind": "load",
+        "label": "r/0",
+        "rank": 0,
+        "arm": "floor",
+        "start_s": 1.2,
+        "end_s": 1.4,
+        "stall_s": 0.1,
+        "operations": 1,
+        "keys": 1,
+        "bytes": 64,
+        "failed_blocks": 0,
+        "spans": [["fetch", -1, 1.2, 1.4, 64, 1]],
+        "proof": [["00", 0, 5]],
+    },
     {"kind": "save", "key": "00", "start_s": 0.0, "end_s": 0.1, "checksums": [1, 2]},
     {"kind": "save_error", "key": "00", "error": "no room"},
-)  # fmt: skip
+)
 PEER_LOG: tuple[dict[str, Any], ...] = (
     {"kind": "lookup", "start_s": 1.0, "end_s": 1.1, "hit_tokens": 16, "between_steps": True},
     {"kind": "forward", "rank": 0, "tokens": 20, "start_s": 1.3, "end_s": 1.5, "spans": [["wait", 0, 1.3, 1.4]]},
@@ -187,8 +200,8 @@ PARSERS = (
     Parser("a calibration", _read("calibration.json", calibration.load, "file"), _good("calibration.json")),
     Parser("a span log", _read("worker-0.jsonl", _span_log), (_lines(LOG),)),
     Parser("a peer's span log", _read("worker-0.jsonl", _peer_log), (_lines(PEER_LOG),)),
-    Parser("served.json", _read("served.json", about.read), (b'{"id":"a","store":"mem://kv","arms":["floor"],"chunk_tokens":16,"max_model_len":9}',), JSON),
+    Parser("served.json", _read("served.json", about.read), (json.dumps(SERVED).encode(),), JSON),
     Parser("a model's config.json", _read("config.json", _model), (json.dumps(CONFIG).encode(),)),
     Parser("a model's description", _read("config.json", _described_model), (json.dumps(CONFIG).encode(),)),
     *(Parser(f"a trace of {form.workload}", _trace(form), seeds_of(form), packed=True) for form in FORMATS),
-)  # fmt: skip
+)

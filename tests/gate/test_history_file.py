@@ -147,9 +147,9 @@ WHOLE = damaged({})
 @pytest.mark.parametrize(
     ("text", "error", "message"),
     [
-        (WHOLE[:-20], ResultsError, "row 2 has 12 cells, the header 14"),
-        (WHOLE[:-4], ResultsError, "as its machine"),
-        (WHOLE + '1.0,"2026', ResultsError, "unexpected end of data"),
+        (WHOLE[:-20] + "\n", ResultsError, "row 2 has 12 cells, the header 14"),
+        (WHOLE[:-4] + "\n", ResultsError, "as its machine"),
+        (WHOLE + '1.0,"2026\n', ResultsError, "unexpected end of data"),
         (WHOLE.replace("ratio,", "", 1), ResultsError, "row 1 has 14 cells, the header 13"),
         ("run,arm\nx,y\n", ResultsError, "has no column 'schema', so it is none of ours"),
         (WHOLE.replace("1.0,2026", "2.0,2026"), SchemaMismatch, r"rows of schema '2\.0', this is 1\.0"),

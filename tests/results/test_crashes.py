@@ -13,10 +13,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from harness.core.errors import ResultsError
 from harness.results import RunWriter, load
+from harness.results.side_tables import append_neighbours, load_neighbours
 
 PROMPTS, ROUNDS = 3, 4
 ARM = "chunkwise:pool=8,retries=2"
-CALLS = 70
+CALLS = 90
 """More than a whole measurement of these makes."""
 
 TEXTS = st.lists(st.text(st.sampled_from('a1,"\n\r=+é\u202e'), max_size=8), min_size=1, max_size=PROMPTS)
@@ -42,6 +43,8 @@ def measure(folder: Path, rows: dict[Key, str], texts: list[str]) -> None:
                 place = {"run": run, "round": number, "position": position}
                 writer.append({**place, "arm": ARM, "prompt": prompt, "ttft_s": 0.25})
                 rows[run, position] = prompt
+            neighbour = {"run": run, "round": number, "arm": ARM, "kind": "probe", "stream": 0, "at_s": 0.5, "value_s": 0.25}
+            append_neighbours(folder, [neighbour])
             entry["done"] = True
             writer.write_meta(meta)
 
@@ -83,13 +86,16 @@ class Folder(RuleBasedStateMachine):
         read = {(int(run), int(position)): str(prompt) for run, position, prompt in zip(*columns, strict=True)}
         assert self.rows.items() <= read.items()
         assert len(read) - len(self.rows) <= self.cuts, "a row may be whole though its append did not come back"
+        done = found.runs.loc[found.runs["done"], "run"].tolist()
+        heard = load_neighbours(self.path)["run"].tolist()
+        assert [run for run in heard if run in done] == done, "each row of a side table is there once as well"
         assert not self.finished or found.runs.loc[found.runs["done"], "round"].tolist() == list(range(ROUNDS))
 
 
 def test_a_folder_survives_any_faults(tmp_path_factory: pytest.TempPathFactory) -> None:
     home = tmp_path_factory.mktemp("folders")
     machine = type("Here", (Folder,), {"home": home})
-    run_state_machine_as_test(machine, settings=settings(deadline=None, max_examples=25, stateful_step_count=5))
+    run_state_machine_as_test(machine, settings=settings(deadline=None, max_examples=18, stateful_step_count=5))
 
 
 @pytest.mark.parametrize("stops", [False, True])

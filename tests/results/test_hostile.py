@@ -8,12 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from harness import report
 from harness.core.errors import ResultsError
-from harness.core.text import inert, meant
 from harness.results import RunWriter, load
 from harness.results.evidence import gather
 from harness.testing.runs import write_synthetic_run
@@ -82,13 +79,6 @@ def test_what_nobody_wrote_is_one_short_sentence(tmp_path: Path, name: str, text
     with pytest.raises(ResultsError, match=message) as told:
         load(tmp_path)
     assert len(str(told.value)) < 1000
-
-
-@given(st.text(max_size=6) | st.text(st.sampled_from("'=+-@\t\r1"), max_size=6))
-def test_an_inert_cell_means_what_it_was_made_of(text: str) -> None:
-    cell = str(inert(text))
-    assert meant(cell) == text
-    assert not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
 def test_no_cell_of_our_files_is_computed_by_a_spreadsheet(tmp_path: Path) -> None:

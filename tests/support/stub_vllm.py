@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -188,7 +189,7 @@ def event(value: Mapping[str, Any]) -> bytes:
 
 
 @contextmanager
-def serving(stub: StubVllm) -> Iterator[str]:
+def serving(stub: StubVllm, tls: ssl.SSLContext | None = None) -> Iterator[str]:
     """The stub at work in a thread of its own; its address."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
@@ -197,9 +198,9 @@ def serving(stub: StubVllm) -> Iterator[str]:
     async def begin() -> web.AppRunner:
         runner = web.AppRunner(stub.app(), shutdown_timeout=0.1)
         await runner.setup()
-        site = web.TCPSite(runner, "127.0.0.1", 0)
+        site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
         await site.start()
-        stub.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        stub.url = f"{'https' if tls else 'http'}://127.0.0.1:{runner.addresses[0][1]}"
         return runner
 
     runner = asyncio.run_coroutine_threadsafe(begin(), loop).result(10)

@@ -1,12 +1,14 @@
 """Every parser, fed with garbage: it builds, or it says in one sentence which line is wrong. Nothing else comes out."""
 
 import gzip
+import importlib
 import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from trace_formats import FORMATS, IDS, Format
 
 from harness.core.errors import UsageError
@@ -79,3 +81,21 @@ def test_bytes_changed_removed_and_doubled(form: Format, file: Path, data: st.Da
         text[at : at + data.draw(st.integers(0, 3))] = piece
     packed = gzip.compress(bytes(text), 1) if data.draw(st.booleans()) else bytes(text)
     try_build(form, file, packed, 5 + text.count(b"\n") + text.count(b"\r"))
+
+
+LISTS = [
+    ("harness.replay.server.about.About", "arms", [0]),
+    ("harness.workloads.mooncake.MooncakeLine", "hash_ids", ["x"]),
+    ("harness.workloads.jsonl.PromptLine", "tokens", ["x"]),
+    ("harness.workloads.weka.WekaRequest", "hash_ids", ["x"]),
+    ("harness.workloads.otel.Export", "resourceSpans", [0]),
+]
+
+
+@pytest.mark.parametrize(("model", "field", "wrong"), LISTS)
+def test_a_list_of_a_million_mistakes_is_one_mistake(model: str, field: str, wrong: list[object]) -> None:
+    """Or a hostile line took minutes and gigabytes to say so."""
+    module, _, name = model.rpartition(".")
+    with pytest.raises(ValidationError) as told:
+        getattr(importlib.import_module(module), name).model_validate({field: wrong * 1000})
+    assert sum(error["loc"][0] == field for error in told.value.errors()) == 1

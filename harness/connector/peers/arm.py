@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 from harness.connector.peers import PEERS
 from harness.connector.peers.base import Peer, PeerOptions, Place
+from harness.connector.settings import refuse_password
 from harness.core.errors import UsageError
-from harness.core.text import without_secrets
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,11 +23,7 @@ class PeerArm:
 
 def parse_peer(text: str) -> PeerArm:
     """``lmcache:mode=layerwise`` as an arm; ``...@label`` makes a second one of the same settings. Raises UsageError."""
-    if (safe := without_secrets(text)) != text:
-        raise UsageError(
-            f"the arm {safe} holds a password, and names of arms stand in every result; put the URL into an environment "
-            "variable and write $NAME for it"
-        )
+    refuse_password(text)
     spec, _, label = text.partition("@")
     if set(label) & set(",:=/"):
         raise UsageError(

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from harness.core.csv_cells import meant
 from harness.core.errors import RunError
-from harness.core.text import meant
 from harness.experiment.rows import TokenWitness
 from harness.results import REQUEST_COLUMNS, SPAN_COLUMNS, RunWriter, complete_lines, complete_rows
 from harness.results.conditions import differences

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from harness.core.errors import ResultsError, SchemaMismatch, TtftError, UsageError
-from harness.core.text import redact
+from harness.core.replacing import replace_text
+from harness.core.text import redact, whole
 from harness.experiment.settings import Experiment, merge
 from harness.experiment.sweep.axes import parse_axes
 from harness.experiment.sweep.grid import Grid, grid_of
@@ -75,11 +76,9 @@ class State:
             )
         text = {"schema": SCHEMA, "experiment": self.experiment, "command": self.command, "config": config,
                 "vary": [axis.text for axis in self.grid.axes], "points": points}  # fmt: skip
-        temporary = self.folder / f".{NAME}.tmp"
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(json.dumps(text, indent=2) + "\n", encoding="utf-8")
-            temporary.replace(self.folder / NAME)
+            replace_text(self.folder / NAME, json.dumps(text, indent=2) + "\n")
         except OSError as error:
             raise ResultsError(f"the sweep in {self.folder} cannot be written: {error.strerror}; give another --out") from error
 
@@ -119,7 +118,7 @@ def _progress(one: Mapping[str, Any]) -> Progress:
 
 def _raw(folder: Path) -> dict[str, Any]:
     try:
-        raw = json.loads((folder / NAME).read_text(encoding="utf-8"))
+        raw = whole(json.loads((folder / NAME).read_text(encoding="utf-8")))
     except FileNotFoundError:
         raise ResultsError(f"{folder} has no {NAME}, so it is not a sweep's folder; give the one that ttft sweep wrote") from None
     except (OSError, ValueError, RecursionError) as error:

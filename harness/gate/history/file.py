@@ -1,9 +1,11 @@
 """The file of a history: CSV or Parquet, by its suffix."""
 
+import contextlib
 import csv
 import io
 import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pandas as pd
 from filelock import FileLock, Timeout
 
+from harness.core.csv_cells import CsvWriter, meant
 from harness.core.errors import ResultsError, SchemaMismatch, SetupError, UsageError, known
 from harness.gate.history.rows import COLUMNS, SCHEMA
 from harness.gate.verdict import Outcome
@@ -56,22 +59,43 @@ def append(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
 
 
 def _append_csv(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """One write, so that a reader sees all of a verdict or nothing."""
+    """One write, so that a reader sees all of a verdict or nothing; what a crash cut off before goes first."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(COLUMNS), extrasaction="raise", lineterminator="\n")
-    there = path.read_bytes() if path.exists() else b""
+    writer = CsvWriter(text, list(COLUMNS), {name for name, kind in COLUMNS.items() if kind == "string"}, lineterminator="\n")
+    there = _whole(path.read_bytes()) if path.exists() else b""
     if not there:
-        writer.writeheader()
+        writer.header()
     elif _rows_in(there)[0] != list(COLUMNS):
         raise ResultsError(f"the history {path} has other columns than this version writes; begin a new file")
     elif not there.endswith(b"\n"):
         text.write("\n")  # an editor took the last line end away
-    for row in rows:
-        writer.writerow({name: "" if value is None else value for name, value in row.items()})
-    with path.open("a", encoding="utf-8", newline="") as file:
-        file.write(text.getvalue())
-        file.flush()
-        os.fsync(file.fileno())
+    writer.rows(rows)
+    if path.exists() and path.stat().st_size > len(there):
+        os.truncate(path, len(there))
+    try:
+        with path.open("a", encoding="utf-8", newline="") as file:
+            file.write(text.getvalue())
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.truncate(path, len(there))  # a verdict that is not kept whole is not kept
+        raise
+
+
+_LAST_CELL = re.compile(rb",[0-9a-f]{12}\r?")
+"""The digest of the machine ends a row."""
+
+
+def _whole(data: bytes) -> bytes:
+    """Without a last row that a crash cut off. A whole one may lack its line end, which editors take away."""
+    begin = data.rfind(b"\n") + 1
+    last = data[begin:]
+    header = data.partition(b"\n")[0]
+    if not begin:  # a beginning of our header is nothing; anything else is somebody's file
+        return b"" if ",".join(COLUMNS).encode().startswith(last) else data
+    whole = last.count(b",") >= header.count(b",") and _LAST_CELL.fullmatch(last[last.rfind(b",") :])
+    return data if not last or whole else data[:begin]
 
 
 def _replace_parquet(path: Path, before: pd.DataFrame | None, rows: Sequence[Mapping[str, object]]) -> None:
@@ -100,7 +124,7 @@ def read(path: Path) -> pd.DataFrame:
 
 def _csv_rows(path: Path) -> pd.DataFrame:
     """All cells as text; rows must be as long as the header."""
-    lines = _rows_in(path.read_bytes())
+    lines = _rows_in(_whole(path.read_bytes()))
     if not lines:
         return pd.DataFrame(columns=list(COLUMNS), dtype="string")
     header, *rows = lines
@@ -109,7 +133,7 @@ def _csv_rows(path: Path) -> pd.DataFrame:
             raise ResultsError(
                 f"the history {path} is damaged: row {number} has {len(row)} cells, the header {len(header)}; fix or delete it"
             )
-    return pd.DataFrame(rows, columns=header, dtype="string")
+    return pd.DataFrame([[meant(cell) for cell in row] for row in rows], columns=header, dtype="string")
 
 
 def _rows_in(data: bytes) -> list[list[str]]:
@@ -121,7 +145,8 @@ def _parquet_rows(path: Path) -> pd.DataFrame:
     pyarrow = _parquet()
     try:
         # What pandas noted beside the columns is not needed, and where it is damaged pandas raises what it likes.
-        return pyarrow.parquet.read_table(path, partitioning=None).to_pandas(ignore_metadata=True)
+        raw: pd.DataFrame = pyarrow.parquet.read_table(path, partitioning=None).to_pandas(ignore_metadata=True)
+        return raw
     except (pyarrow.ArrowException, ValueError) as error:
         why = (str(error) or type(error).__name__).splitlines()[0]
         raise ResultsError(f"the history {path} is damaged or no Parquet file: {why}; begin a new one") from error
@@ -133,7 +158,7 @@ def _validated(path: Path, raw: pd.DataFrame) -> pd.DataFrame:
         wrong = f"no column '{missing[0]}'" if missing else "a column twice"
         raise ResultsError(f"the history {path} has {wrong}, so it is none of ours; `ttft gate ... --history` makes one")
     text = raw[list(COLUMNS)].astype("string").fillna("")
-    newer = text["schema"].str.partition(".")[0] != SCHEMA.partition(".")[0]
+    newer = text["schema"].str.split(".").str[0] != SCHEMA.partition(".")[0]
     if newer.any():
         version = text["schema"][newer].iloc[0]
         raise SchemaMismatch(

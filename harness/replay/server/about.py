@@ -14,6 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from harness.core.errors import RunError
+from harness.core.options import Listed
 
 PATH = "/v1/ttft"
 FILE = "served.json"
@@ -34,7 +35,7 @@ class About(BaseModel):
 
     id: str = Field(default_factory=lambda: secrets.token_hex(8))
     store: str
-    arms: list[str]
+    arms: Listed[str]
     chunk_tokens: int
     layout: str = "chunk"
     max_model_len: int

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from harness.core.csv_cells import csv_of
 from harness.core.errors import ResultsError
 from harness.core.findings import Finding
+from harness.core.replacing import replace_text
 from harness.core.table import Table
 from harness.core.text import printable
 from harness.experiment.sweep.state import State
@@ -86,10 +88,8 @@ def _crossing_table(found: Sequence[Found]) -> pd.DataFrame:
 def _write(folder: Path, table: pd.DataFrame, crossing_rows: pd.DataFrame, text: str) -> list[Path]:
     files = [folder / name for name in ("sweep.csv", "crossings.csv", "sweep.md")]
     try:
-        for file, content in zip(files, (table.to_csv(index=False), crossing_rows.to_csv(index=False), text), strict=True):
-            temporary = file.with_name(f".{file.name}.tmp")
-            temporary.write_text(content, encoding="utf-8", newline="")
-            temporary.replace(file)
+        for file, content in zip(files, (csv_of(table), csv_of(crossing_rows), text), strict=True):
+            replace_text(file, content)
         if importlib.util.find_spec("pyarrow") is not None:
             temporary = folder / ".sweep.parquet.tmp"
             table.to_parquet(temporary, engine="pyarrow", index=False)

@@ -1,12 +1,12 @@
 """Running a measurement: write, warm up, rounds until all are done or time is up, clean up whatever happens."""
 
-import csv
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack, closing
 from pathlib import Path
 from typing import Protocol
 
+from harness.core.csv_cells import CsvWriter
 from harness.core.errors import ResultsError, UsageError
 from harness.stores._bench.limits import limit_of
 from harness.stores._bench.measuring import COLUMNS, Bench, Row
@@ -50,14 +50,14 @@ class LongTable:
             raise ResultsError(f"{folder} already holds a measurement of a store; give another --out") from None
         except OSError as error:
             raise ResultsError(f"{self.file} cannot be written: {error.strerror}; give another folder with --out") from error
-        self._csv = csv.DictWriter(self._stream, COLUMNS)
-        self._csv.writeheader()
+        self._csv = CsvWriter(self._stream, COLUMNS)
+        self._csv.header()
 
     def append(self, rows: list[Row]) -> None:
         """One round."""
         self.rounds.append(rows)
         try:
-            self._csv.writerows(rows)
+            self._csv.rows(rows)
             self._stream.flush()
         except OSError as error:
             raise ResultsError(f"{self.file} cannot be written: {error.strerror}; make room") from error

@@ -81,11 +81,11 @@ def parse_numbers(name: str, text: str) -> tuple[int, ...]:
     """``1,2,4``. Raises UsageError."""
     numbers = []
     for item in text.split(","):
-        if not re.fullmatch(r"\s*\d{1,5}\s*", item) or not 1 <= int(item) <= _MOST:
+        if not re.fullmatch(r"\s*\d{1,5}\s*", item) or not 1 <= int(item.strip()) <= _MOST:
             raise UsageError(
                 f"{name} '{text}': '{item}' is invalid; write numbers from 1 to {_MOST:,} separated by commas, such as 1,2,4"
             )
-        numbers.append(int(item))
+        numbers.append(int(item.strip()))
     return tuple(numbers)
 
 
