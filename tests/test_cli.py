@@ -74,7 +74,7 @@ TRACE = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [
     [
         (
             ["--arm", "chunkwize"],
-            "unknown engine 'chunkwize' (did you mean 'chunkwise'?); known: chunkwise, connector, ",
+            "unknown engine 'chunkwize' (did you mean 'chunkwise'?); known: auto, chunkwise, connector, ",
         ),
         (["--arm", "chunkwise:pol=8"], "unknown option of engine 'chunkwise' 'pol' (did you mean 'pool'?)"),
         (["--arm", "chunkwise:pool=many"], "engine 'chunkwise': pool='many' is invalid"),
