@@ -74,7 +74,7 @@ TRACE = '{"timestamp": 0, "input_length": 600, "output_length": 5, "hash_ids": [
     [
         (
             ["--arm", "chunkwize"],
-            "unknown engine 'chunkwize' (did you mean 'chunkwise'?); known: chunkwise, connector, ",
+            "unknown engine 'chunkwize' (did you mean 'chunkwise'?); known: auto, chunkwise, connector, ",
         ),
         (["--arm", "chunkwise:pol=8"], "unknown option of engine 'chunkwise' 'pol' (did you mean 'pool'?)"),
         (["--arm", "chunkwise:pool=many"], "engine 'chunkwise': pool='many' is invalid"),
@@ -225,7 +225,7 @@ def test_another_schema_version_is_refused(
     for command in (["report"], ["gate", "--candidate", "a", "--base", "b", "--max", "p50:5%"]):
         code, _, err = run(capsys, monkeypatch, *command, str(tmp_path / "run"))
         assert code == 2
-        assert "schema 7.0" in err and err.count("\n") == 1
+        assert "schema 7." in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(("ratio", "code", "outcome"), [(1.0, 0, "PASS"), (1.5, 1, "FAIL")])

@@ -9,7 +9,7 @@ import time
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -66,7 +66,7 @@ class Layerwise(Engine):
     """Fetches layer after layer, ``depth`` layers ahead of the forward, which waits only for what has not arrived."""
 
     name = "layerwise"
-    Options = LayerwiseOptions
+    Options: ClassVar[type[EngineOptions]] = LayerwiseOptions
     blocks_in_begin = False
 
     @classmethod

@@ -68,7 +68,7 @@ def connect(monkeypatch: pytest.MonkeyPatch) -> None:
     servers: dict[str, Timed] = {}
 
     @contextlib.asynccontextmanager
-    async def connected(url: str, silence_s: float, key: str = "") -> AsyncIterator[Timed]:
+    async def connected(url: str, silence_s: float, key: str = "", authority: str = "") -> AsyncIterator[Timed]:
         yield servers.setdefault(url, Timed(url))
 
     monkeypatch.setattr(at_targets, "connected_to_any", connected)

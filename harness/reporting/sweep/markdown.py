@@ -12,6 +12,7 @@ from harness.core.text import markdown, without_secrets
 from harness.experiment.sweep.grid import Point
 from harness.experiment.sweep.planning import listed
 from harness.experiment.sweep.state import State
+from harness.reporting.sweep import regret
 from harness.reporting.sweep.crossings import Found, sentences
 from harness.reporting.wording import bounds, ratio, seconds
 from harness.results.evidence import BOUNDS
@@ -24,7 +25,8 @@ SINGLY = (
 )
 
 
-def report(state: State, table: pd.DataFrame, headline: str, metric: str, found: Sequence[Found], pictures: Sequence[Path],
+def report(state: State, table: pd.DataFrame, headline: str, metric: str, found: Sequence[Found],
+           chosen: Sequence[regret.Regret], pictures: Sequence[Path],
            warnings: Mapping[Finding, Sequence[int]]) -> str:  # fmt: skip
     """The whole text."""
     sections = [f"# Sweep over {markdown(' and '.join(axis.key for axis in state.grid.axes))}", f"**{markdown(headline)}**"]
@@ -35,6 +37,9 @@ def report(state: State, table: pd.DataFrame, headline: str, metric: str, found:
     if beside is not None:
         base = str(table.loc[table["metric"].isin(["gap_p95", "probe_p95"]), "base"].iloc[0])
         sections += ["## The neighbours", beside.to_markdown(), f"Behind each time: its ratio to that beside {markdown(base)}."]
+    if chosen:
+        told = f"{markdown(regret.sentence(chosen))}. {regret.HOW}"
+        sections += ["## What choosing costs", regret.regret_table(chosen).to_markdown(), told]
     if found:
         sections += ["## Where the lead changes", "\n".join(f"- {markdown(one)}." for one in sentences(found)), HOW]
     if warnings:

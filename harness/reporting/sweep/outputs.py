@@ -17,6 +17,8 @@ from harness.experiment.sweep.state import State
 from harness.reporting.sweep.crossings import Found, crossings, sentences
 from harness.reporting.sweep.markdown import report, terminal_table
 from harness.reporting.sweep.pictures import draw_sweep
+from harness.reporting.sweep.regret import regrets
+from harness.reporting.sweep.regret import sentence as regret_sentence
 from harness.reporting.sweep.table import Measured, arms_in, long_table, measured_points
 from harness.reporting.sweep.verdict import headline, metric_of
 
@@ -51,9 +53,11 @@ def write_outputs(state: State) -> Outputs:
     found = crossings(state.grid, points, metric)
     pictures = draw_sweep(state.grid, table, arms_in(points), metric, found, state.folder / "pictures")
     verdict = headline(state, table, found)
-    text = report(state, table, verdict, metric, found, pictures, _warnings(points))
+    chosen = regrets(points, metric)
+    text = report(state, table, verdict, metric, found, chosen, pictures, _warnings(points))
     files = _write(state.folder, table, _crossing_table(found), text)
     lines = [printable(verdict), *(printable(f"- {one}") for one in sentences(found))]
+    lines += [printable(f"- {regret_sentence(chosen)}")] if chosen else []
     return Outputs([*files, *pictures], terminal_table(state, table, metric), lines)
 
 
