@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from harness.core.chunks import ALIGNMENT, aligned, segments_of_chunk, total_bytes
-from harness.core.errors import ChunkCorrupt, ChunkTruncated, NotAChunk
+from harness.core.errors import ChunkCorrupt, ChunkTruncated, NotAChunk, StoreError
 from harness.stores.base import Buffer
 from harness.stores.layered import LABEL_BYTES, is_layer
 
 MAGIC = b"TTFT-KVS"
 SEGMENT = 1 << 20
+MOST_SEGMENTS = 1 << 16
+"""Whoever can write to the store decides what a seal says of its length, which is believed before the seal is checked."""
 
 _HEAD = struct.Struct("<8sII")
 _ENTRY = struct.Struct("<Q16s")
@@ -58,10 +60,12 @@ class Sealer:
         self._key = hashlib.blake2b(secret.encode(), digest_size=32).digest()
 
     def seal(self, name: str, parts: Sequence[Buffer]) -> bytes:
-        """The padded seal of the object that consists of ``parts``."""
+        """The padded seal of the object that consists of ``parts``. Raises StoreError where it is too long."""
         views = [memoryview(part).cast("B") for part in parts]
         head = b"".join(bytes(view[:ALIGNMENT]) for view in views[:2])
         ends = _ends(name, total_bytes(views), head)
+        if len(ends) > MOST_SEGMENTS:
+            raise StoreError(f"object {name} has {ends[-1]} bytes, more than a seal takes; use chunks of fewer tokens")
         tags = [self._tag(name, "segment", number, own) for number, own in enumerate(_segments(views, ends))]
         table = _HEAD.pack(MAGIC, len(ends), 0) + b"".join(map(_ENTRY.pack, ends, tags))
         seal = table + self._tag(name, "seal", 0, [table])
@@ -98,7 +102,7 @@ class Sealer:
 def seal_size(name: str, data: memoryview) -> int:
     """Bytes of the seal that ``data`` begins with, whether or not it is genuine. Raises NotAChunk."""
     magic, count, _ = _HEAD.unpack_from(data)
-    if magic != MAGIC:
+    if magic != MAGIC or count > MOST_SEGMENTS:
         raise NotAChunk(f"object {name} is not sealed; delete it, or open the store without sealed+")
     return aligned(_HEAD.size + count * _ENTRY.size + _TAG)
 

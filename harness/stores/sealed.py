@@ -6,6 +6,7 @@ bytes go to the caller, a layer that is read alone as well as a whole chunk. A s
 
 # ruff: noqa: D102 - methods do what the contract says, for the object behind the seal
 
+import math
 import os
 import threading
 from collections import OrderedDict
@@ -99,7 +100,7 @@ class SealedStore(NamedWrapper):
         failures: dict[int, StoreError] = {}
         left = dict(enumerate(reads))
         for attempt in range(MOST_REPLACED):
-            seals = dict(self._seals)
+            seals = self._kept({item.key for item in left.values()})
             lacking = {item.key: item.deadline for item in left.values() if item.key not in seals}
             bad = yield from self._learned(lacking, seals)
             failures |= {position: bad[item.key] for position, item in left.items() if item.key in bad}
@@ -159,12 +160,21 @@ class SealedStore(NamedWrapper):
 
     def size(self, key: str) -> int:
         """Without the seal. Raises ChunkMissing, and ChunkInvalid for an object that is not sealed."""
-        self._forget(key)
+        seals: dict[str, Seal] = {}
+        steps = self._learned({key: math.inf}, seals)
         try:
-            self.read([Read(key, 0, ())])
-        except ReadFailures as error:
-            raise error.failures[0] from None
-        return self._seals[key].total
+            batch = next(steps)
+            while True:
+                batch = steps.send(_failures_of(self.inner, batch))
+        except StopIteration as done:
+            bad: dict[str, StoreError] = done.value
+        if bad:
+            raise bad[key]
+        return seals[key].total
+
+    def _kept(self, keys: Iterable[str]) -> dict[str, Seal]:
+        with self._lock:
+            return {key: self._seals[key] for key in keys if key in self._seals}
 
     def _keep(self, key: str, seal: Seal) -> None:
         with self._lock:

@@ -79,26 +79,28 @@ class FaultyProxy:
 
     def _connect(self, client: socket.socket, server: socket.socket) -> None:
         """One connection from its beginning to its end."""
-        asking = self._start(self._pump, client, server, False)
-        self._pump(server, client, True)
+        reset = threading.Event()
+        asking = self._start(self._pump, client, server, False, reset)
+        self._pump(server, client, True, reset)
         asking.join()
         for item in (client, server):
             item.close()
         self._open -= {client, server}
         self._threads -= {asking, threading.current_thread()}
 
-    def _pump(self, source: socket.socket, target: socket.socket, from_server: bool) -> None:
+    def _pump(self, source: socket.socket, target: socket.socket, from_server: bool, reset: threading.Event) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
                 if from_server:
-                    self._deliver(data, target)
+                    self._deliver(data, target, reset)
                 else:
                     target.sendall(data)
         for item in (source, target):
-            with suppress(OSError):
-                item.shutdown(socket.SHUT_RDWR)
+            if not reset.is_set():  # or the client would see an orderly end before the reset
+                with suppress(OSError):
+                    item.shutdown(socket.SHUT_RDWR)
 
-    def _deliver(self, data: bytes, target: socket.socket) -> None:
+    def _deliver(self, data: bytes, target: socket.socket, reset: threading.Event) -> None:
         """Raises OSError where the connection is over."""
         unlucky = self._random.choice(NOW_AND_THEN) if self._share and self._random.random() < self._share else None
         self.met += unlucky is not None
@@ -112,6 +114,7 @@ class FaultyProxy:
                     target.sendall(data)
                     return
                 case "reset" | "refuse":
+                    reset.set()
                     _reset(target)
                     raise ConnectionResetError
                 case "short":
@@ -128,4 +131,5 @@ class FaultyProxy:
 def _reset(item: socket.socket) -> None:
     with suppress(OSError):
         item.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
+        item.shutdown(socket.SHUT_RD)  # wakes the thread that reads from it, which would keep it open
     item.close()

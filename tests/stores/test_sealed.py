@@ -1,6 +1,8 @@
 """``sealed+...``: the contract of stores, and that nobody without the secret can make or change an object."""
 
 import itertools
+import struct
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from harness.core.errors import ChunkCorrupt, ChunkInvalid, ChunkMissing, NotAChunk, StoreError, UsageError
-from harness.stores import open_store
-from harness.stores._seal import Sealer, seal_size
+from harness.stores import _seal, open_store
+from harness.stores._seal import MAGIC, Sealer, seal_size
 from harness.stores.base import Read, Store
 from harness.stores.layered import Layered
 from harness.testing.engine_loads import GEOMETRY, KEYS, whole_objects
@@ -114,6 +116,24 @@ def test_an_object_without_a_seal_is_a_miss_and_so_is_a_sealed_one_without_the_s
     assert isinstance(failure(store, "short"), ChunkInvalid)
     store.write("key", [chunk_object(GEOMETRY, KEYS[0])])
     assert not raw(plain, "key").startswith(b"TTFT-KV\0")
+
+
+def test_a_seal_that_says_it_is_endless_takes_no_memory(store: Store, plain: Store) -> None:
+    plain.write("endless", [struct.pack("<8sII", MAGIC, 2**32 - 1, 0), bytes(10_000)])
+    tracemalloc.start()
+    assert isinstance(failure(store, "endless"), NotAChunk)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+def test_an_object_of_many_segments_has_a_longer_seal(store: Store, plain: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_seal, "SEGMENT", 10)
+    data = pattern(3000)
+    store.write("many", [data[:7], data[7:]])
+    assert plain.size("many") == 8192 + 3000
+    with open_store(store.url) as fresh:
+        assert fetch(fresh, "many", 1234, 1000) == [data[1234:2234]]
+        assert fresh.size("many") == 3000
 
 
 def test_the_object_of_another_key_is_a_miss(store: Store, plain: Store) -> None:
