@@ -14,7 +14,7 @@ from harness.results import Measurement, load
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
-ARMS = ("chunkwise:pool=0", "deferred:release=2", "layerwise:depth=2")
+ARMS = ("chunkwise:pool=0", "chunkwise:pool=2", "layerwise:depth=2")
 HIT = 512  # tokens, two chunks
 
 
