@@ -139,7 +139,7 @@ def test_different_answers_are_reported_and_end_it_only_if_that_was_asked_for(tm
 
 
 @pytest.mark.parametrize(
-    "server", [PlainServer(answer="text"), PlainServer(answer="reasoning"), PlainServer(answer="pairs", counts=True, gap_s=0.0)]
+    "server", [PlainServer(answer="text"), PlainServer(answer="reasoning"), PlainServer(answer="pairs", counts=True)]
 )
 def test_an_answer_of_text_is_timed_and_counted(tmp_path: Path, server: PlainServer) -> None:
     found = run(tmp_path, server, workload=f"{WORKLOAD},output=4")

@@ -27,7 +27,7 @@ class PlainServer:
     reset: str = ""
     keeps: bool = True
     first_s: Callable[[int, int], float] = lambda hit, length: 0.0
-    gap_s: float = 0.002
+    gap_s: float = 0.004
     salt: int = 0
     mangle: Callable[[int], int] = lambda hit: hit
     models: Mapping[str, Any] = field(default_factory=lambda: {"data": [{"id": "plain"}]})
