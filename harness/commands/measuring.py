@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.markup import escape
 
+from harness.commands.preflight import Refused
 from harness.commands.report import show
 from harness.commands.terminal import console
 from harness.core.budget import interrupt
@@ -84,7 +85,7 @@ def refuse_a_budget_that_ends_before_vllm_starts(setting: "Setting", text: str, 
         )
 
 
-def peers_that_cannot_run(setting: "Setting", folder: Path) -> list[str]:
+def peers_that_cannot_run(setting: "Setting", folder: Path) -> list[Refused]:
     """For a plan: a sentence for each peer that would be refused here. Starts nothing."""
     from harness.experiment.at_peer import place_of
 
@@ -93,7 +94,7 @@ def peers_that_cannot_run(setting: "Setting", folder: Path) -> list[str]:
         try:
             arm.at(place_of(setting, folder)).check()
         except TtftError as error:
-            found.append(f"refused   {error}")
+            found.append(Refused(error))
     return found
 
 

@@ -15,8 +15,14 @@ if TYPE_CHECKING:
 
 GIB = 1 << 30
 PATIENCE_S = 20.0
-REFUSED = "refused   "
-"""How a line begins that says why the measurement would fail."""
+
+
+class Refused(str):
+    """A line of a plan that says why the measurement would fail."""
+
+    def __new__(cls, why: object) -> "Refused":
+        """The line for a reason."""
+        return super().__new__(cls, f"refused   {why}")
 
 
 def print_plan(lines: Iterable[str]) -> None:
@@ -24,19 +30,21 @@ def print_plan(lines: Iterable[str]) -> None:
     refused = 0
     for line in lines:
         typer.echo(line)
-        refused += line.startswith(REFUSED)
+        refused += isinstance(line, Refused)
     if refused:
         what = "what the line above" if refused == 1 else f"what the {refused} lines above"
         raise SetupError(f"this would not run: mend {what} that begins with 'refused' says")
 
 
-def preflight(setting: "Setting", folder: Path, budget: str | None = None) -> Iterator[str]:
-    """Lines of a plan: store, target, folder, time, memory. ``budget`` as given, to say whether all of it fits."""
+def preflight(setting: "Setting", folder: Path, budget: str | None = None, timed: bool = True) -> Iterator[str]:
+    """Lines of a plan: store, target, folder, time, memory. ``budget`` as given, to say whether all of it fits; ``timed`` False
+    leaves the time out."""
     yield store_line(setting.experiment.store, stored_bytes(setting))
     if setting.experiment.target:
         yield _target_line(setting.experiment.target)
     yield from folder_lines(folder)
-    yield from _time_lines(setting, folder, budget)
+    if timed:
+        yield from _time_lines(setting, folder, budget)
     yield from _memory_lines(setting)
 
 
@@ -62,7 +70,7 @@ def store_line(url: str, size: int | None = None) -> str:
             store.write(key, [b"written by a dry run, to see whether it can be"])
             store.delete([key])
     except TtftError as error:
-        return f"{REFUSED}the store cannot be used: {error}"
+        return Refused(f"the store cannot be used: {error}")
     return f"store     {redact(url)} is there and can be written" + (f"; priming takes {_gib(size)}" if size else "")
 
 
@@ -82,11 +90,11 @@ def _target_line(url: str) -> str:
     try:
         status = asyncio.run(ask())
     except TimeoutError:
-        return f"{REFUSED}the server at {url} does not answer within {PATIENCE_S:.0f} s; is it awake?"
+        return Refused(f"the server at {url} does not answer within {PATIENCE_S:.0f} s; is it awake?")
     except (aiohttp.ClientError, OSError) as error:
-        return f"{REFUSED}the server at {url} cannot be reached ({reason_of(error)}); start it, or correct --target"
+        return Refused(f"the server at {url} cannot be reached ({reason_of(error)}); start it, or correct --target")
     if status in (401, 403):
-        return f"{REFUSED}the server at {url} refuses the key (it answers {status}); set TTFT_API_KEY to its key"
+        return Refused(f"the server at {url} refuses the key (it answers {status}); set TTFT_API_KEY to its key")
     return f"target    {url} answers"
 
 
@@ -95,7 +103,7 @@ def folder_lines(folder: Path) -> Iterator[str]:
     there = next(place for place in (folder, *folder.absolute().parents) if place.exists())
     if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
         what = "is no folder" if not there.is_dir() else "cannot be written"
-        yield f"{REFUSED}{there} {what}, so {folder} cannot be made; give another --out"
+        yield Refused(f"{there} {what}, so {folder} cannot be made; give another --out")
 
 
 def _time_lines(setting: "Setting", folder: Path, budget: str | None) -> Iterator[str]:

@@ -93,10 +93,10 @@ def _print_plan(settled: "Setting", budget: str, allowed: float, folder: Path) -
         f"store     up to {_bench_s(allowed):.0f} s by itself: objects of {sizes} bytes",
         f"prefixes  {', '.join(f'{tokens:,}' for tokens in _prefixes(settled))} tokens, in {len(settled.data.prompts)} prompts",
         f"budget    {budget} in all: two to four arms and the bounds in turns, at most {settled.experiment.pairs} rounds",
-        *preflight(settled, folder),
+        *preflight(settled, folder, timed=False),  # the budget says that
         *settled.notes,
     ]
-    print_plan(line for line in lines if not line.startswith("time "))  # the budget says that
+    print_plan(lines)
 
 
 def _with_arms(settled: "Setting", arms: list[str]) -> "Setting":
@@ -116,9 +116,9 @@ def _bench_settings(settled: "Setting") -> "BenchSettings":
 
     try:
         shape = kv_shape(settled.experiment.model, settled.dtype)
-    except UsageError as error:  # it names options of ttft predict
-        what = str(error).partition(";")[0]
-        raise UsageError(f"{what}, so nothing can be predicted; compare arms of your own with ttft compare") from None
+    except UsageError:  # it names options of ttft predict
+        what = f"the KV of model {settled.model.name} cannot be told from its configuration, so nothing can be predicted"
+        raise UsageError(f"{what}; compare arms of your own with ttft compare") from None
     layer = shape.token_bytes * settled.experiment.chunk_tokens
     sizes = (layer, layer * max(round(shape.layers**0.5), 2), layer * max(shape.layers, 3))
     return BenchSettings(sizes, threads=(1, 8), loops=(), batches=(), rounds=BENCH_ROUNDS)

@@ -94,5 +94,5 @@ def test_memory_counts_each_vllm_and_what_peers_keep(lab: Lab, monkeypatch: pyte
 
 def test_several_refusals_are_counted(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SetupError, match="mend what the 2 lines above"):
-        preflight.print_plan(["store     there", "refused   this", "refused   that"])
+        preflight.print_plan(["store     there", preflight.Refused("this"), preflight.Refused("that")])
     assert capsys.readouterr().out.count("\n") == 3
