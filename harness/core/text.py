@@ -66,6 +66,9 @@ def shortened(text: str, most: int) -> str:
     """``text``, or its two ends with ``…`` between them where it is longer than ``most`` characters."""
     if len(text) <= most:
         return text
+    text = without_secrets(text)  # half of a URL is not known for one any more
+    if len(text) <= most:
+        return text
     head = most // 2
     return text[:head] + "…" + text[len(text) - (most - head - 1) :]
 
