@@ -13,7 +13,7 @@ _PASSWORD = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z0-9+.-]*+://[^\s'\"/@:]*+:)[
 """Linear: no part of it begins in the middle of what an earlier attempt went through."""
 
 _SECRET = re.compile(
-    r"((?<![A-Za-z])(?:hf_token|api_key|password|passwd|secret|secret_access_key)['\"]?\s{0,2}[=:]\s{0,2}['\"]?)(?![$*])[^\s'\",;&}]++",
+    r"((?:hf_token|api_key|password|passwd|secret|secret_access_key)['\"]?\s{0,2}[=:]\s{0,2}['\"]?)(?![$*])[^\s'\",;&}]++",
     re.I,
 )
 """What is set by a name that means a secret; not a variable (``$NAME``) that holds it."""
@@ -65,6 +65,9 @@ def slug(text: str) -> str:
 
 def shortened(text: str, most: int) -> str:
     """``text``, or its two ends with ``…`` between them where it is longer than ``most`` characters."""
+    if len(text) <= most:
+        return text
+    text = without_secrets(text)  # half of a URL is not known for one any more
     if len(text) <= most:
         return text
     head = most // 2

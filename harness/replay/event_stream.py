@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from harness.core.errors import LONGEST
-from harness.core.text import one_line, printable
+from harness.core.text import one_line, printable, without_secrets
 from harness.replay.outcome import Outcome
 
 SAID = 200
@@ -184,5 +184,5 @@ def _content(choice: Mapping[str, Any]) -> list[str]:
 
 def said(data: bytes) -> str:
     """The beginning of a server's words, on one line."""
-    text = printable(" ".join(data[: 8 * SAID].decode(errors="replace").split()))
+    text = printable(without_secrets(" ".join(data[: 8 * SAID].decode(errors="replace").split())))
     return text if len(text) <= SAID else text[:SAID] + "..."

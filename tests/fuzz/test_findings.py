@@ -27,6 +27,10 @@ FOUND: list[tuple[str, bytes] | tuple[str, bytes, bytes]] = [
     ("a stream of tokens", b'data: {"choices":[{"text":"\x1b[31m"\n'),
     ("a stream of tokens", b'data: {"error": "\xe2\x80\xae"}\n'),
     ("a stream of tokens", b'data: {"choices":[{"token_ids":[5],"finish_reason":"' + b"x" * 5000 + b'"}]}\n\ndata: [DONE]\n'),
+    # a password, or a token
+    ("a stream of tokens", b'data: {"ERROR": "redis://u:hunter2@h:1"}\n'),
+    ("--set", b"vllm=shf_token='hunter2', seed=1"),
+    ("a span log", b'"start_s": 1.0, ', b'"start_s": "redis://u:hunter2@h:1", '),
     # addresses that Python's own parser does not take
     ("a target's URL", b"https://[:>1]"),
     ("--set", b"store=redis://[h:1/0\nstore.timeout_s=3"),
