@@ -162,6 +162,19 @@ def test_where_others_load_in_the_same_step_their_bytes_count() -> None:
     assert beside.why != alone.why
 
 
+def test_what_does_not_fit_into_the_step_hides_no_load() -> None:
+    """1,824 tokens computed in steps of 512: a load may hide behind the first step only, so less is left to compute."""
+    learning = Learning(STEADY, World(Link(0.002, 300e6, 75e6)))
+    learning.serve(8)
+    costs = fitted(learning.offer().seen)
+    assert costs is not None and costs.compute is not None
+    whole = costs.step(learning.offer(), 1)
+    pieces = costs.step(replace(learning.offer(), step_tokens=512), 1)
+    assert whole.overhead_s == 0
+    assert pieces.compute_s == pytest.approx(costs.compute.at(512))
+    assert pieces.compute_s + pieces.overhead_s == pytest.approx(whole.compute_s + 3 * costs.compute.start_s)
+
+
 def test_on_a_device_whose_forward_is_not_timed_it_loads_all() -> None:
     learning = Learning(STEADY, World(Link(0.002, 300e6, 75e6)))
     learning.serve(1)
