@@ -43,12 +43,13 @@ class SchedulerSide:
         window: int = 0,
         proof_steps: int = 1,
         geometry: KVGeometry | None = None,
+        step_tokens: int = 0,
     ) -> None:
         """``identity`` is what goes into the root of the keys, but for the namespace and what only workers know.
 
         ``window``: tokens that vLLM keeps of a request; 0: all. ``proof_steps``: steps after a load until its tokens have
         left for sure: 1, or 2 where vLLM begins a step before it hands out the tokens of the one before. ``geometry``: of a
-        chunk, for arms that choose how to load it.
+        chunk, and ``step_tokens``: that a step computes at most, for arms that choose how to load.
         """
         self._settings = settings
         self._arms = arms
@@ -66,6 +67,7 @@ class SchedulerSide:
         self._seen: dict[str, dict[tuple[str, int], deque[Seen]]] = {}
         self._loads: Counter[str] = Counter()
         self._shape = (geometry.layers, Layout(geometry).layer_stride) if geometry is not None else (0, 0)
+        self._step_tokens = step_tokens
         self._asked: Counter[str] = Counter()
         self._choices: Counter[tuple[str, str]] = Counter()
         self._told: set[str] = set()
@@ -140,6 +142,7 @@ class SchedulerSide:
             self._asked[arm.name],
             sum(other.hit - other.skip_tokens // self._chunk for other in beside),
             sum(other.rest for other in beside),
+            self._step_tokens,
         )
         choice = arm.engine.choose(arm.options, offer)
         self._asked[arm.name] += 1

@@ -105,8 +105,9 @@ class TTFTConnector(KVConnectorBase_V1):  # type: ignore[misc]
             # With a queue of batches a step begins before the tokens of the one before are handed out.
             proof_steps = vllm_config.max_concurrent_batches
             self._scheduler = SchedulerSide(
-                self._settings, self._arms, store, self._identity, chunk_blocks, world, self._window, proof_steps, self._geometry
-            )
+                self._settings, self._arms, store, self._identity, chunk_blocks, world, self._window, proof_steps,
+                self._geometry, vllm_config.scheduler_config.max_num_batched_tokens,
+            )  # fmt: skip
 
     def _open_store(self) -> Store:
         store = Skipping(open_store(self._settings.store))

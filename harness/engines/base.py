@@ -73,7 +73,8 @@ class Offer:
     """One request of which the store holds the first ``chunks`` chunks. ``seen``: the arm's newest loads, oldest first.
 
     ``layers`` of ``layer_bytes`` in the store make a chunk; 0 where that is not known. ``number``: of requests that the arm was
-    asked about before. ``beside_chunks`` and ``beside_tokens``: loaded and computed in the same step for others.
+    asked about before. ``beside_chunks`` and ``beside_tokens``: loaded and computed in the same step for others. ``step_tokens``:
+    that a step computes at most, so that a load hides behind no more of them; 0: no limit.
     """
 
     chunks: int
@@ -85,6 +86,7 @@ class Offer:
     number: int = 0
     beside_chunks: int = 0
     beside_tokens: int = 0
+    step_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)

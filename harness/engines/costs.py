@@ -27,7 +27,7 @@ FRESH = 16
 STALE = 0.1
 """The weight of older reads."""
 
-WALKED = 64
+WALKED = 128
 """Calls that are walked through one by one, in a tenth of a millisecond."""
 
 Floats = npt.NDArray[np.float64]
@@ -48,8 +48,11 @@ class Costs:
     def step(self, offer: Offer, chunks: int) -> Step:
         """The offered request's step if so many of its chunks are loaded, with what others load in it."""
         tokens = offer.prompt_tokens - chunks * offer.chunk_tokens + offer.beside_tokens
-        compute_s = self.compute.at(tokens) if self.compute else self.forward_s
-        return Step(chunks + offer.beside_chunks, offer.layers, offer.layer_bytes, compute_s, call_s=self.call_s)
+        limit = offer.step_tokens or tokens
+        compute_s = self.compute.at(min(tokens, limit)) if self.compute else self.forward_s
+        later = max(0, tokens - limit)  # in steps of their own, behind which nothing loads
+        later_s = self.compute.start_s * -(-later // limit) + self.compute.each_s * later if self.compute and later else 0.0
+        return Step(chunks + offer.beside_chunks, offer.layers, offer.layer_bytes, compute_s, later_s, self.call_s)
 
     def seen_step(self, offer: Offer, seen: Seen) -> Step:
         """The step of a load that was seen."""

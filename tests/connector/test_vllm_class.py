@@ -64,7 +64,7 @@ def vllm_config(folder: Path, policy: str = "recompute", device: str = "cpu") ->
         model_config=SimpleNamespace(model="a-model", revision=None, dtype=torch.float32, enforce_eager=True),
         cache_config=SimpleNamespace(cache_dtype="auto", gpu_memory_utilization=0.5),
         device_config=SimpleNamespace(device_type=device),
-        scheduler_config=SimpleNamespace(async_scheduling=False),
+        scheduler_config=SimpleNamespace(async_scheduling=False, max_num_batched_tokens=512),
         compilation_config=SimpleNamespace(cudagraph_mode=None, static_forward_context={}),
         attention_config=SimpleNamespace(backend=None),
         use_v2_model_runner=False,

@@ -1,5 +1,7 @@
 """Auto: it tries each way once, then takes the one that is best in a world of which all is known, and says why."""
 
+import math
+import random
 from collections import Counter
 from dataclasses import replace
 from itertools import product
@@ -64,19 +66,22 @@ def test_at_every_point_of_a_grid_it_is_within_a_few_percent_of_the_best_and_oft
     assert max(beside_both) <= 1.05
 
 
-@given(
-    latency=st.floats(0, 0.03),
-    stream=st.floats(5e7, 1e9),
-    total=st.floats(5e7, 4e9),
-    chunks=st.integers(2, 24),
-    suffix=st.integers(1, 2000),
-    call=st.floats(0, 1e-3),
-)
-def test_whatever_the_store_it_comes_near_the_best(
-    latency: float, stream: float, total: float, chunks: int, suffix: int, call: float
-) -> None:
-    world = World(Link(latency, stream, total), chunks, suffix, call_s=call)
-    assert Learning(STEADY, world).serve(10) <= 1.25 * world.best()
+def test_in_worlds_drawn_by_lot_it_comes_near_the_best() -> None:
+    """150 of them, always the same; bandwidths, and what a read takes from the forward, over two orders of magnitude."""
+    draw = random.Random(0)
+
+    def between(low: float, high: float) -> float:
+        return math.exp(draw.uniform(math.log(low), math.log(high)))
+
+    ratios = []
+    for _ in range(150):
+        link = Link(draw.choice([0.0, between(1e-4, 0.03)]), between(5e7, 1e9), between(5e7, 4e9))
+        world = World(link, draw.randint(2, 24), draw.randint(1, 2000), call_s=between(1e-6, 1e-3))
+        ratios.append(Learning(STEADY, world).serve(10) / world.best())
+    ratios.sort()
+    assert ratios[len(ratios) // 2] <= 1.01
+    assert ratios[int(0.95 * len(ratios))] <= 1.06
+    assert ratios[-1] <= 1.25
 
 
 def test_the_costs_of_a_known_store_and_model_are_found() -> None:
@@ -160,6 +165,19 @@ def test_where_others_load_in_the_same_step_their_bytes_count() -> None:
     beside = Auto.choose(STEADY.options, replace(learning.offer(), beside_chunks=24, beside_tokens=96))
     assert beside.chunks <= alone.chunks
     assert beside.why != alone.why
+
+
+def test_what_does_not_fit_into_the_step_hides_no_load() -> None:
+    """1,824 tokens computed in steps of 512: a load may hide behind the first step only, so less is left to compute."""
+    learning = Learning(STEADY, World(Link(0.002, 300e6, 75e6)))
+    learning.serve(8)
+    costs = fitted(learning.offer().seen)
+    assert costs is not None and costs.compute is not None
+    whole = costs.step(learning.offer(), 1)
+    pieces = costs.step(replace(learning.offer(), step_tokens=512), 1)
+    assert whole.overhead_s == 0
+    assert pieces.compute_s == pytest.approx(costs.compute.at(512))
+    assert pieces.compute_s + pieces.overhead_s == pytest.approx(whole.compute_s + 3 * costs.compute.start_s)
 
 
 def test_on_a_device_whose_forward_is_not_timed_it_loads_all() -> None:
