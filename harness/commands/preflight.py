@@ -39,9 +39,12 @@ def print_plan(lines: Iterable[str]) -> None:
 def preflight(setting: "Setting", folder: Path, budget: str | None = None, timed: bool = True) -> Iterator[str]:
     """Lines of a plan: store, target, folder, time, memory. ``budget`` as given, to say whether all of it fits; ``timed`` False
     leaves the time out."""
-    yield store_line(setting.experiment.store, stored_bytes(setting))
+    if not setting.targets:
+        yield store_line(setting.experiment.store, stored_bytes(setting))
     if setting.experiment.target:
         yield _target_line(setting.experiment.target)
+    for arm in setting.targets:
+        yield _target_line(arm.options.url, arm.options.key)
     yield from folder_lines(folder)
     if timed:
         yield from _time_lines(setting, folder, budget)
@@ -74,17 +77,19 @@ def store_line(url: str, size: int | None = None) -> str:
     return f"store     {redact(url)} is there and can be written" + (f"; priming takes {_gib(size)}" if size else "")
 
 
-def _target_line(url: str) -> str:
-    """Whether a server answers and takes the key; what it serves is looked at when it is measured."""
+def _target_line(url: str, key: str = "") -> str:
+    """Whether a server answers and takes the key, of this environment variable or the usual ones; what it serves is looked at
+    when it is measured."""
     import asyncio
 
     import aiohttp
 
     from harness.replay.target import key_header, reason_of
+    from harness.replay.target_url import KEYS
 
     async def ask() -> int:
-        patience = aiohttp.ClientTimeout(total=PATIENCE_S)
-        async with aiohttp.ClientSession(headers=key_header(), timeout=patience) as http, http.get(f"{url}/v1/models") as answer:
+        client = aiohttp.ClientSession(headers=key_header(key), timeout=aiohttp.ClientTimeout(total=PATIENCE_S))
+        async with client as http, http.get(f"{url}/v1/models") as answer:
             return answer.status
 
     try:
@@ -94,7 +99,7 @@ def _target_line(url: str) -> str:
     except (aiohttp.ClientError, OSError) as error:
         return Refused(f"the server at {url} cannot be reached ({reason_of(error)}); start it, or correct --target")
     if status in (401, 403):
-        return Refused(f"the server at {url} refuses the key (it answers {status}); set TTFT_API_KEY to its key")
+        return Refused(f"the server at {url} refuses the key (it answers {status}); set {key or KEYS[0]} to its key")
     return f"target    {url} answers"
 
 
@@ -123,7 +128,7 @@ def _memory_lines(setting: "Setting") -> Iterator[str]:
     """Of this machine: none for a target, whose memory is its own."""
     from harness.core.machine import uses_gpu
 
-    if setting.experiment.target:
+    if setting.experiment.target or setting.targets:
         return
     processes = max(len(setting.peers) + (len(setting.peers) < len(setting.arms)), 1)
     weights, cache = _weights(setting.model.path), int(setting.experiment.kv_cache_gib * GIB)

@@ -9,7 +9,7 @@ from typing import Any
 
 from vllm.distributed.kv_transfer.kv_connector.v1.metrics import KVConnectorPromMetrics, KVConnectorStats
 
-from harness.replay.prometheus import CHOICES, FAILED_BLOCKS
+from harness.replay.prometheus import CHOICES, FAILED_BLOCKS, STORE_SKIPPING, STORE_SKIPS
 from harness.stores.skipping import Skipping
 
 FAILED = "failed_blocks"
@@ -81,12 +81,12 @@ class CountsMetric(KVConnectorPromMetrics):  # type: ignore[misc]
             labelnames=labels,
         )
         skips = self._counter_cls(
-            name="vllm:ttft_store_skips",
+            name=STORE_SKIPS.removesuffix("_total"),
             documentation="Times that a process began to skip the store because it kept failing",
             labelnames=labels,
         )
         skipping = self._gauge_cls(
-            name="vllm:ttft_store_skipping",
+            name=STORE_SKIPPING,
             documentation="Processes that skip the store now: the scheduler, and each rank's worker",
             labelnames=labels,
         )

@@ -20,9 +20,17 @@ FAILED_BLOCKS = "vllm:ttft_failed_load_blocks_total"
 CHOICES = "vllm:ttft_choices_total"
 """Requests by how an arm that chooses loaded them, with the labels ``arm`` and ``how``."""
 
+STORE_SKIPS = "vllm:ttft_store_skips_total"
+"""Times that a process began to skip a store that kept failing."""
+
+STORE_SKIPPING = "vllm:ttft_store_skipping"
+"""Processes that skip the store now."""
+
 NAMES = (
     FAILED_BLOCKS,
     CHOICES,
+    STORE_SKIPS,
+    STORE_SKIPPING,
     "vllm:external_prefix_cache_queries_total",
     "vllm:external_prefix_cache_hits_total",
     "vllm:prefix_cache_queries_total",

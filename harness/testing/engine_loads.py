@@ -13,7 +13,7 @@ from harness.core.errors import ReadFailures, StoreError
 from harness.core.options import parse_options, split_spec
 from harness.core.spans import Recorder
 from harness.engines import ENGINES
-from harness.engines.base import Engine
+from harness.engines.base import BetweenSteps, Engine
 from harness.stores.base import Read, Store
 from harness.stores.wrapper import Wrapper
 from harness.testing.small_kv import Shape, bytes_of, chunk_key, chunk_object, layer_data
@@ -90,7 +90,7 @@ class _Witness(Wrapper):
 def _begun(engine: Any, request: LoadRequest) -> frozenset[int]:
     """Begin the load: within the step, or before it where the engine can, until it has released the request. Returns the blocks
     that have failed already."""
-    if not hasattr(engine, "begin_between"):
+    if not isinstance(engine, BetweenSteps):
         engine.begin_load([request])
         return frozenset()
     engine.begin_between([request])

@@ -61,6 +61,13 @@ def test_a_target_that_is_not_there_is_told(ttft: Ttft) -> None:
     assert "memory " not in out, "a server's memory is its own"
 
 
+def test_each_server_of_a_comparison_is_asked(ttft: Ttft) -> None:
+    arms = ["--arm", "target:http://127.0.0.1:1,name=old", "--arm", "target:http://127.0.0.1:2,name=new"]
+    code, out, _ = ttft("compare", *arms)
+    assert code == 2 and out.count("cannot be reached (Connection refused)") == 2
+    assert "store " not in out and "memory " not in out, "servers have their own"
+
+
 def test_a_folder_that_cannot_be_made_is_told(ttft: Ttft, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, out, _ = ttft("compare", "--out", str(tmp_path / "file" / "run"))
