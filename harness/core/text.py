@@ -9,8 +9,8 @@ from urllib.parse import unquote
 _HIDDEN = {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"}
 """Unicode categories that show nothing or steer what shows them: escape codes, direction marks, line separators."""
 
-_PASSWORD = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z0-9+.-]*+://[^\s'\"/@:]*+:)[^\s'\"/@]++@")
-"""Linear: no part of it begins in the middle of what an earlier attempt went through."""
+_PASSWORD = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z0-9+.-]*+://[^\s'\"/@:]*+:)(?!password@)[^\s'\"/@]++@")
+"""Not the word itself, as examples have it. Linear: none of it begins in the middle of what an earlier attempt went through."""
 
 _SECRET = re.compile(
     r"((?:hf_token|api_key|password|passwd|secret|secret_access_key)['\"]?\s{0,2}[=:]\s{0,2}['\"]?)(?![$*])[^\s'\",;&}]++",

@@ -70,7 +70,10 @@ def test_it_asks_before_after_and_meanwhile() -> None:
 
 @pytest.mark.parametrize(
     ("answer", "error"),
-    [((404, "none"), "the server answered 404"), ((200, "vllm:num_requests_running x\n"), "not in Prometheus' text format")],
+    [
+        ((404, "none"), "the server answered 404"),
+        ((200, "vllm:num_requests_running x\n"), "its metrics are not in Prometheus' text format"),
+    ],
 )
 def test_what_it_cannot_get_is_noted(answer: tuple[int, str], error: str) -> None:
     written, errors = scrape(StubVllm(answers={"/metrics": answer}))

@@ -182,7 +182,7 @@ def evicting_loses_nothing_and_says_the_truth(store: Scoped) -> None:
 def errors_are_one_sentence_with_the_key(store: Scoped) -> None:
     """Users see these messages as they are."""
     error = expect_error(StoreError, "no-such-object", "reading a missing object", lambda: fetch(store, "no-such-object", 0, 1))
-    expect("\n" not in str(error), f"the error of a missing object has several lines: {error!s:.200}")
+    expect("\n" not in "".join(map(str, error.args)), f"the error of a missing object has several lines: {error!s:.200}")
 
 
 def a_layer_may_be_an_object(store: Scoped) -> None:
