@@ -26,7 +26,12 @@ sys.path.insert(0, str(ROOT))
 
 from harness.core.vllm_versions import TESTED  # noqa: E402  the path has to be there first
 
-TESTS = ("tests/connector/test_vllm_class.py", "tests/e2e/test_connector.py", "tests/e2e/test_serve.py")
+TESTS = (
+    "tests/connector/test_vllm_class.py",
+    "tests/connector/test_counts.py",
+    "tests/e2e/test_connector.py",
+    "tests/e2e/test_serve.py",
+)
 """All in which our code meets vLLM's. Peers are pinned to one version of theirs, and with it to one of vLLM."""
 _COUNTS = re.compile(r"^(?:=+ )?(\d+ (?:passed|failed|skipped|error).*?)(?: in [\d.]+s.*)$", re.MULTILINE)
 

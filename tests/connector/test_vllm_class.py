@@ -5,84 +5,27 @@ import inspect
 import os
 import pickle
 import zipfile
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 pytest.importorskip("vllm", reason="vLLM is not installed; make test installs it")
 
-import prometheus_client
 import torch
 from standins import make_output, make_request
-from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1, KVConnectorRole
-from vllm.v1.kv_cache_interface import FullAttentionSpec, KVCacheConfig, KVCacheGroupSpec, SlidingWindowSpec
+from vllm.distributed.kv_transfer.kv_connector.v1.base import KVConnectorBase_V1
+from vllm.v1.kv_cache_interface import FullAttentionSpec, SlidingWindowSpec
+from vllm_classes import ATTENTION, BLOCK, BLOCKS, LAYERS, cache_config, caches_of, make, vllm_config, worker  # noqa: F401  a fixture
 
-from harness.connector.counts import Counts
-from harness.connector.settings import parse_arm
 from harness.connector.step import Load, Note, Step
 from harness.connector.vllm_connector import SeenLoads, StepMetadata, TTFTConnector
 from harness.core.chunks import LoadRequest
-from harness.core.errors import SetupError, StoreUnavailable
+from harness.core.errors import SetupError
 from harness.engines.base import Seen
-from harness.experiment.cache_state import hit_by
-from harness.experiment.rows import hit_reason
 from harness.experiment.span_log import SpanLogReader
-from harness.replay.prometheus import CHOICES, FAILED_BLOCKS, samples
-from harness.stores.base import Read
 
 pytestmark = pytest.mark.filterwarnings("default")
-
-BLOCKS, BLOCK, LAYERS = 16, 8, 2
-ATTENTION: dict[str, Any] = {"block_size": BLOCK, "num_kv_heads": 2, "head_size": 16, "dtype": torch.float32}
-
-
-def caches_of(spec: Any, blocks: int = BLOCKS) -> dict[str, torch.Tensor]:
-    width = spec.page_size_bytes // 4 // (2 * BLOCK)
-    return {f"layer.{i}": torch.zeros(blocks, 2, BLOCK, width) for i in range(LAYERS)}
-
-
-def cache_config(spec: Any, blocks: int = BLOCKS) -> KVCacheConfig:
-    groups = [KVCacheGroupSpec([f"layer.{i}" for i in range(LAYERS)], spec)]
-    config = KVCacheConfig(num_blocks=blocks, kv_cache_tensors=[], kv_cache_groups=groups)
-    if hasattr(config, "kv_cache_layout"):
-        config.kv_cache_layout = "LBHNC"
-    return config
-
-
-def vllm_config(folder: Path, policy: str = "recompute", device: str = "cpu") -> Any:
-    arms = ["chunkwise:pool=0", "deferred"]
-    extra = {"store": f"file://{folder / 'kv'}", "arms": arms, "chunk_tokens": 2 * BLOCK, "span_log": str(folder)}
-    transfer = SimpleNamespace(kv_connector_extra_config=extra, kv_load_failure_policy=policy, kv_connector="TTFTConnector")
-    return SimpleNamespace(
-        kv_transfer_config=transfer,
-        parallel_config=SimpleNamespace(
-            pipeline_parallel_size=1, prefill_context_parallel_size=1, decode_context_parallel_size=1, world_size=1, rank=0
-        ),
-        model_config=SimpleNamespace(model="a-model", revision=None, dtype=torch.float32, enforce_eager=True),
-        cache_config=SimpleNamespace(cache_dtype="auto", gpu_memory_utilization=0.5),
-        device_config=SimpleNamespace(device_type=device),
-        scheduler_config=SimpleNamespace(async_scheduling=False, max_num_batched_tokens=512),
-        compilation_config=SimpleNamespace(cudagraph_mode=None, static_forward_context={}),
-        attention_config=SimpleNamespace(backend=None),
-        use_v2_model_runner=False,
-        max_concurrent_batches=1,
-    )
-
-
-def make(folder: Path, role: str, spec: Any = None, **more: Any) -> TTFTConnector:
-    spec = spec or FullAttentionSpec(**ATTENTION)
-    return TTFTConnector(vllm_config(folder, **more), KVConnectorRole[role], cache_config(spec))
-
-
-@pytest.fixture
-def worker(tmp_path: Path) -> Iterator[TTFTConnector]:
-    one = make(tmp_path, "WORKER")
-    one.register_kv_caches(caches_of(FullAttentionSpec(**ATTENTION)))
-    yield one
-    one.shutdown()
 
 
 def test_both_halves_make_the_same_keys_of_what_the_worker_tells(worker: TTFTConnector, tmp_path: Path) -> None:
@@ -157,83 +100,6 @@ def test_a_load_that_fails_is_told_in_its_own_step_and_counted(worker: TTFTConne
         worker.wait_for_save()
     assert worker.get_block_ids_with_load_errors() == set()
     assert worker.get_kv_connector_stats() is None
-
-
-def test_what_failed_adds_up_over_ranks_and_shows_at_metrics(tmp_path: Path) -> None:
-    registry = prometheus_client.CollectorRegistry()
-
-    def counter(**told: Any) -> prometheus_client.Counter:
-        return prometheus_client.Counter(**told, registry=registry)
-
-    def gauge(**told: Any) -> prometheus_client.Gauge:
-        return prometheus_client.Gauge(**told, registry=registry)
-
-    kinds = {prometheus_client.Gauge: gauge, prometheus_client.Counter: counter, prometheus_client.Histogram: counter}
-    metric = TTFTConnector.build_prom_metrics(vllm_config(tmp_path), kinds, ["engine"], {0: ["0"]})
-
-    def shown() -> list[object]:
-        text = prometheus_client.generate_latest(registry).decode()
-        return [row["value"] for row in samples(text, 0.0) if row["name"] == FAILED_BLOCKS]
-
-    assert shown() == [0.0], "a client can tell none from not counted"
-    both = Counts(data={"failed_blocks": 2}).aggregate(TTFTConnector.build_kv_connector_stats({"failed_blocks": 3}))
-    metric.observe(both.data, 0)
-    assert shown() == [5.0]
-    for changes, skipping in (({"store_skips": 2, "store_skipping": 2}, 2.0), ({"store_skipping": -1}, 1.0)):
-        metric.observe(changes, 0)
-        assert registry.get_sample_value("vllm:ttft_store_skips_total", {"engine": "0"}) == 2.0
-        assert registry.get_sample_value("vllm:ttft_store_skipping", {"engine": "0"}) == skipping
-    told = [
-        Counts.of({}, {("auto", "hybrid"): 2}),
-        Counts.of({"failed_blocks": 1}, {("auto", "hybrid"): 1, ("auto", "chunkwise"): 4}),
-    ]
-    assert told[0] is not None and told[1] is not None
-    metric.observe(told[0].aggregate(told[1]).data, 0)
-    assert shown() == [6.0]
-    choices = samples(prometheus_client.generate_latest(registry).decode(), 0.0)
-    by_way = {row["labels"]: row["value"] for row in choices if row["name"] == CHOICES}
-    assert by_way == {"arm=auto,engine=0,how=hybrid": 3.0, "arm=auto,engine=0,how=chunkwise": 4.0}
-
-
-def test_lookups_of_a_store_that_keeps_failing_are_misses_at_once_and_void_in_a_measurement(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    one = make(tmp_path, "SCHEDULER")
-    store, asked = one._side._store, []
-
-    def fail(keys: Sequence[str]) -> int:
-        asked.append(keys)
-        raise StoreUnavailable("no answer")
-
-    monkeypatch.setattr(store.inner, "exists", fail)  # type: ignore[attr-defined]
-    tokens = list(range(5 * BLOCK))
-    hits = [one.get_num_new_matched_tokens(make_request(str(number), tokens), 0) for number in range(10)]
-    assert (hits, len(asked)) == ([(0, False)] * 10, 3)
-    assert (stats := one.get_kv_connector_stats()) and stats.data == {"store_skips": 1, "store_skipping": 1}
-    assert one.get_kv_connector_stats() is None
-    for arm in ("layerwise", "hybrid:k=cost"):  # the second may take less than there is, but not nothing
-        expected = hit_by(parse_arm(arm), 4 * BLOCK, 2 * BLOCK, len(tokens), granted=0)
-        assert hit_reason(expected, 0) == "hit 0 tokens, but the workload implies 32"
-
-
-def test_loads_of_a_store_that_keeps_failing_fail_at_once(worker: TTFTConnector, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert worker._worker is not None
-    store, asked = worker._worker._store, []
-
-    def fail(reads: Sequence[Read]) -> None:
-        asked.append(reads)
-        raise StoreUnavailable("no answer")
-
-    monkeypatch.setattr(store.inner, "read", fail)  # type: ignore[attr-defined]
-    for number in range(5):
-        load = Load("chunkwise:pool=0", LoadRequest(str(number), ("0" * 32,), (3, 4)), "")  # type: ignore[arg-type]
-        worker.bind_connector_metadata(StepMetadata(Step(loads=[load])))
-        worker.start_load_kv(SimpleNamespace())
-        worker.wait_for_save()
-        assert worker.get_block_ids_with_load_errors() == {3, 4}
-    assert len(asked) == 3
-    told = worker.get_kv_connector_stats()
-    assert told and told.data == {"failed_blocks": 10, "store_skips": 1, "store_skipping": 1}
 
 
 def test_of_several_ranks_the_slowest_counts() -> None:
