@@ -8,7 +8,7 @@ import pytest
 pytest.importorskip("vllm", reason="vLLM is not installed; make test installs it")
 
 from standins import make_output, make_request
-from test_vllm_class import BLOCK, make, worker  # noqa: F401  a fixture among them
+from vllm_classes import BLOCK, make, worker  # noqa: F401  a fixture among them
 
 from harness.connector.step import Note, Step
 from harness.connector.vllm_connector import StepMetadata, TTFTConnector
