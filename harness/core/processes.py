@@ -1,10 +1,12 @@
 """Processes that end with whoever started them, also if that one is killed without a word. Linux; elsewhere nothing happens."""
 
+import contextlib
 import ctypes
 import os
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
@@ -45,6 +47,23 @@ def end_with_owner() -> None:
         os._exit(1)
     except PermissionError:
         pass
+
+
+@contextlib.contextmanager
+def interrupted_at_once() -> Iterator[None]:
+    """SIGINT raises KeyboardInterrupt in the body also within a running asyncio loop, which only takes note of the first one, so
+    that a call that blocks the loop's thread would go on.
+
+    Does nothing outside the main thread, or where SIGINT is ignored.
+    """
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def end_by_signals() -> None:

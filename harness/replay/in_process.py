@@ -14,7 +14,7 @@ from typing import Any
 
 from harness.core.errors import SetupError
 from harness.core.machine import uses_gpu
-from harness.core.processes import OWNER
+from harness.core.processes import OWNER, interrupted_at_once
 from harness.core.vllm_versions import preemptions_of
 from harness.replay.outcome import Outcome
 from harness.replay.sockets import own_sockets
@@ -72,12 +72,13 @@ class InProcessEngine:
                 raise SetupError(f"vLLM does not import ({error}); install it with make, and see ttft doctor") from error
             sockets = own_sockets()
             try:
-                engine = AsyncLLM.from_engine_args(_engine_args(settings))
-            except SetupError:
+                # It blocks, and where Ctrl-C ended vLLM's process alone it would wait ten minutes for that.
+                with interrupted_at_once():
+                    engine = AsyncLLM.from_engine_args(_engine_args(settings))
+            except BaseException as error:
                 sockets.close()
-                raise
-            except Exception as error:
-                sockets.close()
+                if isinstance(error, SetupError) or not isinstance(error, Exception):
+                    raise
                 reason = start_failure(error, log.read_bytes()[before:].decode(errors="replace"))
                 raise SetupError(f"vLLM did not start with model {settings.model}: {reason}; its log is {log}") from error
             _log_to(log)  # not earlier: vLLM sets its logging up while it starts

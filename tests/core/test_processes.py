@@ -90,3 +90,21 @@ def test_signals_that_were_inherited_as_ignored_end_it_as_ctrl_c_does(number: si
     assert line_of(process) == "up"
     process.send_signal(number)
     assert process.wait(30) == 7
+
+
+@pytest.mark.parametrize("at_once", [True, False])
+def test_one_interrupt_ends_a_call_that_blocks_a_loop(at_once: bool) -> None:
+    body = (
+        "import asyncio, contextlib, os, signal, sys\n"
+        "from harness.core.processes import interrupted_at_once\n"
+        "async def blocking():\n"
+        f"    with interrupted_at_once() if {at_once} else contextlib.nullcontext():\n"
+        "        os.kill(os.getpid(), signal.SIGINT)\n"
+        "        print('went on')\n"
+        "try:\n"
+        "    asyncio.run(blocking())\n"
+        "except KeyboardInterrupt:\n"
+        "    print('interrupted', signal.getsignal(signal.SIGINT) is signal.default_int_handler)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", body], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    assert done.stdout.split("\n")[:-1] == [*([] if at_once else ["went on"]), "interrupted True"]

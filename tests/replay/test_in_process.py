@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
@@ -154,3 +155,26 @@ def test_vllms_sockets_get_a_folder_that_goes(clock: Clock, monkeypatch: pytest.
     engine.close()
     assert not folder.exists()
     assert SOCKETS not in os.environ  # a server that is started next must not look there
+
+
+def test_one_ctrl_c_ends_a_start_that_blocks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """vLLM waits up to ten minutes for a process of its own that the same Ctrl-C may have ended."""
+    went_on: list[bool] = []
+
+    def from_engine_args(_: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        went_on.append(True)
+
+    module = ModuleType("vllm.v1.engine.async_llm")
+    vars(module)["AsyncLLM"] = SimpleNamespace(from_engine_args=from_engine_args)
+    for name in ("vllm.v1", "vllm.v1.engine"):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(in_process, "_engine_args", lambda settings: settings)
+
+    async def start() -> None:
+        InProcessEngine.start(SETTINGS, tmp_path / "vllm.log")
+
+    with pytest.raises(KeyboardInterrupt):
+        asyncio.run(start())
+    assert (went_on, SOCKETS in os.environ) == ([], False)
