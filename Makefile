@@ -19,7 +19,12 @@ compare: setup ## compare the engines on this machine; ARGS="..." goes to ttft c
 	@$(BIN)/ttft compare $(ARGS)
 
 test: setup-dev ## run the tests; ARGS="-k keys" goes to pytest
-	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+ifeq ($(ARGS),)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not e2e"
+	@$(BIN)/python -m pytest -m e2e
+else
+	@$(BIN)/python -m pytest $(ARGS)
+endif
 
 faults: setup-dev ## what every engine gets from every store under every fault, as a table; ARGS="-k redis" goes to pytest
 	@TTFT_FAULTS=all $(BIN)/python -m pytest -q tests/stores/test_fault_matrix.py $(ARGS)

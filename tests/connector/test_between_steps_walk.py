@@ -152,7 +152,7 @@ def test_requests_compute_on_right_kv_and_nothing_is_written_late(make: Maker, s
     for key in KEYS:
         store.write(key, [chunk_object(one.cache.geometry, key)])
     walk = Walk(one, seed)
-    for _ in range(2000):
+    for _ in range(20_000):
         walk.step()
         time.sleep(0.0005)
         if walk.computed >= 15:

@@ -10,6 +10,7 @@ from harness.engines import ENGINES
 from harness.engines.auto import Auto
 from harness.engines.base import Engine
 from harness.engines.chunkwise import Chunkwise
+from harness.engines.deferred import Deferred
 from harness.engines.floor import Floor
 from harness.engines.hybrid import Hybrid
 from harness.engines.layerwise import Layerwise
@@ -22,6 +23,7 @@ def test_what_the_arms_are() -> None:
     rows = {engine: (engine.grants_hits, engine.loads_kv, engine.blocks_in_begin) for engine in ENGINES.all().values()}
     assert rows == {
         Auto: (True, True, False),
+        Deferred: (True, True, False),
         Chunkwise: (True, True, True),
         Layerwise: (True, True, False),
         Hybrid: (True, True, False),
@@ -50,13 +52,13 @@ def test_bounds_touch_neither_store_nor_cache(kv: SmallKV, bound: type[Engine]) 
 
 def test_engines_are_found_by_name() -> None:
     assert {name: cls.name for name, cls in ENGINES.all().items()} == {
-        n: n for n in ("auto", "chunkwise", "layerwise", "hybrid", "floor", "recompute")
+        n: n for n in ("auto", "chunkwise", "deferred", "layerwise", "hybrid", "floor", "recompute")
     }
 
 
 def test_an_unknown_engine_names_the_known_ones() -> None:
     with pytest.raises(
-        UsageError, match=r"unknown engine 'layerwize' \(did you mean 'layerwise'\?\); known: auto, chunkwise, floor,"
+        UsageError, match=r"unknown engine 'layerwize' \(did you mean 'layerwise'\?\); known: auto, chunkwise, deferred, floor,"
     ):
         parse_arm("layerwize:depth=4")
 

@@ -41,6 +41,7 @@ class Wire:
         self._socket = _connected(address, login.timeout_s)
         try:
             if login.tls is not None:
+                self._socket.getpeername()  # of a peer that has hung up: wrap_socket would raise then, and close nothing
                 self._socket = login.tls.wrap_socket(self._socket, server_hostname=address.host)
             hello = Exchange(login.requests())
             start = time.perf_counter()
