@@ -185,7 +185,7 @@ class TargetsSession(Session):
             )
         if same is not None and hit != same:
             return (
-                f"{hit:.0f} tokens hit by the server's /metrics, and {same:.0f} in an earlier run over prompts of the same shape; "
+                f"{hit:.0f} tokens hit by the server's /metrics, and {same:.0f} in an earlier run over prompts as long; "
                 "others use the server, or a request hit otherwise"
             )
         served.usual = hit
