@@ -88,7 +88,11 @@ def test_a_hit_that_the_workload_does_not_imply_voids_the_run(tmp_path: Path, to
 
 
 def test_a_miss_that_other_hits_make_up_for_voids_the_run(tmp_path: Path) -> None:
-    wide = {"workload": "shared_prefix:groups=2,prefix=46,suffix=6,prompts=4", "chunk_tokens": 32, "correctness_prompts": 0}
+    wide: dict[str, Any] = {
+        "workload": "shared_prefix:groups=2,prefix=46,suffix=6,prompts=4",
+        "chunk_tokens": 32,
+        "correctness_prompts": 0,
+    }
     for first_missed, voids in ((10**6, 0), (34, 1)):  # of the last run, whose sum is still more than 8 * 32
         server = PlainServer(tells=False, metrics=HITS)
         server.mangle = lambda hit, at=first_missed, server=server: 0 if len(server.bodies) == at else hit  # type: ignore[misc]
