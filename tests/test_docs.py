@@ -59,8 +59,8 @@ def test_a_command_of_the_docs_works(
     verdict = refused(arms[1], arms[0], [], 0.05)
     rows = rows_of(verdict, {"p50": 0.05}, load(tmp_path / "results" / "NAME"))
     append(tmp_path / "history.csv", [{**rows[0], "outcome": "PASS", "ratio": 0.9}])
-    for name in (f"{side}{number}.json" for side in ("base", "new") for number in range(4)):
-        vllm_bench(tmp_path / name, [0.1 + 0.001 * number for number in range(20)])
+    for run, name in enumerate(f"{side}{number}.json" for number in range(4) for side in ("base", "new")):
+        vllm_bench(tmp_path / name, [0.1 + 0.0001 * run + 0.001 * number for number in range(20)])
     words = shlex.split(command)[1:]
     if "--resume" in words:
         pytest.skip("needs vLLM; tests/e2e/test_comparison.py resumes a run")

@@ -110,6 +110,7 @@ def gate(
             if relative_to is not None or calibration is not None or history is not None:
                 raise UsageError("--relative-to, --calibration and --history need measurements of ttft; remove them")
             verdict = judge_foreign(*sides, margins, alpha, limits)
+            answer(verdict.to_json())
             publish(verdict, out)
             raise typer.Exit(verdict.exit_code)
         verdict = _stored(run, other, margins, limits, candidate, base, relative_to, alpha, calibration, force)

@@ -272,7 +272,7 @@ def _write(file: Path, choice: "Choice", said: list[str], config: dict[str, Any]
         "schema": 1,
         "command": command_line(),
         "recommended": choice.arm,
-        "shown_fastest": not choice.alike,
+        "shown_fastest": choice.shown_fastest,
         "metric": METRIC,
         "alpha_of_all_pairs": ALPHA,
         "ratios": [

@@ -27,8 +27,8 @@ def judge_files(
 ) -> Verdict:
     """Judge the runs of other tools, each side under its name. A file is a run, so one a side is INCONCLUSIVE.
 
-    REFUSED where requests failed or the sides did other work. Raises UsageError for margins that cannot be meant, or a side
-    without requests.
+    REFUSED where requests failed or the sides did other work. Raises UsageError for margins that cannot be meant, a side
+    without requests, or a run that is there twice.
     """
     limits = limits or {}
     check_bounds(margins, limits)
@@ -37,6 +37,7 @@ def judge_files(
     for name, runs in sides:
         if not all(run.ttft_s for run in runs) or not runs:
             raise UsageError(f"{name} has a run without a request that succeeded, so there is nothing to judge; measure again")
+    _check_copies(sides)
     said = _warnings(sides)
     if reasons := [*_failed(sides), *_other_work(sides)]:
         return refused(base[0], candidate[0], reasons, alpha, said)
@@ -44,6 +45,22 @@ def judge_files(
     compared = compare_unpaired(ours, base[0], theirs, candidate[0], list(margins or limits), 2 * alpha)
     timed = [(level, limits[level.metric]) for level in levels(theirs, candidate[0], list(limits))]
     return judge(compared, margins, alpha, (), said, limits=timed)
+
+
+def _check_copies(sides: Sequence[tuple[str, Sequence[ForeignRun]]]) -> None:
+    """Raise UsageError for a run that is there twice: a copy differs from nothing, so the interval would be too narrow.
+
+    One run a side may be judged against itself, which decides nothing.
+    """
+    runs = [run for _, some in sides for run in some]
+    seen: dict[tuple[float, ...], ForeignRun] = {}
+    for run in runs if len(runs) > 2 else ():
+        first = seen.setdefault(run.ttft_s, run)
+        if first is not run:
+            raise UsageError(
+                f"{first.path} and {run.path} hold the same run, to the last digit of its {len(run.ttft_s)} TTFTs; "
+                "give each run once, since a copy says nothing about how much runs differ"
+            )
 
 
 def _frame(name: str, runs: Sequence[ForeignRun]) -> pd.DataFrame:

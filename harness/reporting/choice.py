@@ -6,6 +6,7 @@ from itertools import combinations
 
 import pandas as pd
 
+from harness.core.errors import ResultsError, UsageError
 from harness.results.evidence import Evidence
 from harness.stats import Comparison, compare
 
@@ -16,18 +17,34 @@ ALPHA = 0.05
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``arm`` is recommended. ``ratios``: TTFT of each other arm over its TTFT, by Comparison; ``alike``: those of which no
-    difference is shown. ``fetch_s`` and ``recompute_s``: median TTFT by it and without any hit; None if not measured."""
+    """``arm`` is recommended. ``ratios``: TTFT of each other arm over its TTFT. ``unbeaten``: arms that no other one is shown to
+    beat, the simplest first; none where each is beaten by another.
+
+    ``fetch_s`` and ``recompute_s``: median TTFT by ``arm`` and without any hit, None if not measured; ``recompute``: the ratio
+    of the latter, None without common rounds.
+    """
 
     arm: str
     ratios: tuple[Comparison, ...]
+    unbeaten: tuple[str, ...]
     fetch_s: float
     recompute_s: float | None
+    recompute: Comparison | None
+
+    @property
+    def shown_fastest(self) -> bool:
+        """Whether each other arm is shown to be slower."""
+        return len(self.slower) == len(self.ratios)
 
     @property
     def slower(self) -> list[Comparison]:
         """Arms that are shown to be slower."""
         return [one for one in self.ratios if one.low > 1]
+
+    @property
+    def faster(self) -> list[Comparison]:
+        """Arms that are shown to be faster, which there are only where each arm is beaten by another."""
+        return [one for one in self.ratios if one.high < 1]
 
     @property
     def alike(self) -> list[Comparison]:
@@ -41,11 +58,25 @@ def choose(evidence: Evidence, simplest_first: Sequence[str]) -> Choice:
     level = ALPHA / max(len(arms) * (len(arms) - 1) // 2, 1)
     found = {pair: compare(evidence.rows, *pair, metrics=(METRIC,), alpha=level)[0] for pair in combinations(arms, 2)}
     beaten = {second if one.low > 1 else first for (first, second), one in found.items() if one.significant}
-    # Where each is beaten by another one, a circle that noise alone can make, nothing is shown.
-    arm = next((name for name in arms if name not in beaten), arms[0])
+    unbeaten = tuple(name for name in arms if name not in beaten)
+    arm = next(iter(unbeaten), arms[0])
     others = [compare(evidence.rows, arm, name, metrics=(METRIC,), alpha=level)[0] for name in arms if name != arm]
     recompute = next((one.name for one in evidence.arms if one.engine == "recompute"), None)
-    return Choice(arm, tuple(others), _median(evidence.rows, arm) or 0.0, _median(evidence.rows, recompute))
+    return Choice(
+        arm,
+        tuple(others),
+        unbeaten,
+        _median(evidence.rows, arm) or 0.0,
+        _median(evidence.rows, recompute),
+        _against(evidence.rows, arm, recompute),
+    )
+
+
+def _against(rows: pd.DataFrame, arm: str, recompute: str | None) -> Comparison | None:
+    try:
+        return compare(rows, arm, recompute, metrics=(METRIC,), alpha=ALPHA)[0] if recompute else None
+    except (ResultsError, UsageError):  # the budget was over before it had a run
+        return None
 
 
 def _median(rows: pd.DataFrame, arm: str | None) -> float | None:
@@ -58,6 +89,8 @@ def sentences(choice: Choice) -> list[str]:
     found = [_first(choice)]
     for one in choice.slower:
         found.append(f"{one.candidate} is slower: its TTFT is {_ratio(one)} times that of {choice.arm} ({one.n_pairs} pairs).")
+    for one in choice.faster:
+        found.append(f"{one.candidate} is faster: its TTFT is {_ratio(one)} times that of {choice.arm} ({one.n_pairs} pairs).")
     for one in choice.alike:
         found.append(f"No difference is shown from {one.candidate}: {_ratio(one)} times ({one.n_pairs} pairs).")
     if choice.ratios:
@@ -65,26 +98,36 @@ def sentences(choice: Choice) -> list[str]:
     if choice.alike:
         found.append("A larger --budget, or a quieter machine, may show more.")
     if choice.recompute_s is not None:
-        found.append(_recompute(choice.fetch_s, choice.recompute_s))
+        found.append(_recompute(choice, choice.recompute_s))
     return found
 
 
 def _first(choice: Choice) -> str:
+    count = len(choice.ratios) + 1
     if not choice.ratios:
         return f"Recommended: {choice.arm}, the only arm that was measured."
-    if not choice.alike:
-        return f"Recommended: {choice.arm}, which is shown to be the fastest of these {len(choice.ratios) + 1} arms."
-    if not choice.slower:
-        return f"No difference shown between these {len(choice.ratios) + 1} arms. Recommended: {choice.arm}, the simplest."
-    return f"Recommended: {choice.arm}, the simplest of the {len(choice.alike) + 1} arms that none is shown to beat."
+    if choice.shown_fastest:
+        return f"Recommended: {choice.arm}, which is shown to be the fastest of these {count} arms."
+    if not choice.unbeaten:  # a circle, which noise alone can make
+        return (
+            f"Each of these {count} arms is beaten by another one, so nothing is shown. Recommended: {choice.arm}, the simplest."
+        )
+    if len(choice.unbeaten) == count:
+        return f"No difference shown between these {count} arms. Recommended: {choice.arm}, the simplest."
+    if len(choice.unbeaten) == 1:
+        return f"Recommended: {choice.arm}, the only one of these {count} arms that none is shown to beat."
+    return f"Recommended: {choice.arm}, the simplest of the {len(choice.unbeaten)} arms that none is shown to beat."
 
 
 def _ratio(one: Comparison) -> str:
     return f"{one.ratio:.3g} ({one.low:.3g} to {one.high:.3g})"
 
 
-def _recompute(fetch_s: float, recompute_s: float) -> str:
-    times = f"{fetch_s * 1e3:,.1f} ms by it, {recompute_s * 1e3:,.1f} ms without any hit"
-    if recompute_s <= fetch_s:
+def _recompute(choice: Choice, recompute_s: float) -> str:
+    times = f"{choice.fetch_s * 1e3:,.1f} ms by it, {recompute_s * 1e3:,.1f} ms without any hit"
+    against = choice.recompute
+    if against is None or not against.significant:
+        return f"WARNING: the median TTFT is {times}: that it pays to fetch is not shown."
+    if against.high < 1:
         return f"WARNING: the median TTFT is {times}: here it does not pay to fetch at all."
     return f"The median TTFT is {times}."

@@ -4,6 +4,7 @@ import numpy as np
 
 from harness.core.table import Cell, Table
 from harness.reporting.summary import ArmSummary, Summary
+from harness.reporting.waited import ENGINES as BETWEEN_STEPS
 from harness.reporting.wording import compared, seconds, share, time_cell
 from harness.results.evidence import BOUNDS
 from harness.stats import Interval
@@ -96,4 +97,6 @@ def means(summary: Summary) -> Table:
         cells += [Cell(form.format(arm.means[name] * scale)) if name in arm.means else Cell("-") for name, scale, form in counts]
         rows.append([name_of(arm), *cells])
     head = ["arm", "queue", "lookup", "load", "stall", "compute", "hit tokens", "MB fetched", "store calls", "object reads"]
-    return Table("Means per request", head, rows)
+    between = [arm.arm.name for arm in summary.arms if arm.arm.engine in BETWEEN_STEPS]
+    told = f"; the queue of {', '.join(between)} contains the wait for loads between steps" if between else ""
+    return Table(f"Means per request{told}", head, rows)

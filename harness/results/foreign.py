@@ -17,6 +17,7 @@ from harness.core.errors import ResultsError, UsageError
 from harness.core.text import shortened
 
 SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
+_VLLM_LOAD = ("request_rate", "burstiness", "max_concurrency", "ramp_up_strategy", "ramp_up_start_rps", "ramp_up_end_rps")
 _UNREADABLE = (TypeError, KeyError, AttributeError, IndexError, ValueError, OverflowError)
 
 
@@ -94,7 +95,9 @@ def _vllm(path: Path, run: Mapping[str, Any]) -> ForeignRun:
     errors, ttfts = run["errors"], run["ttfts"]
     good = [place for place, error in enumerate(errors) if not error]
     bad = [str(error) for error in errors if error]
-    load = {name: run.get(name) for name in ("request_rate", "burstiness", "max_concurrency") if name in run}
+    load = {name: run[name] for name in _VLLM_LOAD if name in run}
+    if run.get("request_rate") == "inf":  # all are sent at once, so their number is the load
+        load["num_prompts"] = run.get("num_prompts")
     return ForeignRun(
         path,
         "vllm bench serve",

@@ -42,6 +42,7 @@ def run(folder: Path, *servers: PlainServer, options: str = "", **changes: Any) 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(targets_session, "SETTLE_S", 0.2)
+    monkeypatch.setattr(targets_session, "COUNTED_S", 0.0)
     monkeypatch.setattr(at_targets, "SETTLE_S", 0.2)
 
 
@@ -84,6 +85,20 @@ def test_a_hit_that_the_workload_does_not_imply_voids_the_run(tmp_path: Path, to
     assert found.meta["status"] == "void"
     assert 0 < len(found.void_runs) < 3
     assert all("but the workload implies" in reason for reason in found.void_runs.values())
+
+
+def test_a_miss_that_other_hits_make_up_for_voids_the_run(tmp_path: Path) -> None:
+    wide: dict[str, Any] = {
+        "workload": "shared_prefix:groups=2,prefix=46,suffix=6,prompts=4",
+        "chunk_tokens": 32,
+        "correctness_prompts": 0,
+    }
+    for first_missed, voids in ((10**6, 0), (34, 1)):  # of the last run, whose sum is still more than 8 * 32
+        server = PlainServer(tells=False, metrics=HITS)
+        server.mangle = lambda hit, at=first_missed, server=server: 0 if len(server.bodies) == at else hit  # type: ignore[misc]
+        found = run(tmp_path / str(voids), server, pairs=3, **wide)
+        assert len(found.void_runs) == voids, found.void_runs
+    assert "264 tokens hit by the server's /metrics, and 304 in an earlier run" in next(iter(found.void_runs.values()))
 
 
 def test_a_longer_hit_than_prompts_share_voids_the_run_as_a_shared_store_gives_it(tmp_path: Path) -> None:

@@ -89,10 +89,28 @@ def test_failed_requests_other_prompts_loads_and_tools_are_refused(tmp_path: Pat
         assert (failed.failed, failed.why) == (2, "it was refused")
 
 
+def test_at_an_infinite_rate_the_number_of_prompts_is_the_load(tmp_path: Path) -> None:
+    few, many = (
+        read_foreign(vllm_bench(tmp_path / f"{count}", [0.1] * count, request_rate="inf", max_concurrency=None))
+        for count in (20, 200)
+    )
+    assert [one.kind for one in judged(few, many).refusals] == [Kind.FILE_LOADS]
+    ramped = read_foreign(vllm_bench(tmp_path / "ramped", [0.1] * 20, ramp_up_strategy="linear"))
+    assert [one.kind for one in judged(read_foreign(vllm_bench(tmp_path / "flat", [0.1] * 20)), ramped).refusals]
+
+
+def test_a_copy_is_no_second_run(tmp_path: Path) -> None:
+    [one], others = read_foreign(vllm_bench(tmp_path / "one", [0.1, 0.2])), files(tmp_path, vllm_bench, "b", runs(3, 0.1, 1))
+    copied = read_foreign(vllm_bench(tmp_path / "copied", [0.1, 0.2]))[0]
+    for base, candidate in (([one, copied], others), (others, [one, copied]), ([one, *others], [copied])):
+        with pytest.raises(UsageError, match=r"one and .*copied hold the same run"):
+            judged(base, candidate)
+
+
 def test_requests_that_were_cut_off_are_said(tmp_path: Path) -> None:
-    cut = read_foreign(guidellm(tmp_path / "cut", [0.1] * 20, cut=3)) * 4
-    [said] = [one for one in judged(cut, cut).all_warnings if one.kind is Kind.FILE_CUT]
-    assert (said["count"], said["total"]) == (24, 184)
+    cut = [run for s in (0.1, 0.11, 0.12, 0.13) for run in read_foreign(guidellm(tmp_path / "cut", [s] * 20, cut=3))]
+    [said] = [one for one in judged(cut[:2], cut[2:]).all_warnings if one.kind is Kind.FILE_CUT]
+    assert (said["count"], said["total"]) == (12, 92)
     [run] = read_foreign(aiperf(tmp_path / "cancelled", [0.1], cancelled=2))
     assert (run.cut, run.failed) == (2, 0)
 
@@ -137,6 +155,8 @@ def test_the_command_takes_two_files_or_patterns(tmp_path: Path) -> None:
     code, said = gate("--base", old, "--candidate", new, "--out", str(tmp_path / "out"))
     assert code == 1 and "FAIL" in said and "do not say on which machine" in said
     assert json.loads((tmp_path / "out" / "verdict.json").read_text())["outcome"] == "FAIL"
+    told = CliRunner().invoke(app, ["gate", "--base", old, "--candidate", new, "--max", "p50:10%", "--json"])
+    assert json.loads(told.stdout)["outcome"] == "FAIL"
     code, said = gate(str(tmp_path / "old0.json"), str(tmp_path / "new0.json"))
     assert code == 3 and "is one run" in said
     assert "give two, the base first" in gate(str(tmp_path / "old0.json"))[1]

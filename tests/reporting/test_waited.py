@@ -7,6 +7,8 @@ import pytest
 
 from harness.reporting.explain import Cause, Change, explain
 from harness.reporting.figures import parts
+from harness.reporting.grids import means
+from harness.reporting.summary import summarise
 from harness.reporting.waited import waited_s
 from harness.results import load
 from harness.results.evidence import Evidence, gather
@@ -32,6 +34,13 @@ def test_the_wait_is_told_of_such_engines_only(evidence: Evidence) -> None:
     rows = evidence.of(deferred)
     assert waited_s(evidence, deferred, rows) == pytest.approx((rows["queue_s"] - 0.002).mean(), rel=0.05)
     assert waited_s(evidence, deferred, rows.assign(queue_s=0.001)) == pytest.approx(0.001), "more than the queue it can't be"
+
+
+def test_the_table_of_means_says_what_the_queue_contains(evidence: Evidence, tmp_path: Path) -> None:
+    caption = means(summarise(evidence)).caption
+    assert caption == "Means per request; the queue of deferred contains the wait for loads between steps"
+    write_synthetic_run(tmp_path / "others", ["chunkwise:pool=8", "floor"])
+    assert means(summarise(gather(load(tmp_path / "others")))).caption == "Means per request"
 
 
 def test_the_picture_shows_it_as_a_part_of_its_own(evidence: Evidence) -> None:

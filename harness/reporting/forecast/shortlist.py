@@ -11,6 +11,8 @@ from harness.results.evidence import Arm
 
 COMPUTES_S = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 """Forwards that are tried: the measurement tells which of them is the model's."""
+SAME_IN_ALL = Grid(groups=("1", "4"))
+"""Arms that are the same for every forward and prefix; the groups that ``auto`` stands for are not."""
 MARGIN = 0.05
 """Leads up to this share of TTFT do not count, as for ``ttft predict``."""
 
@@ -34,7 +36,7 @@ def shortlist(setup: Setup, prefixes: Sequence[int]) -> list[str]:
 
 
 def _advices(setup: Setup, prefixes: Sequence[int], compute_s: float) -> list[Advice]:
-    return advise(Basis(setup, Curve.of("the forward", {0: compute_s})), Grid(), prefixes, MARGIN)
+    return advise(Basis(setup, Curve.of("the forward", {0: compute_s})), SAME_IN_ALL, prefixes, MARGIN)
 
 
 def _safest(arms: Sequence[Arm], worst: dict[str, float]) -> str:
