@@ -38,7 +38,7 @@ def _pretend_that_stores_and_servers_are_there(monkeypatch: pytest.MonkeyPatch) 
     """A dry run asks them; those of the docs are somebody else's."""
     for module in ("preflight", "sweep"):
         monkeypatch.setattr(f"harness.commands.{module}.store_line", lambda *_: "store     is there")
-    monkeypatch.setattr("harness.commands.preflight._target_line", lambda url, key="": "target    answers")
+    monkeypatch.setattr("harness.commands.preflight._target_line", lambda *given, **named: "target    answers")
 
 
 TRACE = f'{{"timestamp": 0, "input_length": 4096, "output_length": 5, "hash_ids": {list(range(8))}}}\n'

@@ -107,14 +107,12 @@ def gate(
                 f"{names}: these belong to --run EXPERIMENT, which measures; a stored measurement is judged as it is"
             )
         if (sides := foreign_files(run, other, base, candidate)) is not None:
-            if relative_to is not None or calibration is not None or history is not None:
-                raise UsageError("--relative-to, --calibration and --history need measurements of ttft; remove them")
-            verdict = judge_foreign(*sides, margins, alpha, limits)
-            answer(verdict.to_json())
-            publish(verdict, out)
-            raise typer.Exit(verdict.exit_code)
-        verdict = _stored(run, other, margins, limits, candidate, base, relative_to, alpha, calibration, force)
-        folder = other or run
+            if relative_to is not None or calibration is not None or history is not None or force:
+                raise UsageError("--relative-to, --calibration, --force and --history need measurements of ttft; remove them")
+            verdict, folder = judge_foreign(*sides, margins, alpha, limits), None
+        else:
+            verdict = _stored(run, other, margins, limits, candidate, base, relative_to, alpha, calibration, force)
+            folder = other or run
     else:
         if run is not None or relative_to is not None:
             raise UsageError("--run measures again; remove the stored measurements and --relative-to")

@@ -50,7 +50,7 @@ def judge_foreign(
     from harness.gate.foreign import judge_files
     from harness.results.foreign import read_foreign
 
-    twice = set(base[1]) & set(candidate[1])
+    twice = {path for path in base[1] if path.resolve() in {other.resolve() for other in candidate[1]}}
     if len(base[1]) + len(candidate[1]) > 2 and twice:
         raise UsageError(f"{min(twice)} is on both sides; give each side its own files")
     runs = [(name, [run for path in files for run in read_foreign(path)]) for name, files in (base, candidate)]

@@ -42,9 +42,10 @@ def preflight(setting: "Setting", folder: Path, budget: str | None = None, timed
     if not setting.targets:
         yield store_line(setting.experiment.store, stored_bytes(setting))
     if setting.experiment.target:
-        yield _target_line(setting.experiment.target)
+        yield _target_line(setting.experiment.target, authority=setting.experiment.target_ca)
     for arm in setting.targets:
-        yield _target_line(arm.options.url, arm.options.key)
+        authority = setting.experiment.target_ca if arm.options.url.startswith("https:") else ""
+        yield _target_line(arm.options.url, arm.options.key, authority)
     yield from folder_lines(folder)
     if timed:
         yield from _time_lines(setting, folder, budget)
@@ -77,23 +78,33 @@ def store_line(url: str, size: int | None = None) -> str:
     return f"store     {redact(url)} is there and can be written" + (f"; priming takes {_gib(size)}" if size else "")
 
 
-def _target_line(url: str, key: str = "") -> str:
+def _target_line(url: str, key: str = "", authority: str = "") -> str:
     """Whether a server answers and takes the key, of this environment variable or the usual ones; what it serves is looked at
-    when it is measured."""
+    when it is measured. ``authority``: the PEM file of who signed its certificate; empty: the system's."""
     import asyncio
 
     import aiohttp
 
     from harness.replay.target import key_header, reason_of
+    from harness.replay.target_tls import distrust, trusted
     from harness.replay.target_url import KEYS
 
     async def ask() -> int:
-        client = aiohttp.ClientSession(headers=key_header(key), timeout=aiohttp.ClientTimeout(total=PATIENCE_S))
-        async with client as http, http.get(f"{url}/v1/models") as answer:
-            return answer.status
+        client = aiohttp.ClientSession(
+            headers=key_header(key),
+            timeout=aiohttp.ClientTimeout(total=PATIENCE_S),
+            connector=aiohttp.TCPConnector(ssl=trusted(url, authority) or True),
+        )
+        try:
+            async with client as http, http.get(f"{url}/v1/models") as answer:
+                return answer.status
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise await distrust(url, error, authority) from error
 
     try:
         status = asyncio.run(ask())
+    except TtftError as error:
+        return Refused(error)
     except TimeoutError:
         return Refused(f"the server at {url} does not answer within {PATIENCE_S:.0f} s; is it awake?")
     except (aiohttp.ClientError, OSError) as error:

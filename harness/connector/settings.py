@@ -35,7 +35,9 @@ class RequestParams(Options):
 
     arm: str = Field("", description="which arm serves this request; empty: the default one")
     max_hit_tokens: int | None = Field(None, ge=0, description="never grant a longer hit than this")
-    deadline_ms: int = Field(0, ge=0, le=3_600_000, description="for its load, instead of the arm's deadline_ms; 0: the arm's")
+    deadline_ms: int = Field(
+        0, ge=0, le=3_600_000, description="for its load, where it is shorter than the arm's deadline_ms; 0: the arm's"
+    )
     save: bool | None = Field(None, description="save what this request computes; unset: as the connector's setting says")
     namespace: str | None = Field(None, max_length=1000, description="another namespace than the connector's")
     label: str = Field("", max_length=1000, description="name of the request in the span log; empty: not logged")

@@ -13,7 +13,8 @@ _PASSWORD = re.compile(r"(?<![A-Za-z0-9+.-])([A-Za-z0-9+.-]*+://[^\s'\"/@:]*+:)(
 """Not the word itself, as examples have it. Linear: none of it begins in the middle of what an earlier attempt went through."""
 
 _SECRET = re.compile(
-    r"((?:hf_token|api_key|password|passwd|secret|secret_access_key)['\"]?\s{0,2}[=:]\s{0,2}['\"]?)(?![$*])[^\s'\",;&}]++",
+    r"((?:hf_token|access_token|api_key|password|passwd|secret|secret_access_key)['\"]?\s{0,2}[=:]\s{0,2}['\"]?"
+    r"|authorization['\"]?\s{0,2}[=:]\s{0,2}['\"]?(?:bearer|basic)\s{1,2})(?![$*])[^\s'\",;&}]++",
     re.I,
 )
 """What is set by a name that means a secret; not a variable (``$NAME``) that holds it."""

@@ -101,7 +101,8 @@ class Fetcher:
         now = time.monotonic()
         self._begun = self._begun if more else {}
         for item in batch:
-            until = now + (item.deadline_ms / 1000 or self._deadline_s)
+            # A request may want it sooner, never later: the forward waits for its load, and others of the step with it.
+            until = now + min(item.deadline_ms / 1000 or self._deadline_s, self._deadline_s)
             self._begun[id(item)] = (item, until, self._ids(item))
         forward = self._port.record(self._port.current())
         self._port.wait(self._stream, forward)

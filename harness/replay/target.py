@@ -31,7 +31,12 @@ class Target:
 
 
 def key_header(variable: str = "") -> dict[str, str]:
-    """The header that carries the key, of this environment variable or of KEYS; empty where none is set."""
+    """The header that carries the key, of this environment variable or of KEYS; empty where none of KEYS is set.
+
+    Raises SetupError where ``variable`` is not set; it is not repeated, as it may be the key itself.
+    """
+    if variable and not os.environ.get(variable):
+        raise SetupError("the environment variable that key= names is not set; set it to the server's key, or leave key= out")
     key = next((os.environ[name] for name in ([variable] if variable else KEYS) if os.environ.get(name)), "")
     return {"Authorization": f"Bearer {key}"} if key else {}
 

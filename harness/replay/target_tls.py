@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import ssl
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -51,10 +53,11 @@ async def _names(url: str, authority: str) -> list[str]:
     context = ssl.create_default_context(cafile=authority or None)
     context.check_hostname = False
     place = urlsplit(url)
+    certificate: Mapping[str, Any] = {}
     with contextlib.suppress(OSError, TimeoutError):
         async with asyncio.timeout(PATIENCE_S):
             _, writer = await asyncio.open_connection(place.hostname, place.port or 443, ssl=context)
             certificate = writer.get_extra_info("peercert") or {}
-            writer.close()
-        return [str(name) for _, name in certificate.get("subjectAltName", ())]
-    return []
+            writer.transport.abort()
+            await writer.wait_closed()  # or the loop ends before its socket is closed
+    return [str(name) for _, name in certificate.get("subjectAltName", ())]

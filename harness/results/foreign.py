@@ -8,7 +8,7 @@
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from harness.core.text import shortened
 
 SECONDS = {"s": 1.0, "sec": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 _VLLM_LOAD = ("request_rate", "burstiness", "max_concurrency", "ramp_up_strategy", "ramp_up_start_rps", "ramp_up_end_rps")
+LONGEST_S = 86_400.0
+"""A TTFT of more than a day, or less than a nanosecond, is in another unit than its tool writes."""
 _UNREADABLE = (TypeError, KeyError, AttributeError, IndexError, ValueError, OverflowError)
 
 
@@ -92,7 +94,9 @@ def _objects(path: Path) -> list[dict[str, Any]]:
 
 def _vllm(path: Path, run: Mapping[str, Any]) -> ForeignRun:
     """Times are in seconds, one entry per request; of a failed one the error says something, and its TTFT is 0."""
-    errors, ttfts = run["errors"], run["ttfts"]
+    errors, ttfts, lengths = run["errors"], run["ttfts"], run["input_lens"]
+    if not len(errors) == len(ttfts) == len(lengths):
+        raise ValueError(f"{len(ttfts)} ttfts, {len(errors)} errors, {len(lengths)} input_lens")
     good = [place for place, error in enumerate(errors) if not error]
     bad = [str(error) for error in errors if error]
     load = {name: run[name] for name in _VLLM_LOAD if name in run}
@@ -104,7 +108,7 @@ def _vllm(path: Path, run: Mapping[str, Any]) -> ForeignRun:
         _times(path, [ttfts[place] for place in good]),
         len(bad),
         bad[0] if bad else "",
-        prompt_tokens=tuple(float(run["input_lens"][place]) for place in good),
+        prompt_tokens=_lengths(lengths[place] for place in good),
         load=json.dumps(load, sort_keys=True) if load else "",
     )
 
@@ -124,7 +128,7 @@ def _guidellm(path: Path, report: Mapping[str, Any]) -> list[ForeignRun]:
                 len(bad),
                 str((bad[0].get("info") or {}).get("error") or "it does not say why") if bad else "",
                 len(requests.get("incomplete") or []),
-                tuple(float(request["prompt_tokens"]) for request in good if request.get("prompt_tokens")),
+                _lengths(request["prompt_tokens"] for request in good if request.get("prompt_tokens")),
                 json.dumps(strategy, sort_keys=True) if strategy else "",
             )
         )
@@ -153,15 +157,28 @@ def _aiperf(path: Path, records: Sequence[Mapping[str, Any]]) -> ForeignRun:
         len(bad),
         str(bad[0]["error"].get("message") or bad[0]["error"].get("type")) if bad else "",
         len(cut),
-        tuple(float(length) for length in lengths),
+        _lengths(lengths),
     )
 
 
 def _times(path: Path, values: Sequence[Any], unit_s: float = 1.0) -> tuple[float, ...]:
-    """In seconds. Raises UsageError if a request that succeeded has no TTFT."""
+    """In seconds. Raises UsageError if a request that succeeded has no TTFT, ValueError for one that cannot be."""
     if any(value is None or not 0 < value < float("inf") for value in values):
         _not_streamed(path)
-    return tuple(float(value) * unit_s for value in values)
+    times = tuple(float(value) * unit_s for value in values)
+    for time_s in times:
+        if not 1e-9 <= time_s <= LONGEST_S:
+            raise ValueError(f"a time to first token of {time_s:g} s")
+    return times
+
+
+def _lengths(values: Iterable[Any]) -> tuple[float, ...]:
+    """Tokens of prompts. Raises ValueError for what is no length."""
+    lengths = tuple(map(float, values))
+    for length in lengths:
+        if not 0 <= length < 1e12:
+            raise ValueError(f"a prompt of {length:g} tokens")
+    return lengths
 
 
 def _not_streamed(path: Path) -> None:

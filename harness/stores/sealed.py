@@ -8,12 +8,12 @@ bytes go to the caller, a layer that is read alone as well as a whole chunk. A s
 
 import math
 import os
+import re
 import threading
 from collections import OrderedDict
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated
 from urllib.parse import SplitResult
 
 import numpy as np
@@ -40,9 +40,7 @@ _Steps = Generator[Sequence[Read], _Failures, None]
 class SealedOptions(StoreOptions):
     """Options of ``sealed``; all others go to the wrapped store."""
 
-    seal: Annotated[str, Field(pattern=r"^\$?[A-Za-z_][A-Za-z0-9_]*$")] = Field(
-        description="$NAME of the environment variable that holds the secret, the same for all who share the store"
-    )
+    seal: str = Field(description="$NAME of the environment variable that holds the secret, the same for all who share the store")
 
 
 class SealedStore(NamedWrapper):
@@ -231,6 +229,13 @@ class _Asked:
 
 def _secret(name: str) -> str:
     variable = name.removeprefix("$")
+    # Where the shell replaced $NAME, this is the secret itself, which no message may repeat; shorter than one it is none.
+    shown = variable if name.startswith("$") or len(name) < SHORTEST else ""
+    if not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", variable) or (not shown and variable not in os.environ):
+        raise UsageError(
+            "the option seal of store 'sealed' names no environment variable that is set; write seal=$NAME, and quote the URL "
+            "('...'), or the shell puts the secret itself there"
+        )
     text = os.environ.get(variable, "")
     if len(text) < SHORTEST:
         state = f"has {len(text)} characters" if text else "is not set"

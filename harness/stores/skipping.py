@@ -22,14 +22,17 @@ logger = logging.getLogger("vllm.ttft")
 MOST_FAILED = 3
 SKIPPED_S = 5.0
 LONGEST_S = 60.0
+FAIR_S = 1.0
+"""A load that has less time than this when it comes here is not counted: whoever sends requests chooses their deadlines, and
+must not have the store skipped for everybody else."""
 
 
 class Skipping(Wrapper):
     """Refuses calls while ``inner`` is skipped, with StoreUnavailable. Thread-safe; each process has its own view.
 
     All reads with one deadline are one load, which has failed if one of them could not be had for want of the store: an object
-    that is missing or damaged says nothing against it. Writes that fail don't count, as a store that is full still serves; but
-    they are refused as well, and one that succeeds ends the pause.
+    that is missing or damaged says nothing against it. Loads of less than ``FAIR_S`` don't count. Writes that fail don't count
+    either, as a store that is full still serves; but they are refused as well, and one that succeeds ends the pause.
     """
 
     def __init__(self, inner: Store, clock: Callable[[], float] = time.monotonic) -> None:
@@ -98,7 +101,8 @@ class Skipping(Wrapper):
     @contextmanager
     def _call(self, load: object | None) -> Iterator[None]:
         """One call of ``inner``; ``load`` is what it belongs to, None for writes."""
-        tries = self._begin(load)
+        short = self._short(load)
+        tries = self._begin(None if short else load)
         answered = False
         try:
             yield
@@ -110,7 +114,7 @@ class Skipping(Wrapper):
             raise
         finally:
             if tries:
-                self._tried(answered)
+                self._tried(answered, short)
 
     def _note(self, load: object | None, error: StoreError) -> None:
         """A call of a store that was not skipped when it began has failed."""
@@ -136,6 +140,10 @@ class Skipping(Wrapper):
                     del self._loads[next(iter(self._loads))]
         return False
 
+    def _short(self, load: object | None) -> bool:
+        """Whether it is a load that has too little time to tell anything. Only a deadline is a float."""
+        return isinstance(load, float) and load - self._clock() < FAIR_S
+
     def _failed(self, load: object, failure: StoreError) -> None:
         if load in self._loads:
             self._loads[load] = True
@@ -147,12 +155,12 @@ class Skipping(Wrapper):
                 MOST_FAILED, self.url, SKIPPED_S, failure,
             )  # fmt: skip
 
-    def _tried(self, answered: bool) -> None:
+    def _tried(self, answered: bool, short: bool) -> None:
         with self._lock:
             self._trying = False
             if answered:
                 self._until = None
-            else:
+            elif not short:  # else the next call tries again
                 self._skip(min(2 * self._pause_s, LONGEST_S))
         if answered:
             logger.warning("%s works again", self.url)

@@ -1,7 +1,9 @@
 """One call: what is read, what is checked, what is recorded; blocking and asynchronous alike."""
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -57,6 +59,15 @@ def test_only_the_first_layer_brings_the_header(kv: SmallKV, fetch: Fetch, stage
         (layout.offset(1), 2 * layout.layer_stride),
         (layout.offset(5), layout.layer_stride),
     ]
+
+
+@pytest.mark.parametrize(("wanted_ms", "seconds"), [(0, 30), (2_000, 2), (3_600_000, 30)])
+def test_a_request_can_shorten_its_deadline_and_not_lengthen_it(kv: SmallKV, wanted_ms: int, seconds: float) -> None:
+    target = Fetcher(kv.store, kv.cache, Recorder(), staged=False, verify=False, deadline_s=30)
+    request = replace(kv.request("a", 1, (9, 3)), deadline_ms=wanted_ms)
+    before = time.monotonic()
+    target.begin_step([request])
+    assert before + seconds <= target.deadline(request) <= time.monotonic() + seconds
 
 
 @pytest.mark.parametrize("blocks", [(9, 3), (SKIP, 3), (SKIP, SKIP)])

@@ -64,6 +64,10 @@ def test_a_token_among_vllms_arguments_is_refused_before_it_is_kept(item: str) -
         (f"--set vllm.hf_token={SECRET} --pairs 6", "--set vllm.hf_token=*** --pairs 6"),
         (f"vllm={{'hf_token': '{SECRET}', 'seed': 1}}", "vllm={'hf_token': '***', 'seed': 1}"),
         ("api_key=$NAME, tokens: 5, keys=3", "api_key=$NAME, tokens: 5, keys=3"),
+        (f"401 for Authorization: Bearer {SECRET}, try again", "401 for Authorization: Bearer ***, try again"),
+        (f"{{'authorization': 'Basic {SECRET}'}}", "{'authorization': 'Basic ***'}"),
+        (f"GET /v1?access_token={SECRET}&n=5", "GET /v1?access_token=***&n=5"),
+        ("sent as a bearer token, never with chunk_tokens=256", "sent as a bearer token, never with chunk_tokens=256"),
         ("x" * 200_000 + "://" + ":" * 200_000, "x" * 200_000 + "://" + ":" * 200_000),
     ],
 )

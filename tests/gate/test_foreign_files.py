@@ -126,6 +126,10 @@ def test_requests_that_were_cut_off_are_said(tmp_path: Path) -> None:
         (json.dumps({"time_to_first_token": {"avg": 3.0}}), UsageError, "give the profile_export.jsonl"),
         (json.dumps({"ttfts": [0.0], "errors": [""], "input_lens": [1]}), UsageError, "let the tool stream"),
         (json.dumps({"ttfts": [0.1], "errors": ["", ""], "input_lens": [1]}), ResultsError, "is damaged"),
+        (json.dumps({"ttfts": [0.1, 0.1], "errors": [""], "input_lens": [1, 1]}), ResultsError, "2 ttfts, 1 errors"),
+        (json.dumps({"ttfts": [0.1], "errors": [""], "input_lens": [float("inf")]}), ResultsError, "a prompt of inf tokens"),
+        (json.dumps({"ttfts": [0.1], "errors": [""], "input_lens": [float("nan")]}), ResultsError, "a prompt of nan tokens"),
+        (json.dumps({"ttfts": [1e300], "errors": [""], "input_lens": [1]}), ResultsError, "a time to first token of 1e.300 s"),
         (json.dumps({"benchmarks": [{}]}), ResultsError, "is damaged"),
         (json.dumps({"metadata": {}, "metrics": {"x": 1}}), UsageError, "let the tool stream"),
         (100_000 * "[", ResultsError, "is not JSON"),
@@ -155,11 +159,12 @@ def test_the_command_takes_two_files_or_patterns(tmp_path: Path) -> None:
     code, said = gate("--base", old, "--candidate", new, "--out", str(tmp_path / "out"))
     assert code == 1 and "FAIL" in said and "do not say on which machine" in said
     assert json.loads((tmp_path / "out" / "verdict.json").read_text())["outcome"] == "FAIL"
-    told = CliRunner().invoke(app, ["gate", "--base", old, "--candidate", new, "--max", "p50:10%", "--json"])
-    assert json.loads(told.stdout)["outcome"] == "FAIL"
+    as_json = CliRunner().invoke(app, ["gate", "--base", old, "--candidate", new, "--max", "p50:10%", "--json"])
+    assert (as_json.exit_code, json.loads(as_json.stdout)["outcome"]) == (1, "FAIL")
     code, said = gate(str(tmp_path / "old0.json"), str(tmp_path / "new0.json"))
     assert code == 3 and "is one run" in said
     assert "give two, the base first" in gate(str(tmp_path / "old0.json"))[1]
     assert "no file matches" in gate("--base", old, "--candidate", str(tmp_path / "none*.json"))[1]
-    assert "is on both sides" in gate("--base", old, "--candidate", old)[1]
+    assert "is on both sides" in gate("--base", old, "--candidate", str(tmp_path / ".." / tmp_path.name / "old*.json"))[1]
+    assert "--force" in gate("--base", old, "--candidate", new, "--force")[1]
     assert "name a measurement's folder" in gate("--base", "chunkwise", "--candidate", "layerwise")[1]

@@ -9,6 +9,7 @@ import pytest
 from s3_running import certificates
 from stub_vllm import StubVllm, serving
 
+from harness.commands.preflight import Refused, _target_line
 from harness.core.errors import SetupError, TtftError, UsageError
 from harness.replay.over_http import connected
 
@@ -51,6 +52,18 @@ def test_it_is_served_where_the_environment_names_its_authority(
 ) -> None:
     monkeypatch.setenv("SSL_CERT_FILE", str(files[0]))
     assert ask(url, "") == ""
+
+
+def test_a_dry_run_trusts_whom_the_measurement_trusts(url: str, files: tuple[Path, Path, Path]) -> None:
+    assert _target_line(url, authority=str(files[0])) == f"target    {url} answers"
+    said = _target_line(url)
+    assert isinstance(said, Refused) and "--set target_ca=" in said
+    assert "is no file of certificates" in _target_line(url, authority="/nowhere/ca.pem")
+
+
+def test_a_key_that_is_not_set_is_said_and_not_repeated(url: str, files: tuple[Path, Path, Path]) -> None:
+    said = _target_line(url, "sk_hunter2", str(files[0]))
+    assert isinstance(said, Refused) and "key= names is not set" in said and "hunter2" not in said
 
 
 def test_an_authority_that_nobody_trusts_is_said_with_the_fix(url: str) -> None:

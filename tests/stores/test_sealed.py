@@ -189,6 +189,13 @@ def test_a_seal_needs_the_name_of_a_variable(tmp_path: Path, query: str) -> None
         open_store(f"sealed+file://{tmp_path}/kv{query}")
 
 
+@pytest.mark.parametrize("secret", ["0a1b2c3d4e5f60718293a4b5", "a0b1c2d3e4f5061728394a5b", "a secret-of-words-of-one"])
+def test_a_secret_that_the_shell_put_into_the_url_is_not_repeated(tmp_path: Path, secret: str) -> None:
+    with pytest.raises(UsageError, match="quote the URL") as found:
+        open_store(f"sealed+file://{tmp_path}/kv?seal={secret}")
+    assert secret not in str(found.value)
+
+
 @given(sizes=st.lists(st.integers(0, 3000), max_size=5))
 def test_a_seal_opens_for_its_maker_alone(sizes: list[int]) -> None:
     parts = [pattern(size, seed=size) for size in sizes]

@@ -102,6 +102,33 @@ def test_after_failures_in_a_row_no_call_reaches_it_until_it_was_left_alone(
     use()
 
 
+def test_loads_that_had_no_time_say_nothing_of_the_store(store: Skipping, ill: Ill, clock: Clock) -> None:
+    ill.error = LOST
+    for number in range(2 * MOST_FAILED):
+        with pytest.raises(ReadFailures):
+            read(store, clock.now + 0.001 * (number + 1))
+    assert not store.skipping
+    fail(store)
+    clock.now += SKIPPED_S
+    with pytest.raises(ReadFailures):  # one that tries the store neither ends the pause nor makes it longer
+        read(store, clock.now + 0.001)
+    assert store.skipping
+    ill.error = None
+    read(store, clock.now + 30)
+    assert not store.skipping
+
+
+def test_a_load_that_had_time_counts_once_it_has_run_out(store: Skipping, ill: Ill, clock: Clock) -> None:
+    ends = clock.now + 30
+    for number in range(MOST_FAILED):
+        read(store, ends + number)
+    clock.now, ill.error = ends, LOST
+    for number in range(MOST_FAILED):
+        with pytest.raises(ReadFailures):
+            read(store, ends + number)
+    assert store.skipping
+
+
 def test_each_try_that_fails_doubles_the_pause(store: Skipping, ill: Ill, clock: Clock) -> None:
     ill.error = StoreUnavailable("no answer")
     fail(store)
