@@ -46,10 +46,29 @@ def preflight(setting: "Setting", folder: Path, budget: str | None = None, timed
     for arm in setting.targets:
         authority = setting.experiment.target_ca if arm.options.url.startswith("https:") else ""
         yield _target_line(arm.options.url, arm.options.key, authority)
+    yield from _group_lines(setting)
     yield from folder_lines(folder)
     if timed:
         yield from _time_lines(setting, folder, budget)
     yield from _memory_lines(setting)
+
+
+def _group_lines(setting: "Setting") -> Iterator[str]:
+    """Arms whose groups of layers are not those of the model: an engine would say so only once vLLM has started."""
+    from harness.core.recurrence import groups_of
+    from harness.replay.kv_shape import kv_shape
+
+    for arm in setting.arms.values():
+        groups = getattr(arm.options, "groups", "")
+        if "+" in groups:
+            try:
+                layers = kv_shape(setting.experiment.model, setting.dtype).layers
+            except TtftError:
+                return  # the model does not tell
+            try:
+                groups_of(groups, layers)
+            except TtftError as error:
+                yield Refused(f"arm {arm.name}: {error}")
 
 
 def stored_bytes(setting: "Setting") -> int | None:

@@ -102,6 +102,8 @@ def parse_target(text: str) -> TargetArm:
     address = check_url(url, "--arm target:")
     _, options = split_spec(f"{NAME}:{rest}")
     parsed = parse_options(TargetOptions, {**options, "url": address}, f"arm '{NAME}'")
+    if not re.fullmatch(r"([A-Za-z_][A-Za-z0-9_]*)?", parsed.key):  # not repeated, and not kept in run.json: it may be the key
+        raise UsageError("key= names the environment variable that holds the server's key, and this is no name of one")
     if parsed.name in BOUNDS or not re.fullmatch(r"[A-Za-z0-9._-]*", parsed.name):
         raise UsageError(
             f"name={parsed.name} cannot be the name of an arm; write letters, digits, dots and dashes, and not "

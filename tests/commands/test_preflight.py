@@ -68,6 +68,13 @@ def test_each_server_of_a_comparison_is_asked(ttft: Ttft) -> None:
     assert "store " not in out and "memory " not in out, "servers have their own"
 
 
+def test_groups_that_are_not_the_model_s_are_told(ttft: Ttft) -> None:
+    for arm in ("layerwise:groups=5+6", "deferred:groups=5+6"):
+        code, out, _ = ttft("compare", "--arm", arm)
+        assert code == 2 and f"refused   arm {arm}: groups=5+6 come to 11 layers" in out
+    assert ttft("compare", "--arm", "layerwise:groups=1")[0] == 0
+
+
 def test_a_folder_that_cannot_be_made_is_told(ttft: Ttft, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, out, _ = ttft("compare", "--out", str(tmp_path / "file" / "run"))

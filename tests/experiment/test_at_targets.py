@@ -18,6 +18,7 @@ from harness.experiment.hooks import Hooks
 from harness.experiment.plan import Setting, settle
 from harness.experiment.record import earlier_of
 from harness.experiment.settings import merge
+from harness.experiment.target_arm import parse_target
 from harness.results import Measurement, load
 
 WORKLOAD = "shared_prefix:groups=2,prefix=40,suffix=6,prompts=2"
@@ -220,3 +221,9 @@ def test_a_target_without_our_connector_is_measured_as_it_is_unless_arms_are_ask
         assert [arm["engine"] for arm in load(tmp_path / "run").meta["arms"]] == ["target"]
         ended = CliRunner().invoke(app, [*words, "--target", url, "--arm", "chunkwise:pool=8", "--out", str(tmp_path / "ours")])
     assert ended.exit_code != 0 and "is no vLLM" in str(ended.exception)
+
+
+def test_a_key_that_is_given_itself_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError, match="no name of one") as found:
+        parse_target("target:http://127.0.0.1:8000,key=sk-hunter2")
+    assert "hunter2" not in str(found.value)
