@@ -20,6 +20,8 @@ from harness.stores.wrapper import Wrapper
 logger = logging.getLogger("vllm.ttft")
 
 MOST_FAILED = 3
+KEPT = 64
+"""Loads, the newest, of which it is known whether they failed: more than go on at once."""
 SKIPPED_S = 5.0
 LONGEST_S = 60.0
 FAIR_S = 1.0
@@ -136,7 +138,7 @@ class Skipping(Wrapper):
                 return True
             if load is not None and load not in self._loads:
                 self._loads[load] = False
-                if len(self._loads) > MOST_FAILED:
+                if len(self._loads) > KEPT:
                     del self._loads[next(iter(self._loads))]
         return False
 
@@ -147,7 +149,10 @@ class Skipping(Wrapper):
     def _failed(self, load: object, failure: StoreError) -> None:
         if load in self._loads:
             self._loads[load] = True
-        if len(self._loads) == MOST_FAILED and all(self._loads.values()):
+        # Loads that began after the newest that failed may be under way still: they say nothing yet.
+        begun = list(self._loads.values())
+        newest = max((place for place, failed in enumerate(begun) if failed), default=0)
+        if newest + 1 >= MOST_FAILED and all(begun[newest + 1 - MOST_FAILED : newest + 1]):
             self.skips += 1
             self._skip(SKIPPED_S)
             logger.warning(

@@ -167,6 +167,17 @@ def test_all_reads_of_a_load_count_once(store: Skipping, ill: Ill) -> None:
     assert store.skipping
 
 
+def test_many_loads_that_go_on_at_once_and_fail_have_it_skipped(store: Skipping, ill: Ill) -> None:
+    for load in range(8):
+        read(store, load)
+    ill.error = LOST
+    for load in (0, 2, 1):  # in any order; those that began later may be under way still
+        assert not store.skipping
+        with pytest.raises(ReadFailures):
+            read(store, load)
+    assert store.skipping
+
+
 def test_a_load_that_succeeds_begins_the_count_anew(store: Skipping, ill: Ill) -> None:
     for _ in range(3):
         ill.error = LOST
