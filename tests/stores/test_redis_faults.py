@@ -50,7 +50,7 @@ def own() -> Iterator[Server]:
 
 
 class TestOpening:
-    def refusal(self, url: str, kind: type[Exception] = UsageError) -> str:
+    def refusal(self, url: str, kind: type[Exception] | tuple[type[Exception], ...] = UsageError) -> str:
         with pytest.raises(kind) as caught:
             open_store(url)
         assert "hunter2" not in str(caught.value)
@@ -130,7 +130,8 @@ class TestOpening:
         files = ["--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-ca-cert-file", str(certificate)]
         with redis_server("--tls-port", str(port), *files, "--tls-auth-clients", "yes"):
             url = f"rediss://127.0.0.1:{port}?ca={certificate}"
-            assert "wants a certificate of ours (client_cert=)" in self.refusal(url, StoreUnavailable)
+            # The server's alert says so, unless the end of the connection comes first.
+            assert "wants a certificate of ours" in self.refusal(url, (UsageError, StoreUnavailable))
             with open_store(f"{url}&client_cert={ours}") as store:
                 store.write("key", [b"data"])
                 assert fetch(store, "key", 0, 4) == [b"data"]
