@@ -1,9 +1,9 @@
 # The harness and vLLM in one image, for CPUs:
 #   docker build -t ttft .
-#   docker run --rm --shm-size 2g -v "$PWD/results:/work/results" ttft compare
+#   docker run --rm --shm-size 2g -v "$PWD/results:/ttft/results" ttft compare
 # With an NVIDIA GPU (driver 580 or newer on the host):
 #   docker build -t ttft-cuda --build-arg FLAVOUR=cuda .
-#   docker run --rm --gpus all --shm-size 2g -v "$PWD/results:/work/results" ttft-cuda compare
+#   docker run --rm --gpus all --shm-size 2g -v "$PWD/results:/ttft/results" ttft-cuda compare
 FROM python:3.12-slim-bookworm
 ARG FLAVOUR=cpu
 # libnuma: vLLM's CPU kernels; g++: graphs that vLLM compiles; fio: the limit in `ttft store bench`.
@@ -21,8 +21,8 @@ RUN if [ "$FLAVOUR" = cpu ]; then \
  && if [ "$FLAVOUR" = cpu ]; then pip uninstall --yes torchvision torchaudio torchcodec; fi \
  && ttft --version
 # A user of its own: stores belong to whoever measures, and nothing here needs root.
-RUN useradd --create-home ttft && mkdir /work && chown ttft /work
+RUN useradd --create-home ttft && mkdir /ttft && chown ttft /ttft
 USER ttft
-WORKDIR /work
+WORKDIR /ttft
 ENTRYPOINT ["ttft"]
 CMD ["--help"]
