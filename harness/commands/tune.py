@@ -160,11 +160,11 @@ def _link(settled: "Setting", folder: Path, allowed: float) -> "Link":
 
 
 def _told(link: "Link") -> str:
-    return f"{link.latency_s * 1e3:.3g} ms per call, {link.stream_bytes_per_s / 1e6:,.3g} MB/s per stream, {_most(link)} together"
+    return f"{link.latency_s * 1e3:.3g} ms per call, {link.stream_bytes_per_s / 1e6:,.0f} MB/s per stream, {_most(link)} together"
 
 
 def _most(link: "Link") -> str:
-    return f"{link.total_bytes_per_s / 1e6:,.3g} MB/s" if link.total_bytes_per_s else "no bound"
+    return f"{link.total_bytes_per_s / 1e6:,.0f} MB/s" if link.total_bytes_per_s else "no bound"
 
 
 def _prefixes(settled: "Setting") -> list[int]:

@@ -65,7 +65,8 @@ class Costs:
         words = []
         if self.link is not None:
             stream, total = self.link.stream_bytes_per_s / 1e6, (self.link.total_bytes_per_s or UNLIMITED) / 1e6
-            words.append(f"a read takes {self.link.latency_s * 1e3:.2g} ms, at {stream:.3g} MB/s and {total:.3g} MB/s in all")
+            rates = f"{_three(stream)} MB/s and {_three(total)} MB/s in all"
+            words.append(f"a read takes {self.link.latency_s * 1e3:.2g} ms, at {rates}")
         if self.compute is not None:
             words.append(f"the forward {self.compute.start_s * 1e3:.3g} ms and {self.compute.each_s * 1e3:.2g} ms a token")
             words.append(f"a read beside it takes {self.call_s * 1e3:.2g} ms from it")
@@ -76,6 +77,11 @@ class Costs:
         if self.load is None or self.compute is None:
             return None
         return chunks_to_load(offer.chunks, offer.chunk_tokens, offer.prompt_tokens, self.load, self.compute)
+
+
+def _three(value: float) -> str:
+    """With three digits that mean something, and never as a power of ten."""
+    return f"{float(f'{value:.3g}'):,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def expected(link: Link, step: Step, readers: int, batch: int, groups: Sequence[int]) -> float:

@@ -72,5 +72,6 @@ def _by_cost(offer: Offer) -> Choice:
     elif (best := costs.part(offer)) is None:
         part, why = max(1, offer.chunks // 2), "half, since one number of chunks does not tell what each takes"
     else:
-        part, why = best, f"loading and computing end together: {costs.in_words}"
+        reason = "loading and computing end together" if best < offer.chunks else "loading all of it takes the least time"
+        part, why = best, f"{reason}: {costs.in_words}"
     return Choice(part, how=f"hybrid:k={part}", why=why)

@@ -16,7 +16,7 @@ from harness.connector.settings import parse_arm
 from harness.core.recurrence import Link
 from harness.engines.auto import Auto
 from harness.engines.base import Choice, Offer, Seen
-from harness.engines.costs import fitted
+from harness.engines.costs import Costs, fitted
 from harness.testing.engines import EngineTests
 from harness.testing.small_kv import SmallKV
 
@@ -215,3 +215,8 @@ def test_it_tells_what_its_loads_took(kv: SmallKV, make: MakeEngine) -> None:
     seen = engine.saw()
     assert seen is not None
     assert (seen.way, seen.groups, seen.beside) == ("chunkwise", (kv.cache.geometry.layers,), 0)
+
+
+def test_rates_are_never_written_as_powers_of_ten() -> None:
+    said = Costs(Link(0.0024, 315.4e6, 1_986e6), None, 0.0, None, 0.1).in_words
+    assert said == "a read takes 2.4 ms, at 315 MB/s and 1,990 MB/s in all"
