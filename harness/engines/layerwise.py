@@ -88,7 +88,7 @@ class Layerwise(Engine):
         self._chosen = own[1] == AUTO
         self._divide(doubling(layers) if self._chosen else groups_of(own[1], layers))
         widest = layers if self._chosen else max(self._sizes)
-        self._watch = Watch() if self.learns(options) else None
+        self._watch = Watch() if self._chosen or self.learns(options) else None
         self._fetcher = Fetcher(
             store,
             cache,
