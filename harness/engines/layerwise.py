@@ -230,8 +230,11 @@ class Layerwise(Engine):
         )
 
     def saw(self) -> Seen | None:
-        """What the load took, where the engine chooses by that."""
-        return self._watch.seen if self._watch is not None else None
+        """What the load took, where the engine chooses by that; told once."""
+        if self._watch is None:
+            return None
+        seen, self._watch.seen = self._watch.seen, None
+        return seen
 
     def _finish_calls(self) -> None:
         if not self._calls:

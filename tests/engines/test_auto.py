@@ -17,7 +17,7 @@ from harness.core.recurrence import Link
 from harness.engines.auto import Auto
 from harness.engines.base import Calls, Choice, Offer, Seen
 from harness.engines.costs import Costs, fitted
-from harness.testing.between_steps import BetweenStepsTests
+from harness.testing.between_steps import BetweenStepsTests, between
 from harness.testing.small_kv import SmallKV
 
 STEADY = parse_arm("auto:explore=0")
@@ -259,6 +259,15 @@ def test_it_tells_what_its_loads_took(kv: SmallKV, make: MakeEngine) -> None:
     seen = engine.saw()
     assert seen is not None
     assert (seen.way, seen.groups, seen.beside) == ("chunkwise", (kv.cache.geometry.layers,), 0)
+
+
+def test_a_step_with_loads_between_steps_alone_tells_nothing(kv: SmallKV, make: MakeEngine) -> None:
+    """Least of all what an earlier load took, beside other tokens."""
+    engine = make("auto:readers=2")
+    kv.step(engine, [kv.request("a", 2, range(4))])
+    assert engine.saw() is not None
+    assert between(kv, engine, [kv.request("b", 2, range(8, 12))]) == set()
+    assert engine.saw() is None
 
 
 def test_rates_are_never_written_as_powers_of_ten() -> None:
