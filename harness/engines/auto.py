@@ -232,13 +232,17 @@ def _wrong(options: AutoOptions, offer: Offer, costs: Costs, link: Link) -> Mapp
     A way that was never seen is as wrong as the others, and one that was seen once at most so: its first load may have been the
     first forward of its length too, which takes longer.
     """
-    ratios: dict[str, list[float]] = {name: [] for name in WAYS}
-    for one in offer.seen:
-        if one.groups and one.way in ratios:
-            by_costs = expected(link, costs.seen_step(offer, one), options.readers, options.batch, one.groups)
-            if by_costs > 0:
-                ratios[one.way].append((one.compute_s + one.waited_s) / by_costs)
-    own = {name: median_low(some[-NEWEST:]) for name, some in ratios.items() if some}
+
+    @cache
+    def by_costs(chunks: int, tokens: int, groups: Sequence[int]) -> float:
+        step = costs.seen_step(offer, chunks, tokens)
+        return max(expected(link, step, options.readers, options.batch, groups), 1e-9)
+
+    ratios: dict[str, list[float]] = {}
+    for name in WAYS:
+        newest = [one for one in offer.seen if one.way == name and one.groups][-NEWEST:]
+        ratios[name] = [(one.compute_s + one.waited_s) / by_costs(one.chunks, one.tokens, one.groups) for one in newest]
+    own = {name: median_low(some) for name, some in ratios.items() if some}
     found = {}
     for name, some in ratios.items():
         others = [factor for other, factor in own.items() if other != name]

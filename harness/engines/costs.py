@@ -28,8 +28,8 @@ FRESH = 16
 STALE = 0.1
 """The weight of older reads."""
 
-WALKED = 128
-"""Calls that are walked through one by one, in a tenth of a millisecond."""
+WALKED = 64
+"""Calls that are walked through one by one, in some 50 microseconds."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -55,10 +55,10 @@ class Costs:
         later_s = self.compute.start_s * -(-later // limit) + self.compute.each_s * later if self.compute and later else 0.0
         return Step(chunks + offer.beside_chunks, offer.layers, offer.layer_bytes, compute_s, later_s, self.call_s)
 
-    def seen_step(self, offer: Offer, seen: Seen) -> Step:
-        """The step of a load that was seen."""
-        compute_s = self.compute.at(seen.tokens) if self.compute else self.forward_s
-        return Step(seen.chunks, offer.layers, offer.layer_bytes, compute_s, call_s=self.call_s)
+    def seen_step(self, offer: Offer, chunks: int, tokens: int) -> Step:
+        """The step of a load of so many chunks that was seen."""
+        compute_s = self.compute.at(tokens) if self.compute else self.forward_s
+        return Step(chunks, offer.layers, offer.layer_bytes, compute_s, call_s=self.call_s)
 
     @property
     def in_words(self) -> str:
