@@ -143,6 +143,7 @@ class SchedulerSide:
             sum(other.hit - other.skip_tokens // self._chunk for other in beside),
             sum(other.rest for other in beside),
             self._step_tokens,
+            len(self._tracked),
         )
         choice = arm.engine.choose(arm.options, offer)
         self._asked[arm.name] += 1

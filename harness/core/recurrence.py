@@ -63,11 +63,16 @@ def chunks_to_load(chunks: int, chunk_tokens: int, prompt_tokens: int, load: Lin
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """What a store gives: ``latency_s`` a call, a rate a stream, and a rate for all streams together (None: no limit)."""
+    """What a store gives: ``latency_s`` a call, a rate a stream, and a rate for all streams together (None: no limit).
+
+    ``busy_s``: of the time of all streams together, what a call takes beside its bytes: a server's work for it, or round trips
+    that pass at the same time because readers are in step.
+    """
 
     latency_s: float
     stream_bytes_per_s: float
     total_bytes_per_s: float | None = None
+    busy_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +201,7 @@ def ttft_by_groups(link: Link, step: Step, readers: int, depth: int, batch: int 
     at_once = max(1, min(readers, len(calls) * lanes))
     per_layer = step.layer_bytes * max(calls, default=0)
     alone, shared = per_layer / link.stream_bytes_per_s, per_layer * at_once / (link.total_bytes_per_s or math.inf)
+    busy_s = link.busy_s * at_once
     rounds, busy = -(-len(calls) // readers), max(1.0, len(calls) / readers)
 
     def ttft(sizes: Sequence[int]) -> float:
@@ -213,7 +219,7 @@ def ttft_by_groups(link: Link, step: Step, readers: int, depth: int, batch: int 
                 allowed = begin + (first - depth - layer + 1) * work
             start = max(heapq.heappop(free), allowed)
             # Behind a full pipe a call's round trip passes while others transfer, but for the first.
-            call = max(link.latency_s + size * alone, size * shared + (0.0 if began else link.latency_s))
+            call = max(link.latency_s + size * alone, busy_s + size * shared + (0.0 if began else link.latency_s))
             heapq.heappush(free, start + busy * call)
             loaded = max(loaded, start + rounds * call)
             began.append((first, max(done, loaded)))
@@ -240,7 +246,7 @@ class _Streams:
             begin = max(heapq.heappop(self._free), not_before) + link.latency_s
             end = begin + size / link.stream_bytes_per_s
             if link.total_bytes_per_s is not None:
-                self._pipe = max(self._pipe, begin) + size / link.total_bytes_per_s
+                self._pipe = max(self._pipe, begin) + link.busy_s + size / link.total_bytes_per_s
                 end = max(end, self._pipe)
             heapq.heappush(self._free, end)
             self._last = max(self._last, end)

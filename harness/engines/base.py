@@ -22,11 +22,13 @@ class EngineOptions(Options):
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Reads of one load that were of ``bytes`` each: how many, and the median of their seconds."""
+    """Reads of one load that were of ``bytes`` each: how many, the median of their seconds, and how many reads of any size
+    were under way meanwhile, themselves among them."""
 
     bytes: int
     count: int
     seconds: float
+    at_once: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +36,8 @@ class Seen:
     """What one load showed: seconds until its last byte, and seconds of the forward beside it without its waits.
 
     ``tokens``: of all requests of the step, ``number``: of the arm's loads; the connector fills both in. ``waited_s``: those
-    waits. ``how``: as in the load's requests. ``groups``: layers that came together. ``calls``: its reads by size, of which
-    ``at_once`` were under way on average. ``timed``: false where the host's clock shows when the forward was queued and not
-    how long it took.
+    waits. ``how``: as in the load's requests. ``groups``: layers that came together. ``calls``: its reads by size. ``timed``:
+    false where the host's clock shows when the forward was queued and not how long it took.
     """
 
     chunks: int
@@ -47,7 +48,6 @@ class Seen:
     how: str = ""
     groups: tuple[int, ...] = ()
     calls: tuple[Calls, ...] = ()
-    at_once: float = 1.0
     timed: bool = True
     number: int = 0
 
@@ -74,7 +74,8 @@ class Offer:
 
     ``layers`` of ``layer_bytes`` in the store make a chunk; 0 where that is not known. ``number``: of requests that the arm was
     asked about before. ``beside_chunks`` and ``beside_tokens``: loaded and computed in the same step for others. ``step_tokens``:
-    that a step computes at most, so that a load hides behind no more of them; 0: no limit.
+    that a step computes at most, so that a load hides behind no more of them; 0: no limit. ``others``: requests that vLLM has
+    begun and not finished, whatever they do; a load within a step holds up their tokens.
     """
 
     chunks: int
@@ -87,6 +88,7 @@ class Offer:
     beside_chunks: int = 0
     beside_tokens: int = 0
     step_tokens: int = 0
+    others: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,6 +4,7 @@ One model for all that choose: ``layerwise:groups=auto``, ``hybrid:k=cost`` and 
 single loads stall; costs are never negative; errors count as shares, so that a short read tells as much as a long one.
 """
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import median_low
@@ -13,13 +14,13 @@ import numpy.typing as npt
 from scipy.optimize import nnls
 
 from harness.core.recurrence import Line, Link, Step, chunks_to_load, predict_layerwise, ttft_by_groups
-from harness.engines.base import Offer, Seen
+from harness.engines.base import Calls, Offer, Seen
 
 UNLIMITED = 1e15
 """Bytes a second of a store whose larger reads took no longer."""
 
-FULL = 1.15
-"""Reads that took up to so many times what a full pipe makes of them were waiting for it."""
+SIZES = 4
+"""Sizes of reads that are told apart, an octave."""
 
 FRESH = 16
 """Loads, the newest, by which the store is judged; older ones count where nothing newer tells the same."""
@@ -27,8 +28,8 @@ FRESH = 16
 STALE = 0.1
 """The weight of older reads."""
 
-WALKED = 128
-"""Calls that are walked through one by one, in a tenth of a millisecond."""
+WALKED = 64
+"""Calls that are walked through one by one, in some 50 microseconds."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -54,19 +55,20 @@ class Costs:
         later_s = self.compute.start_s * -(-later // limit) + self.compute.each_s * later if self.compute and later else 0.0
         return Step(chunks + offer.beside_chunks, offer.layers, offer.layer_bytes, compute_s, later_s, self.call_s)
 
-    def seen_step(self, offer: Offer, seen: Seen) -> Step:
-        """The step of a load that was seen."""
-        compute_s = self.compute.at(seen.tokens) if self.compute else self.forward_s
-        return Step(seen.chunks, offer.layers, offer.layer_bytes, compute_s, call_s=self.call_s)
+    def seen_step(self, offer: Offer, chunks: int, tokens: int) -> Step:
+        """The step of a load of so many chunks that was seen."""
+        compute_s = self.compute.at(tokens) if self.compute else self.forward_s
+        return Step(chunks, offer.layers, offer.layer_bytes, compute_s, call_s=self.call_s)
 
     @property
     def in_words(self) -> str:
         """What was seen, for people."""
         words = []
         if self.link is not None:
-            stream, total = self.link.stream_bytes_per_s / 1e6, (self.link.total_bytes_per_s or UNLIMITED) / 1e6
-            rates = f"{_three(stream)} MB/s and {_three(total)} MB/s in all"
-            words.append(f"a read takes {self.link.latency_s * 1e3:.2g} ms, at {rates}")
+            rates = [f"{_three(self.link.stream_bytes_per_s / 1e6)} MB/s"] if self.link.stream_bytes_per_s < UNLIMITED / 2 else []
+            rates += [f"{_three((self.link.total_bytes_per_s or UNLIMITED) / 1e6)} MB/s in all"]
+            busy = f", of which each takes {self.link.busy_s * 1e3:.2g} ms" if self.link.busy_s > 1e-5 else ""
+            words.append(f"a read takes {self.link.latency_s * 1e3:.2g} ms, at {' and '.join(rates)}{busy}")
         if self.compute is not None:
             words.append(f"the forward {self.compute.start_s * 1e3:.3g} ms and {self.compute.each_s * 1e3:.2g} ms a token")
             words.append(f"a read beside it takes {self.call_s * 1e3:.2g} ms from it")
@@ -117,28 +119,51 @@ def _compute(seen: Sequence[Seen]) -> tuple[Line, float]:
 def _link(seen: Sequence[Seen]) -> Link | None:
     """Round trip and bandwidths by reads of two sizes at least; None of one size.
 
-    A read takes latency + size / stream, or, behind a pipe that others fill, size * at once / total if that is longer. Total is
-    the highest rate of a load; the rest is fitted to the reads that were slower than that rate says, if they tell it.
+    A read takes latency + size / stream, or, behind a pipe that others fill, at once * (busy + size / total) if that is longer.
+    Total is the highest rate of a load. The reads behind a full pipe took the shortest time for the bytes under way; how many
+    they are is told by how well all reads are explained.
     """
     since = seen[-1].number - FRESH
+    reads: dict[tuple[float, float], list[tuple[Calls, float]]] = {}
+    for one in reversed(seen):
+        weight = 1.0 if one.number >= since else STALE
+        for call in one.calls:
+            alike = reads.setdefault((round(SIZES * math.log2(call.bytes)), round(call.at_once)), [])
+            if not alike or alike[0][1] == weight:  # old ones count where nothing newer tells the same
+                alike.append((call, weight))
     newest = [one for one in seen if one.number >= since and one.calls]
-    fresh, old = ([(call.bytes, max(1, round(one.at_once)), call.seconds) for one in some for call in one.calls]
-                  for some in (newest, [one for one in seen if one.number < since]))  # fmt: skip
-    if len({size for size, _, _ in fresh + old}) < 2 or not newest:
+    if len({size for size, _ in reads}) < 2 or not newest:
         return None
-    rows = [(*key, seconds, 1.0) for key, seconds in _medians(fresh, lambda call: call[:2], lambda call: call[2])]
-    there = {row[:2] for row in rows}
-    stale = [call for call in old if call[:2] not in there]
-    rows += [(*key, seconds, STALE) for key, seconds in _medians(stale, lambda call: call[:2], lambda call: call[2])]
-    sizes, at_once, seconds, weights = np.array(rows, float).T
+    middle = [sorted(alike, key=lambda one: one[0].seconds)[(len(alike) - 1) // 2] for alike in reads.values()]
+    middle.sort(key=lambda one: one[0].seconds / (one[0].bytes * one[0].at_once))
+    sizes, at_once, seconds, weights = np.array([(call.bytes, call.at_once, call.seconds, weight) for call, weight in middle]).T
     total = max(rate for _, rate in _medians(newest, lambda one: (one.way, one.chunks, one.groups), lambda one: one.rate))
-    alone = seconds > FULL * sizes * at_once / total
-    told = alone if len(set(sizes[alone])) > 1 else np.ones_like(alone)
-    columns = np.column_stack([np.ones_like(sizes), sizes])
-    line = np.array(_nonnegative(columns[told], seconds[told], weights[told]))
-    # No read is faster than its round trip and its bytes alone.
-    line *= min(1.0, float(np.min(seconds / np.maximum((columns * line).sum(axis=1), 1e-9))) * FULL)
-    return Link(float(line[0]), 1 / max(float(line[1]), 1 / UNLIMITED), total)
+    beside_bytes = seconds / at_once - sizes / total
+
+    def explained(full: int) -> tuple[float, Link]:
+        """The link where the first ``full`` reads were behind a full pipe, and what that leaves unexplained."""
+        latency_s, alone_s = _line(sizes[full:], seconds[full:], weights[full:])
+        busy_s = max(0.0, float(np.median(beside_bytes[:full]))) if full else 0.0
+        by_both = np.maximum(latency_s + alone_s * sizes, at_once * (busy_s + sizes / total))
+        link = Link(latency_s, 1 / max(alone_s, 1 / UNLIMITED), total, busy_s)
+        return float(weights @ np.abs(np.log(np.maximum(by_both, 1e-9) / seconds))), link
+
+    return min(map(explained, range(len(middle) + 1)), key=lambda one: one[0])[1]
+
+
+def _line(sizes: Floats, seconds: Floats, trusted: Floats) -> tuple[float, float]:
+    """Seconds of no bytes and of each byte more, neither below 0, by least squares of relative errors; (0, 0) of no reads."""
+    if not len(sizes):
+        return 0.0, 0.0
+    weights = (trusted / seconds) ** 2
+    one, x, xx = weights.sum(), weights @ sizes, weights @ sizes**2
+    y, xy = weights @ seconds, weights @ (sizes * seconds)
+    spread = one * xx - x * x
+    each = (one * xy - x * y) / spread if spread > 1e-9 * one * xx else xy / xx
+    start = (y - each * x) / one
+    if each < 0:
+        return float(y / one), 0.0
+    return (0.0, float(xy / xx)) if start < 0 else (float(start), float(each))
 
 
 def _fit(

@@ -272,7 +272,9 @@ class Deferred(BetweenSteps):
             waiting = [load for load in self._loads if load.left]
             if not waiting:
                 return None
-            load = min(waiting, key=lambda one: (not one.joined, not one.told, self._order(one), one.number))
+            # Who can copy from others' blocks does it now, since these may leave.
+            copied = {load for load in waiting if self._reuse is not None and self._reuse.has(self._next(load))}
+            load = min(waiting, key=lambda one: (one not in copied, not one.joined, not one.told, self._order(one), one.number))
             group, position = divmod(load.begun, len(load.calls))
             start, stop = load.calls[position]
             load.begun += 1
@@ -280,6 +282,10 @@ class Deferred(BetweenSteps):
             load.unread -= (stop - start) * self._sizes[group]
             wanted = [index for index in range(start, stop) if index not in load.failed]
         return Call(load, group, [Piece(load.request, index, self._firsts[group], self._sizes[group]) for index in wanted])
+
+    def _next(self, load: Load) -> Piece:
+        group, position = divmod(load.begun, len(load.calls))
+        return Piece(load.request, load.calls[position][0], self._firsts[group], self._sizes[group])
 
     def _done(self, call: Call, failed: Sequence[Piece]) -> None:
         load, group = call.load, call.group

@@ -45,7 +45,7 @@ def chosen_groups(link: Link | None, step: Step, readers: int, depth: int, batch
     """
     if link is None:
         return doubling(step.layers)
-    rates = tuple(map(_coarse, (link.latency_s, link.stream_bytes_per_s, link.total_bytes_per_s or np.inf)))
+    rates = tuple(map(_coarse, (link.latency_s, link.stream_bytes_per_s, link.total_bytes_per_s or np.inf, link.busy_s)))
     times = tuple(map(_coarse, (step.compute_s, step.call_s)))
     return _best(rates, times, (step.chunks, step.layers, step.layer_bytes), (readers, depth, batch))
 

@@ -88,7 +88,7 @@ class Layerwise(Engine):
         self._chosen = own[1] == AUTO
         self._divide(doubling(layers) if self._chosen else groups_of(own[1], layers))
         widest = layers if self._chosen else max(self._sizes)
-        self._watch = Watch() if self.learns(options) else None
+        self._watch = Watch() if self._chosen or self.learns(options) else None
         self._fetcher = Fetcher(
             store,
             cache,
@@ -230,8 +230,11 @@ class Layerwise(Engine):
         )
 
     def saw(self) -> Seen | None:
-        """What the load took, where the engine chooses by that."""
-        return self._watch.seen if self._watch is not None else None
+        """What the load took, where the engine chooses by that; told once."""
+        if self._watch is None:
+            return None
+        seen, self._watch.seen = self._watch.seen, None
+        return seen
 
     def _finish_calls(self) -> None:
         if not self._calls:

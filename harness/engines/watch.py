@@ -2,10 +2,12 @@
 
 import time
 from collections.abc import Sequence
-from statistics import median_low
+
+import numpy as np
 
 from harness.core.chunks import LoadRequest
 from harness.engines.base import Calls, Seen
+from harness.engines.costs import SIZES
 
 
 class Watch:
@@ -33,21 +35,32 @@ class Watch:
         chunks, how, groups = self._of
         if not self._calls:
             return
-        by_size: dict[int, list[float]] = {}
-        for size, start, end in self._calls:
-            by_size.setdefault(size, []).append(end - start)
-        first, last = min(start for _, start, _ in self._calls), max(end for _, _, end in self._calls)
         self.seen = Seen(
             chunks,
-            last - self._begun_s,
+            max(end for _, _, end in self._calls) - self._begun_s,
             now_s - self._begun_s - self.waited_s,
             waited_s=self.waited_s,
             how=how,
             groups=groups,
-            calls=tuple(Calls(size, len(times), median_low(times)) for size, times in sorted(by_size.items())),
-            at_once=sum(map(sum, by_size.values())) / max(last - first, 1e-9),
+            calls=by_size(self._calls),
             timed=timed,
         )
+
+
+def by_size(calls: Sequence[tuple[int, float, float]]) -> tuple[Calls, ...]:
+    """Reads as (bytes, start, end), those of nearly the same size together."""
+    sizes, starts, ends = np.array(calls, float).T
+    times = np.sort(np.concatenate([starts, ends]))
+    under_way = np.searchsorted(np.sort(starts), times, "right") - np.searchsorted(np.sort(ends), times, "right")
+    # Reads times seconds up to each of these times; between two of them its rise over a read's length is their mean number.
+    passed = np.concatenate([[0.0], np.cumsum(under_way[:-1] * np.diff(times))])
+    lengths = np.maximum(ends - starts, 1e-9)
+    beside = np.maximum((np.interp(ends, times, passed) - np.interp(starts, times, passed)) / lengths, 1.0)
+    alike = np.round(np.log2(sizes) * SIZES)  # a chunk's header in its first read makes no other size of it
+    return tuple(
+        Calls(int(np.median(sizes[one])), int(one.sum()), float(np.median(lengths[one])), float(np.median(beside[one])))
+        for one in (alike == size for size in np.unique(alike))
+    )
 
 
 def how_of(batch: Sequence[LoadRequest]) -> str:

@@ -80,9 +80,9 @@ AUTO = parse_arm("layerwise:groups=auto,depth=24")
 
 def load(trip_s: float, bytes_per_s: float, groups: Sequence[int], compute_s: float = 0.1, tokens: int = 32) -> Seen:
     """A load of 8 chunks in ``groups`` from a store like that, as the engine would tell of it."""
-    calls = tuple(Calls(size * 500_000, 8, trip_s + size * 500_000 / bytes_per_s) for size in sorted(set(groups)))
+    calls = tuple(Calls(size * 500_000, 8, trip_s + size * 500_000 / bytes_per_s, 8) for size in sorted(set(groups)))
     load_s = sum(trip_s + size * 500_000 / bytes_per_s for size in groups)
-    return Seen(8, load_s, compute_s, tokens, groups=tuple(groups), calls=calls, at_once=8)
+    return Seen(8, load_s, compute_s, tokens, groups=tuple(groups), calls=calls)
 
 
 def chosen(*seen: Seen) -> tuple[int, ...]:
@@ -105,7 +105,7 @@ def test_after_a_few_loads_the_choice_is_nearly_the_best_of_all_there_are() -> N
         best = min(world.ttft(8, equal_groups(size, LAYERS_OF_WORLD)) for size in range(1, LAYERS_OF_WORLD + 1))
         over.append(Learning(AUTO, world).serve(6) / best)
     over.sort()
-    assert (over[30] <= 1.02, over[45] <= 1.15, over[54] <= 1.35) == (True, True, True), over
+    assert (over[30] <= 1.03, over[45] <= 1.15, over[54] <= 1.35) == (True, True, True), over
 
 
 def test_a_read_that_stalls_now_and_then_changes_nothing() -> None:

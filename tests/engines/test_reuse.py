@@ -1,5 +1,7 @@
 """Loads that want the same chunk at a time read it once: the others copy it, and nobody copies what is no longer there."""
 
+import threading
+
 import pytest
 from gates import Gates, MakeEngine
 
@@ -52,6 +54,33 @@ def test_a_chunk_of_two_requests_is_read_once(kv: SmallKV, make: MakeEngine, spe
     spans = recorder.take()
     assert sum(span.kind == "copy" and span.request == "b" for span in spans) == 2 * groups
     assert sum(span.kind == "fetch" and span.request == "b" for span in spans) == groups
+
+
+def test_who_can_copy_does_not_wait_behind_who_has_to_read(kv: SmallKV, make: MakeEngine) -> None:
+    """By the time that its turn came, those that it shares chunks with would have computed and left."""
+    own, held = kv.put("own 0", "own 1"), threading.Event()
+    shared = kv.put("shared 0", "shared 1")
+
+    def before(call: Call) -> None:
+        if own[0] in call.reads[0].key:
+            held.wait(20)
+
+    watched = WatchedStore(kv.store, before)
+    engine = make("deferred:reuse=true,readers=1", watched)
+    assert isinstance(engine, BetweenSteps)
+    requests = [
+        LoadRequest("a", shared, (0, 1, 2, 3)),
+        LoadRequest("b", own, (9, 8, 5, 6)),
+        LoadRequest("c", shared, (10, 11, 12, 13)),
+    ]
+    for request in requests:
+        kv.expect(request)
+    engine.begin_between(requests)
+    assert set(released(engine, 2)) == {"a", "c"}
+    held.set()
+    assert set(released(engine, 1)) == {"b"}
+    assert joined(kv, engine, "a", "b", "c") == frozenset()
+    assert len(watched.calls) == 4
 
 
 def test_without_it_each_request_reads_for_itself(kv: SmallKV, make: MakeEngine) -> None:

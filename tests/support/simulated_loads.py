@@ -5,12 +5,12 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
-from statistics import median_low
 
 from harness.connector.settings import Arm
 from harness.core.recurrence import Link, Step, equal_groups, predict_layerwise
-from harness.engines.base import Calls, Choice, Offer, Seen
+from harness.engines.base import Choice, Offer, Seen
 from harness.engines.groups import groups_by
+from harness.engines.watch import by_size
 
 LAYERS, LAYER_BYTES, CHUNK, READERS = 24, 256 * 2048, 256, 8
 
@@ -44,16 +44,16 @@ class World:
     def seen(self, choice: Choice) -> Seen:
         """What the engine tells after it has loaded like that."""
         groups, chunks = groups_by(choice.how, LAYERS), choice.chunks
-        free, pipe, times = [0.0] * READERS, 0.0, dict[int, list[float]]()
+        free, pipe, calls = [0.0] * READERS, 0.0, []
         total = self.link.total_bytes_per_s or 1e15
         for layers in groups:
             size = layers * LAYER_BYTES
             for _ in range(chunks):
                 start = heapq.heappop(free)
-                pipe = max(pipe, start + self.link.latency_s) + size / total
+                pipe = max(pipe, start + self.link.latency_s) + self.link.busy_s + size / total
                 end = max(start + self.link.latency_s + size / self.link.stream_bytes_per_s, pipe)
                 heapq.heappush(free, end)
-                times.setdefault(size, []).append(end - start)
+                calls.append((size, start, end))
         load_s, forward_s = max(free), self.step(chunks).work_s(len(groups), 1) * LAYERS
         return Seen(
             chunks,
@@ -63,8 +63,7 @@ class World:
             waited_s=self.ttft(chunks, groups) - forward_s,
             how=choice.how,
             groups=groups,
-            calls=tuple(Calls(size, len(own), median_low(own)) for size, own in sorted(times.items())),
-            at_once=sum(map(sum, times.values())) / load_s,
+            calls=by_size(calls),
         )
 
 
