@@ -5,8 +5,8 @@
 ``ttft serve`` with a small model in float32 over a Redis server. A share of what Redis answers comes late, in drops, cut off or
 not at all (the connection is reset), and a share of the stored objects is damaged every second. Clients send prompts that
 share beginnings, by every arm, and now and then hang up. Each answer has to equal the one that was computed without the store.
-After a quarter of the time the descriptors, threads and memory of each process must not grow. Exit code 1 where one of that
-does not hold, 2 where it could not be tried.
+After a quarter of the time the descriptors, threads and memory of each process must not grow, and connections to the store must
+never be more than its pools may hold. Exit code 1 where one of that does not hold, 2 where it could not be tried.
 """
 
 from __future__ import annotations
@@ -59,6 +59,12 @@ HANG_UP = 0.01
 """Share of requests whose client leaves at once."""
 EVERY_S = 1.0
 
+CONNECTIONS = 4
+"""Of each pool of the store. Pools fill for as long as there are new heights of what goes on at once, which looks like a leak in
+an hour as in a minute; so they are small, and what counts is whether there are more connections than they may hold."""
+MOST_CONNECTIONS = 3 * CONNECTIONS
+"""Pools of a process: blocking reads, the reads of its one event loop, and redis-py's for all that is not timed."""
+
 ALLOWED: Mapping[str, tuple[float, float]] = {"descriptors": (0.1, 8), "threads": (0.1, 4), "MiB": (0.03, 16)}
 """How much more there may be at the end than after the first quarter: a share, and as many as that at least."""
 
@@ -95,9 +101,11 @@ def table(seen: Seen) -> tuple[str, list[str]]:
     for process, kinds in seen.held.items():
         for kind, values in kinds.items():
             before, after = growth(values)
-            bad = grows(kind, before, after)
-            rows.append(f"{process:28}{kind:14}{before:10.0f}{after:10.0f}{'  grows' if bad else ''}")
-            if bad:
+            bad = max(values) > MOST_CONNECTIONS if kind == "connections" else grows(kind, before, after)
+            rows.append(f"{process:28}{kind:14}{before:10.0f}{after:10.0f}{'  too many' if bad else ''}")
+            if bad and kind == "connections":
+                faults.append(f"{process} had {max(values):.0f} connections to the store, its pools may hold {MOST_CONNECTIONS}")
+            elif bad:
                 faults.append(f"{kind} of {process} grew from {before:.0f} to {after:.0f}")
     return "\n".join(rows), faults
 
@@ -154,13 +162,15 @@ def damage(store: redis.Redis, share: float, rng: random.Random) -> int:
     return done
 
 
-def look(server: psutil.Process, seen: Seen) -> None:
-    """Add what each process of the server holds now."""
+def look(server: psutil.Process, store_port: int, seen: Seen) -> None:
+    """Add what each process of the server holds now; connections to the store apart from other descriptors."""
     for number, process in enumerate([server, *server.children(recursive=True)]):
         with suppress(psutil.Error):
             name = f"{number} {process.name()}"[:27]
+            connections = sum(bool(one.raddr) and one.raddr.port == store_port for one in process.net_connections("tcp"))
             now = {
-                "descriptors": process.num_fds(),
+                "connections": connections,
+                "descriptors": process.num_fds() - connections,
                 "threads": process.num_threads(),
                 "MiB": process.memory_info().rss / 2**20,
             }
@@ -175,8 +185,9 @@ def metrics(url: str) -> list[tuple[str, str]]:
     return re.findall(r"^vllm:(ttft_(?:failed|store)\w+(?<!_created))(?:\{.*\})? (\S+)$", text, re.MULTILINE)
 
 
-async def soak(url: str, server: psutil.Process, store: redis.Redis, options: argparse.Namespace) -> Seen:
-    """Recompute every prompt, then have the clients send them for the time that was asked for."""
+async def soak(url: str, server: psutil.Process, store: redis.Redis, store_port: int, options: argparse.Namespace) -> Seen:
+    """Recompute every prompt, then have the clients send them for the time that was asked for. ``store`` is behind the faults,
+    ``store_port`` before them."""
     seen, rng = Seen(), random.Random(1)
     async with connected(url, 60.0) as engine:
         expected = []
@@ -190,7 +201,7 @@ async def soak(url: str, server: psutil.Process, store: redis.Redis, options: ar
         while time.monotonic() < until and server.is_running() and not any(task.done() for task in clients):
             await asyncio.sleep(EVERY_S)
             seen.damaged += await asyncio.to_thread(damage, store, options.faults, rng)
-            await asyncio.to_thread(look, server, seen)
+            await asyncio.to_thread(look, server, store_port, seen)
         for task in clients:
             task.cancel()
         for result in await asyncio.gather(*clients, return_exceptions=True):
@@ -242,7 +253,7 @@ def carried_out(options: argparse.Namespace, folder: Path) -> int:
     behind, port = free_port(), free_port()
     keep = ["--port", str(behind), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
     with running([program, *keep], folder / "redis.log"), FaultyProxy(behind, share=options.faults) as proxy:
-        store = f"redis://127.0.0.1:{proxy.port}?timeout_s=2"
+        store = f"redis://127.0.0.1:{proxy.port}?timeout_s=2&connections={CONNECTIONS}"
         command = [sys.executable, "-m", "harness", "serve", "--port", str(port), "--out", str(folder / "serve")]
         command += ["--model", MODEL, "--dtype", "float32", "--store", store, "--set", f"chunk_tokens={CHUNK}"]
         command += ["--set", "load_failure_policy=recompute"]
@@ -251,7 +262,7 @@ def carried_out(options: argparse.Namespace, folder: Path) -> int:
         with running(command, log) as process, redis.Redis(port=behind) as objects:
             url = f"http://127.0.0.1:{port}"
             until_healthy(url, process, log)
-            seen = asyncio.run(soak(url, psutil.Process(process.pid), objects, options))
+            seen = asyncio.run(soak(url, psutil.Process(process.pid), objects, proxy.port, options))
             told = metrics(url)
         held, faults = table(seen)
         print(f"{sum(seen.answers.values())} answers in {options.minutes:g} minutes: {dict(seen.answers)}")

@@ -18,6 +18,7 @@ import numpy as np
 from harness.connector.step import Save
 from harness.core.chunks import ChunkKey, Layout, checksum_parts, encode_header, for_rank
 from harness.core.errors import StoreError
+from harness.core.machine import OneProcess
 from harness.engines.device import Event, Table
 from harness.engines.paged import PagedKV
 from harness.engines.readers import CLOSING_S, join, start
@@ -59,6 +60,7 @@ class Saver:
         self._changed = threading.Condition()
         self._busy = 0
         self._closed = False
+        self._process = OneProcess("a connector")
         self._threads: list[threading.Thread] = []
         if threads:
             layers = cache.geometry.layers
@@ -70,7 +72,9 @@ class Saver:
     # -- called by the forward's thread ---------------------------------------------------------------
 
     def save(self, saves: Sequence[Save]) -> None:
-        """Save what the work queued so far has computed. Logs and notes what could not be saved."""
+        """Save what the work queued so far has computed. Logs and notes what could not be saved. Raises SetupError in a fork,
+        where nobody would save it."""
+        self._process.check()
         if not self._threads:
             for save in saves:
                 self._guarded(save, lambda one=save: self._write_straight(one))  # type: ignore[misc]

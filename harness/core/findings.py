@@ -47,7 +47,8 @@ class Kind(Enum):
     )
     PARTIAL = warning("PARTIAL: the measurement was cut off{why:aside}; {rounds}{planned:of} rounds are complete")
     CORRECTNESS_SKIPPED = warning("the correctness pass was skipped, so nothing shows that the arms load the right KV")
-    STOPPED = note(
+    STOPPED = note("the measurement was ended early: {reason}")
+    LOOKED = note(
         "a gate ended this after {rounds:count round}: {reason}; the intervals here do not correct for looking early, the"
         " gate's verdict does"
     )

@@ -17,6 +17,7 @@ from pydantic import Field
 
 from harness.core.chunks import SKIP, ChunkKey, Layout, LoadRequest, check_header, check_layer
 from harness.core.errors import ReadFailures, StoreError
+from harness.core.machine import OneProcess
 from harness.core.spans import DeviceSpan, Recorder, Span
 from harness.engines.device import Event, HostDevice, Numbers, Table
 from harness.engines.paged import PagedKV
@@ -30,8 +31,7 @@ DeadlineMs = Annotated[
 """The option of every engine that loads."""
 
 
-_NO_RING = Ring(HostDevice(), 0, 0)
-"""For reads straight into blocks, which need no host memory."""
+_NO_RING = Ring(HostDevice(), 0, 0)  # for reads straight into blocks, which need no host memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,15 +67,15 @@ class Fetcher:
         layers_at_once: int = 1,
         deadline_s: float = math.inf,
     ) -> None:
-        """``staged`` forces the general path; ``verify`` checks the layers' checksums (headers are always checked).
-        ``layers_at_once``: layers of chunks that all calls under way together may fetch. ``deadline_s``: for all reads of a
-        step, from its beginning; what is not read by then has failed."""
+        """``staged`` forces the general path; ``verify`` checks layers beside headers. ``layers_at_once``: layers of chunks that all
+        calls under way may fetch. ``deadline_s``: for all reads of a step, from its beginning; what is late has failed."""
         self.store = store
         self.cache = cache
         self.recorder = recorder
         self.layout = Layout(cache.geometry)
         self.verify = verify
         self.staged = staged or cache.memory not in store.fills
+        self._process = OneProcess("an engine")
         self._port = cache.port
         self._stream = cache.port.stream()
         # A store fills a device's memory without regard to the order of its streams, so its reads wait for this on the host.
@@ -97,7 +97,9 @@ class Fetcher:
         return piece.request.blocks[piece.index * per : (piece.index + 1) * per]
 
     def begin_step(self, batch: Sequence[LoadRequest] = (), *, more: bool = False) -> None:
-        """Its copies and reads come after all work queued so far, which may read the blocks. ``more``: earlier ones go on."""
+        """Its copies and reads come after all work queued so far, which may read the blocks. ``more``: earlier ones go on.
+        Raises SetupError in a fork, where the engine's threads are gone and its forward would wait for ever."""
+        self._process.check()
         now = time.monotonic()
         self._begun = self._begun if more else {}
         for item in batch:
@@ -129,10 +131,8 @@ class Fetcher:
         self._port.wait(self._port.current(), event)
 
     def fetch(self, pieces: Sequence[Piece]) -> list[Piece]:
-        """Read the pieces (of one request) in one store call and put them in place; returns those that failed.
-
-        Where the ring is too small for all of them they are read by several calls.
-        """
+        """Read the pieces (of one request) and put them in place, in one store call, or several where the ring is too small;
+        returns those that failed."""
         return [failed for part in self._parts(pieces) for failed in self._fetch(part)]
 
     async def afetch(self, pieces: Sequence[Piece]) -> list[Piece]:

@@ -136,8 +136,10 @@ def _partial(measurement: Measurement, left_out: Iterable[LeftOut]) -> list[Find
     if meta.get("status") == "partial" and rounds != planned:
         findings.append(found(Kind.PARTIAL, why=why, rounds=rounds, planned=planned))
     stopped = meta.get("stopped") or {}
-    if stopped:
-        findings.append(found(Kind.STOPPED, rounds=stopped.get("rounds") or 0, reason=str(stopped.get("reason"))))
+    if stopped and meta.get("plan"):  # only a gate declares one; it has looked at the times, which a budget does not
+        findings.append(found(Kind.LOOKED, rounds=stopped.get("rounds") or 0, reason=str(stopped.get("reason"))))
+    elif stopped:
+        findings.append(found(Kind.STOPPED, reason=str(stopped.get("reason"))))
     return findings
 
 

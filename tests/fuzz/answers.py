@@ -1,6 +1,7 @@
 """Parsers of what other programs send: servers, workers, clients of a server, and objects in a store."""
 
 import json
+import os
 import random
 import struct
 from pathlib import Path
@@ -18,11 +19,17 @@ from harness.replay.prometheus import samples
 from harness.replay.server.about import About, parse
 from harness.replay.start_failure import end_cause, start_failure
 from harness.replay.target import _first_model
+from harness.stores._seal import Sealer
+from harness.stores.base import Read, open_store
+from harness.stores.redis.address import Address
 from harness.stores.redis.protocol import Exchange, ProtocolViolation, Request, command
+from harness.stores.redis.sentinel import address_in
 from harness.stores.s3.address import Place
 from harness.stores.s3.errors import explain
 
 KEY = ChunkKey("0123456789abcdef" * 2)
+SEAL = "TTFT_FUZZ_SEAL"
+BODY = bytes(range(256)) * 64
 LAYOUT = Layout(KVGeometry(layers=3, block_tokens=16, block_bytes=512, chunk_blocks=2, dtype="float32"))
 
 
@@ -54,13 +61,38 @@ def _replies(data: bytes, _: Path) -> None:
 
 
 def _stream(data: bytes, _: Path) -> None:
-    stream = EventStream(3, 0.0, 5.0, lambda at: None)
+    _told(EventStream(3, 0.0, 5.0, lambda at: None), data)
+
+
+def _told(stream: EventStream, data: bytes) -> None:
     for place, line in enumerate(data.splitlines(keepends=True)):
         if not stream.take(line, place / 10):
             break
     outcome = stream.outcome()
     if len(outcome.error) > 600 or printable(outcome.error) != outcome.error:
         raise AssertionError(f"an error of {len(outcome.error)} characters: {outcome.error[:300]!r}")
+
+
+def _any_stream(data: bytes, _: Path) -> None:
+    """Of a server other than vLLM, which sends text without token ids."""
+    _told(EventStream(3, 0.0, 5.0, any_text=True), data)
+
+
+def _sealed(data: bytes, folder: Path) -> None:
+    """Whatever stands in an object's place, what is read of it is what was written, or an error."""
+    os.environ[SEAL] = "a secret of some length"
+    with open_store(f"file://{folder}/kv") as plain:
+        plain.write(KEY, [data])
+    with open_store(f"sealed+file://{folder}/kv?seal=${SEAL}") as store:
+        for offset, length in ((0, 100), (5000, 5000), (len(BODY) - 7, 7)):
+            out = bytearray(length)
+            store.read([Read(KEY, offset, (memoryview(out),))])
+            assert bytes(out) == BODY[offset : offset + length]
+        assert store.size(KEY) == len(BODY)
+
+
+def _primary(data: bytes, _: Path) -> None:
+    address_in(json.loads(data), "mymaster", Address("127.0.0.1", 26379))
 
 
 def _models(data: bytes, _: Path) -> None:
@@ -111,6 +143,13 @@ EVENTS = (
     b'"time_to_first_token_ms":9,"generation_time_ms":3}}\n\ndata: [DONE]\n\n',
     b': keep-alive\n\ndata: {"error": {"message": "no", "code": 500}}\n\n',
 )
+TEXTS = (
+    b'data: {"choices":[{"text":"a"}]}\n\ndata: {"choices":[{"text":"bc","finish_reason":"length"}],'
+    b'"usage":{"completion_tokens":3}}\n\ndata: [DONE]\n\n',
+    b'data: {"choices":[{"delta":{"role":"assistant","reasoning_content":"hm"}}],"usage":{"completion_tokens":1}}\n\n'
+    b'data: {"choices":[{"delta":{"tool_calls":[{"function":{"name":"f","arguments":"{}"}}]},"finish_reason":"tool_calls"}]}\n\n'
+    b'data: {"choices":[],"usage":{"completion_tokens":3,"prompt_tokens_details":{"cached_tokens":4}}}\n\ndata: [DONE]\n\n',
+)
 METRICS = (
     b"# HELP vllm:num_requests_running Running.\n# TYPE vllm:num_requests_running gauge\n"
     b'vllm:num_requests_running{engine="0",model_name="m"} 2.0\n'
@@ -141,6 +180,9 @@ PARSERS = (
     Parser("a chunk's header", _header, (encode_header(LAYOUT, KEY, [1, 2, 3]),)),
     Parser("replies of Redis", _replies, REPLIES, (ProtocolViolation,)),
     Parser("a stream of tokens", _stream, EVENTS, (ValueError,)),
+    Parser("a stream of text", _any_stream, TEXTS, (ValueError,)),
+    Parser("a sealed object", _sealed, (Sealer("a secret of some length").seal(KEY, [BODY]) + BODY,)),
+    Parser("a sentinel's answer", _primary, (b'["10.0.0.1", "6379"]', b"null"), JSON_ERRORS),
     Parser("/metrics", lambda data, _: samples(data.decode(errors="replace"), 0.0), METRICS, (ValueError,)),
     Parser("/v1/models", _models, (b'{"object":"list","data":[{"id":"m","max_model_len":4096}]}',), JSON_ERRORS),
     Parser("/v1/ttft", _about, (ABOUT,), JSON_ERRORS),

@@ -3,16 +3,19 @@
 import json
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from checking import Parser
+from checking import LONGEST_MESSAGE, Parser
+from foreign_files import aiperf, guidellm, vllm_bench
 from histories import rows
 from trace_formats import FORMATS, Format
 
 from harness import report
-from harness.core.errors import TtftError
-from harness.experiment.lanes.combine import CsvTail
+from harness.core.errors import RunError, TtftError
+from harness.core.text import printable
+from harness.experiment.lanes.combine import CsvTail, LaneRows
 from harness.experiment.settings import merge
 from harness.experiment.span_log import PeerLogReader, SpanLogReader
 from harness.experiment.sweep.axes import parse_axes
@@ -20,6 +23,7 @@ from harness.experiment.sweep.estimate import _meta, _rate
 from harness.experiment.sweep.grid import grid_of
 from harness.experiment.sweep.state import Progress, State, read_state
 from harness.gate import calibration, history
+from harness.gate.foreign import judge_files
 from harness.gate.planned import plan_of
 from harness.replay.kv_shape import kv_shape
 from harness.replay.models import _described, configuration
@@ -29,6 +33,7 @@ from harness.reporting import markdown
 from harness.reporting.forecast import from_run
 from harness.results import export, load
 from harness.results.evidence import gather
+from harness.results.foreign import read_foreign
 from harness.results.schema import REQUEST_COLUMNS
 from harness.results.side_tables import append_metrics, append_neighbours, load_metrics, load_neighbours
 from harness.testing.runs import write_synthetic_run
@@ -168,6 +173,40 @@ def _tail(data: bytes, folder: Path) -> None:
     CsvTail(folder / "requests.csv", REQUEST_COLUMNS).rows()
 
 
+def _lane(folder: Path) -> None:
+    """A lane's spans and its void runs, each from the same input."""
+    (folder / "run.json").write_bytes((folder / "spans.jsonl").read_bytes())
+    for read in (LaneRows(folder).spans, lambda: LaneRows(folder).void(1)):
+        with suppress(RunError):
+            read()
+    LaneRows(folder).spans()
+
+
+def _first_record(folder: Path) -> None:
+    (folder / about.SPAN_LOG).mkdir(exist_ok=True)
+    (folder / "line").replace(folder / about.SPAN_LOG / "worker-0.jsonl")
+    assert isinstance(about.started(folder), dict)
+
+
+def _judged(file: Path) -> None:
+    """Read, and judged against itself: what it says of failures and loads is repeated there."""
+    runs = read_foreign(file)
+    verdict = judge_files(("base", runs), ("new", runs), {"p50": 0.1})
+    for finding in (*verdict.refusals, *verdict.all_warnings):
+        if len(str(finding)) > LONGEST_MESSAGE or printable(str(finding)) != str(finding):
+            raise AssertionError(f"a finding of {len(str(finding))} characters: {str(finding)[:300]!r}")
+
+
+def _foreign() -> tuple[bytes, ...]:
+    with tempfile.TemporaryDirectory() as home:
+        files = [
+            vllm_bench(Path(home) / "vllm", [0.1, 0.2], ["Connection reset"]), vllm_bench(Path(home) / "good", [0.1, 0.2]),
+            guidellm(Path(home) / "guidellm", [0.1, 0.2], cut=1, errors=1), guidellm(Path(home) / "two", [0.1], [0.2]),
+            aiperf(Path(home) / "aiperf", [0.1, 0.2], cancelled=1, errors=1), aiperf(Path(home) / "ns", [0.1, 0.2], unit="ns"),
+        ]  # fmt: skip
+        return tuple(file.read_bytes() for file in files)
+
+
 def _pace(folder: Path) -> None:
     (folder / "requests.csv").write_bytes(GOOD.files["requests.csv"])
     list(_rate(_meta(folder / "run.json"), folder / "requests.csv"))
@@ -193,6 +232,9 @@ PARSERS = (
     Parser("metrics.csv", _read("metrics.csv", load_metrics), _good("metrics.csv")),
     Parser("neighbours.csv", _read("neighbours.csv", load_neighbours), _good("neighbours.csv")),
     Parser("a lane's requests.csv", _tail, _good("requests.csv")),
+    Parser("a lane's spans and void runs", _read("spans.jsonl", _lane), (*_good("spans.jsonl"), *_good("run.json"))),
+    Parser("a result file of another tool", _read("foreign.json", _judged, "file"), _foreign()),
+    Parser("a server's first record", _read("line", _first_record), (_lines(LOG),)),
     Parser("sweep.json", _read("sweep.json", read_state), _good("sweep.json")),
     Parser("an earlier run's pace", _read("run.json", _pace), _good("run.json")),
     Parser("a history in CSV", _read("history.csv", history.read, "file"), _good("history.csv")),

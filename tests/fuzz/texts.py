@@ -92,6 +92,11 @@ STORES: Sequence[str] = (
     "s3://bucket/prefix?endpoint=http://127.0.0.1:9000&region=us-east-1&retries=2",
     "mooncake://127.0.0.1:50051?metadata=http://user:hunter2@host:8080/metadata",
     "shaped+aiofile:///mnt/kv?slow_share=0.1",
+    "redis+sentinel://user:hunter2@h:26379,g:1/mymaster/2?timeout_s=3",
+    "redis+unix:///run/redis.sock?db=1",
+    "sealed+file:///tmp/kv?seal=$HOME",
+    "nixl:///tmp/kv",
+    "gds:///tmp/kv",
 )
 SETTINGS = (
     "chunk_tokens=512",
@@ -112,12 +117,14 @@ TOML = (
     'store = "shaped+file:///tmp/kv?latency_ms=2"\nconcurrency = 2\nneighbours = 1\nkv_cache_gib = 0.5\nbounds = false\n',
     'model = "builtin:layers=4"\nvllm = {max_num_seqs = 4}\nvary = ["concurrency=1,2"]\nslo = "ttft:300ms"\ndtype = "float32"\n',
 )
-ARMS = ("chunkwise:pool=8,retries=2", "layerwise:depth=4,layers_per_fetch=2@again", "floor", "recompute", "chunkwise")
+ARMS = ("chunkwise:pool=8,retries=2", "layerwise:depth=4,layers_per_fetch=2@again", "floor", "recompute", "chunkwise",
+        "deferred:order=deadline,release=2", "hybrid:depth=2", "auto")  # fmt: skip
 PEERS = (
     "lmcache:mode=layerwise",
     "offloading:cpu_gib=1,readers=4",
     "mooncake-store:protocol=tcp",
     "connector:MyConnector,module=a.b,path={folder}@x",
+    "target:http://u:hunter2@h:1,expect_hit=none@y",
 )
 WORKLOAD = (
     "shared_prefix:prefix=2048,suffix=32,groups=2",

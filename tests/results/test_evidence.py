@@ -81,6 +81,22 @@ def test_a_run_that_a_crash_cut_short_is_noticed_without_a_note(tmp_path: Path) 
     assert "run 3 (chunkwise:pool=8) is excluded: it stopped after 2 of 4 requests" in told(evidence)
 
 
+@pytest.mark.parametrize(
+    ("meta", "said"),
+    [
+        ({}, "the measurement was ended early: it is enough"),
+        (
+            {"plan": {"looks": [3], "alpha": 0.05, "spending": "pocock"}},
+            "a gate ended this after 3 rounds: it is enough; the intervals here do not correct for looking early, the gate's"
+            " verdict does",
+        ),
+    ],
+)
+def test_who_ended_a_measurement_early_is_said(tmp_path: Path, meta: dict[str, Any], said: str) -> None:
+    stopped = {"stopped": {"rounds": 3, "reason": "it is enough"}}
+    assert told(evidence_of(tmp_path, meta=stopped | meta)) == [said]
+
+
 def test_a_round_that_was_measured_again_is_complete_once(tmp_path: Path) -> None:
     write_synthetic_run(tmp_path, ARMS, rounds=2, prompts=4, spans=False, stop_after=4 * 3 + 2)
     run = load(tmp_path)

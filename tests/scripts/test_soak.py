@@ -1,12 +1,14 @@
 """``make soak``, as far as it can be told without a server: what counts as growing, what is damaged, and what it prints."""
 
 import random
+import socket
 from types import SimpleNamespace
 from typing import Any
 
+import psutil  # type: ignore[import-untyped]
 import pytest
 import soak
-from soak import Seen, damage, grows, growth, table
+from soak import MOST_CONNECTIONS, Seen, damage, grows, growth, look, table
 
 
 def test_the_first_quarter_warms_up() -> None:
@@ -40,8 +42,29 @@ def test_the_table_names_what_grows_differs_or_fails() -> None:
         "4 requests failed: the server answered 500",
         "threads of 0 api grew from 10 to 30",
     ]
-    assert [line.split()[-1] for line in rows.splitlines()] == ["after", "grows", "501"]
+    assert [line.split()[-1] for line in rows.splitlines()] == ["after", "many", "501"]
     assert table(Seen(held={"0 api": {"threads": [10, 10]}}))[1] == []
+
+
+def test_pools_may_fill_and_a_leak_is_more_than_they_hold() -> None:
+    fills = [float(number) for number in range(1, MOST_CONNECTIONS + 1)]
+    leaks = [1.0] * 40 + [MOST_CONNECTIONS + 1.0] + [1.0] * 40
+    assert table(Seen(held={"2 worker": {"connections": fills}}))[1] == []
+    assert table(Seen(held={"2 worker": {"connections": leaks}}))[1] == [
+        f"2 worker had {MOST_CONNECTIONS + 1} connections to the store, its pools may hold {MOST_CONNECTIONS}"
+    ]
+
+
+def test_what_is_seen_of_a_process() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        seen, process = Seen(), psutil.Process()
+        look(process, port, seen)
+        with socket.create_connection(("127.0.0.1", port)):
+            look(process, port, seen)
+    [held] = [held for name, held in seen.held.items() if name.startswith("0 ")]
+    assert held["connections"] == [0, 1] and len(held["threads"]) == 2
+    assert held["descriptors"][0] == held["descriptors"][1] > 2
 
 
 def test_damage_hits_a_share_and_one_at_least() -> None:

@@ -3,19 +3,22 @@
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
+from functools import partial
 from pathlib import Path
 from shutil import rmtree
+from signal import SIGCONT, SIGSTOP
+from tempfile import TemporaryDirectory
 from threading import Event
 from typing import Generic, TypeVar
 from uuid import uuid4
 
 import pytest
-from mooncake_running import Cluster
-from mooncake_running import cluster as mooncake
+from mooncake_running import Cluster, mooncake_cluster
 from nixl_running import nixl
-from redis_running import Server, redis_server
+from redis_running import PASSWORD, Server, Start, at_a_socket, behind_tls, redis_server
 from s3_running import Server as S3Server
 from s3_running import s3_server
+from servers import free_port
 
 from harness.stores import STORES, open_store
 from harness.stores.base import Store
@@ -27,7 +30,7 @@ from harness.testing.fault_matrix import FOUND, FaultTests, Target, tables
 from harness.testing.faulty_proxy import FaultyProxy
 from harness.testing.surroundings import no_space
 
-__all__ = ["mooncake", "nixl"]
+__all__ = ["nixl"]
 
 # Where a peer hangs up before the handshake, Python's wrap_socket closes nothing, in redis' own client too.
 pytestmark = pytest.mark.filterwarnings("ignore:Exception ignored in. <ssl.SSLSocket:pytest.PytestUnraisableExceptionWarning")
@@ -113,7 +116,7 @@ class TestSealed(FaultTests):
         return Target("sealed", f"sealed+file://{tmp_path}/kv?seal=$TTFT_TEST_SEAL", calls=CALLS, full=no_space)
 
 
-Running = TypeVar("Running", bound=Server | S3Server)
+Running = TypeVar("Running", bound=Server | S3Server | Cluster)
 
 
 class Mortal(Generic[Running]):
@@ -149,13 +152,23 @@ def own_s3() -> Iterator[Mortal[S3Server]]:
 
 
 @contextmanager
-def told(server: Server, words: str, back: str) -> Iterator[None]:
+def told(server: Server, words: str, back: str, password: str = "") -> Iterator[None]:
     """The server was told something by redis-cli, and is told something else afterwards."""
-    server.say(*words.split())
+    assert server.says(*words.split(), password=password) == "OK"
     try:
         yield
     finally:
-        server.say(*back.split())
+        assert server.says(*back.split(), password=password) == "OK"
+
+
+@contextmanager
+def silent(server: Server) -> Iterator[None]:
+    """It keeps its connections and says nothing meanwhile."""
+    server.process.send_signal(SIGSTOP)
+    try:
+        yield
+    finally:
+        server.process.send_signal(SIGCONT)
 
 
 class TestRedis(FaultTests):
@@ -173,12 +186,50 @@ class TestRedis(FaultTests):
             )
 
 
+Addressed = tuple[str, Mortal[Server]]
+
+
+@contextmanager
+def addressed(made: tuple[str, Start]) -> Iterator[Addressed]:
+    """A URL, and the server that is found there."""
+    url, start = made
+    with closing(Mortal(start)) as own:
+        yield url, own
+
+
+@pytest.fixture(scope="module")
+def own_tls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Addressed]:
+    with addressed(behind_tls(tmp_path_factory.mktemp("tls"))) as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def own_socket() -> Iterator[Addressed]:
+    with TemporaryDirectory(prefix="ttft-") as folder, addressed(at_a_socket(Path(folder))) as own:  # a short path
+        yield own
+
+
 class TestRedisOverTls(FaultTests):
     @pytest.fixture
-    def target(self, tls_url: str) -> Iterator[Target]:
-        port = tls_url.rpartition("@")[2].partition("/")[0].rpartition(":")[2]
+    def target(self, own_tls: Addressed) -> Iterator[Target]:
+        url, own = own_tls
+        port = url.rpartition("@")[2].partition("/")[0].rpartition(":")[2]
         with FaultyProxy(int(port)) as proxy:
-            yield Target("rediss", f"{tls_url.replace(port, str(proxy.port))}&prefix={uuid4().hex}:", proxy=proxy)
+            url = f"{url.replace(port, str(proxy.port))}&prefix={uuid4().hex}:"
+            yield Target("rediss", url, proxy=proxy, killed=own.killed)
+
+
+class TestRedisAtASocket(FaultTests):
+    @pytest.fixture
+    def target(self, own_socket: Addressed) -> Target:
+        url, own = own_socket
+        return Target(
+            "redis+unix",
+            f"{url}&prefix={uuid4().hex}:&timeout_s=1",
+            killed=own.killed,
+            silence=lambda: silent(own.server),
+            full=lambda: told(own.server, "config set maxmemory 1", "config set maxmemory 0", PASSWORD),
+        )
 
 
 class TestRedisCluster(FaultTests):
@@ -198,22 +249,29 @@ class TestS3(FaultTests):
 
 
 @pytest.fixture(scope="module")
-def opened(mooncake: Cluster) -> Iterator[tuple[str, Store]]:
+def own_mooncake() -> Iterator[Mortal[Cluster]]:
+    admin_port = free_port()
+    with closing(Mortal(partial(mooncake_cluster, admin_port=admin_port))) as own:
+        yield own
+
+
+@pytest.fixture(scope="module")
+def opened(own_mooncake: Mortal[Cluster]) -> Iterator[tuple[str, Store]]:
     """Opening takes a second."""
-    url = mooncake.fresh("&buffer_mb=8&timeout_s=1")
+    url = own_mooncake.server.fresh("&buffer_mb=8&timeout_s=1")
     with open_store(url) as store:
         yield url, store
 
 
 class TestMooncake(FaultTests):
     @pytest.fixture
-    def target(self, mooncake: Cluster, opened: tuple[str, Store]) -> Target:
-        url, store = opened
+    def target(self, own_mooncake: Mortal[Cluster], opened: tuple[str, Store]) -> Target:
+        own, (url, store) = own_mooncake, opened
 
         def silence() -> AbstractContextManager[None]:
-            return mooncake.silent(mooncake.storage)
+            return own.server.silent(own.server.storage)
 
-        return Target("mooncake", url, opened=store, silence=silence, cannot=frozenset({"empty"}))
+        return Target("mooncake", url, opened=store, silence=silence, killed=own.killed, cannot=frozenset({"empty"}))
 
 
 class TestStoreOfSomebodyElses(FaultTests):

@@ -58,9 +58,9 @@ def program(module: str) -> list[str]:
 
 
 @contextmanager
-def mooncake_cluster(storage_mb: int = STORAGE_MB) -> Iterator[Cluster]:
-    """A cluster whose storage client lends ``storage_mb`` MiB."""
-    port, admin_port, storage_port = free_port(), free_port(), free_port()
+def mooncake_cluster(storage_mb: int = STORAGE_MB, port: int = 0, admin_port: int = 0) -> Iterator[Cluster]:
+    """A cluster whose storage client lends ``storage_mb`` MiB. The ports are those of the master."""
+    port, admin_port, storage_port = port or free_port(), admin_port or free_port(), free_port()
     master = [*program("mooncake.cli"), "--rpc_address=127.0.0.1", f"--rpc_port={port}"]
     master += ["--metrics_host=127.0.0.1", f"--metrics_port={admin_port}"]
     storage = [*program("mooncake.cli_client"), "--host=127.0.0.1", f"--port={storage_port}", "--metadata_server=P2PHANDSHAKE"]

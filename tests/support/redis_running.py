@@ -7,8 +7,9 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -95,15 +96,39 @@ def server() -> Iterator[Server]:
         yield running
 
 
+Start = Callable[..., AbstractContextManager[Server]]
+"""Starts a server; ``port=`` is that of its other door, in the clear."""
+
+
+def behind_tls(folder: Path) -> tuple[str, Start]:
+    """The URL of a server behind TLS that wants a password, with what makes its certificate trusted, and the server."""
+    certificate, key = self_signed(folder)
+    port = free_port()
+    tls = ["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no"]
+    url = f"rediss://:{PASSWORD_QUOTED}@127.0.0.1:{port}/1?ca={certificate}"
+    return url, partial(redis_server, *tls, "--requirepass", PASSWORD)
+
+
+def at_a_socket(folder: Path) -> tuple[str, Start]:
+    """The URL of a server at a Unix socket that wants a password, and the server."""
+    path = folder / "redis.sock"
+    url = f"redis+unix://:{PASSWORD_QUOTED}@{path}?db=2"
+    return url, partial(redis_server, "--unixsocket", str(path), "--requirepass", PASSWORD)
+
+
+@contextmanager
+def _started(make: Callable[[Path], tuple[str, Start]]) -> Iterator[str]:
+    with tempfile.TemporaryDirectory(prefix="ttft-") as folder:
+        url, start = make(Path(folder))
+        with start():
+            yield url
+
+
 @pytest.fixture(scope="session")
 def tls_url() -> Iterator[str]:
-    """A server behind TLS that wants a password, with the option that makes its certificate trusted."""
-    with tempfile.TemporaryDirectory(prefix="ttft-tls-") as folder, ExitStack() as stack:
-        certificate, key = self_signed(Path(folder))
-        port = free_port()
-        tls = ["--tls-port", str(port), "--tls-cert-file", str(certificate), "--tls-key-file", str(key)]
-        stack.enter_context(redis_server(*tls, "--tls-auth-clients", "no", "--requirepass", PASSWORD))
-        yield f"rediss://:{PASSWORD_QUOTED}@127.0.0.1:{port}/1?ca={certificate}"
+    """``behind_tls``, started."""
+    with _started(behind_tls) as url:
+        yield url
 
 
 def wait_until(ready: Callable[[], bool], failure: str) -> None:
@@ -196,8 +221,6 @@ def sentinel() -> Iterator[Sentinel]:
 
 @pytest.fixture(scope="session")
 def unix_url() -> Iterator[str]:
-    """Of a server that listens at a Unix socket only, and wants a password."""
-    with tempfile.TemporaryDirectory(prefix="ttft-unix-") as folder:
-        path = Path(folder) / "redis.sock"
-        with redis_server("--unixsocket", str(path), "--requirepass", PASSWORD):
-            yield f"redis+unix://:{PASSWORD_QUOTED}@{path}?db=2"
+    """``at_a_socket``, started."""
+    with _started(at_a_socket) as url:
+        yield url

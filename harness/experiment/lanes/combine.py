@@ -84,9 +84,9 @@ class LaneRows:
         data = self._spans.read(complete_lines)
         try:
             spans = [json.loads(line) for line in data.splitlines()]
-        except (ValueError, RecursionError) as error:
+            return [{name: value for name, value in span.items() if name in SPAN_COLUMNS} for span in spans]
+        except (ValueError, RecursionError, AttributeError) as error:
             raise RunError(f"{self._spans.path} cannot be read: {error}") from error
-        return [{name: value for name, value in span.items() if name in SPAN_COLUMNS} for span in spans]
 
     def void(self, run: int) -> list[dict[str, Any]]:
         """Why the lane itself says that this run does not count: some reasons belong to no single row."""

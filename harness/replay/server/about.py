@@ -87,8 +87,8 @@ def started(folder: Path) -> dict[str, Any]:
     """The first record of rank 0's span log, by which its writer names itself; empty where there is none yet."""
     try:
         with (folder / SPAN_LOG / "worker-0.jsonl").open("rb") as file:
-            record: dict[str, Any] = json.loads(file.readline())
-            return record
+            record = json.loads(file.readline())
+            return record if isinstance(record, dict) else {}
     except (OSError, ValueError, RecursionError):
         return {}
 

@@ -4,6 +4,7 @@ The protocol for clients: https://redis.io/docs/latest/develop/reference/sentine
 """
 
 from harness.core.errors import StoreUnavailable, TtftError, UsageError
+from harness.core.text import shortened
 from harness.stores.redis.address import Address, Location, Login
 from harness.stores.redis.clients import client, client_errors
 from harness.stores.redis.errors import explain_opening
@@ -42,10 +43,23 @@ class Sentinels:
             raise explain_opening(error, address, self._login) from None
         finally:
             asked.close()
-        if not found:
-            raise UsageError(
-                f"the sentinel at {address} knows no primary '{self._name}'; "
-                "write the name that stands behind 'sentinel monitor' in its configuration"
-            )
-        host, port = found
-        return Address(host.decode() if isinstance(host, bytes) else str(host), int(port))
+        return address_in(found, self._name, address)
+
+
+def address_in(reply: object, name: str, sentinel: Address) -> Address:
+    """The address in a sentinel's reply about primary ``name``. Raises UsageError where it knows none, StoreUnavailable for a
+    reply that is no address."""
+    if not reply:
+        raise UsageError(
+            f"the sentinel at {sentinel} knows no primary '{name}'; "
+            "write the name that stands behind 'sentinel monitor' in its configuration"
+        )
+    try:
+        host, port = reply  # type: ignore[misc]
+        found = Address(host.decode() if isinstance(host, bytes) else str(host), int(port))
+        found.host.encode("idna")  # or connecting would raise what is no error of a connection
+        if 0 < found.port < 65536:
+            return found
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise StoreUnavailable(f"the sentinel at {sentinel} names {shortened(repr(reply), 100)} as its primary, which is no address")

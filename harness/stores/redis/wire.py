@@ -12,8 +12,8 @@ from dataclasses import replace
 from harness.stores.redis.address import Address, Login
 from harness.stores.redis.protocol import LEAST_WINDOW, Exchange, ProtocolViolation, Refusal, window_bytes
 
-FAILURES = (OSError, ProtocolViolation)
-"""What ends a connection. Time-outs are OSErrors."""
+FAILURES = (OSError, ProtocolViolation, OverflowError, UnicodeError)
+"""What ends a connection. Time-outs are OSErrors; the last two are for addresses that a cluster names and that cannot be any."""
 
 
 class Late(TimeoutError):
