@@ -67,8 +67,8 @@ class Fetcher:
         layers_at_once: int = 1,
         deadline_s: float = math.inf,
     ) -> None:
-        """``staged`` forces the general path; ``verify`` checks layers beside headers. ``layers_at_once``: layers of chunks that all
-        calls under way may fetch. ``deadline_s``: for all reads of a step, from its beginning; what is late has failed."""
+        """``staged`` forces the general path; ``verify`` checks layers beside headers. ``layers_at_once``: layers of chunks that
+        all calls under way may fetch. ``deadline_s``: for all reads of a step, from its beginning; what is late has failed."""
         self.store = store
         self.cache = cache
         self.recorder = recorder
