@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import Enum, StrEnum
 from typing import Any
 
-from harness.core.text import without_secrets
+from harness.core.text import printable, without_secrets
 
 
 class Severity(StrEnum):
@@ -221,9 +221,9 @@ class Finding:
         return dict(self.facts)[name]
 
     def __str__(self) -> str:
-        """The sentence, without secrets and without a full stop."""
+        """The sentence, on one line, without secrets and without a full stop."""
         said = WORDS.format(self.kind.words, subject=self.subject, **dict(self.facts))
-        return without_secrets(f"{', '.join(self.of)}: {said}" if self.of else said)
+        return printable(without_secrets(f"{', '.join(self.of)}: {said}" if self.of else said))
 
 
 def found(kind: Kind, subject: str = "", **facts: Any) -> Finding:

@@ -216,6 +216,12 @@ def _good(name: str) -> tuple[bytes, ...]:
     return (GOOD.files[name],)
 
 
+def _doubled(name: str) -> bytes:
+    """Its last line twice."""
+    data = GOOD.files[name]
+    return data + data.splitlines(keepends=True)[-1]
+
+
 def seeds_of(form: Format) -> tuple[bytes, ...]:
     """Its good lines, and the files of the tests that its name begins."""
     files = [path.read_bytes() for path in sorted(DATA.glob(f"{form.workload.partition('_')[0]}*"))]
@@ -225,8 +231,10 @@ def seeds_of(form: Format) -> tuple[bytes, ...]:
 JSON = (TtftError, OSError)
 PARSERS = (
     Parser("run.json", _measured("run.json", _rows), _good("run.json"), weight=3),
-    Parser("requests.csv", _measured("requests.csv", _rows), _good("requests.csv"), weight=3),
-    Parser("spans.jsonl", _measured("spans.jsonl", _timeline), _good("spans.jsonl"), weight=3),
+    Parser("requests.csv", _measured("requests.csv", _rows), (*_good("requests.csv"), _doubled("requests.csv")), weight=3),
+    Parser(
+        "spans.jsonl", _measured("spans.jsonl", _timeline), (*_good("spans.jsonl"), _doubled("spans.jsonl") + b"{\n"), weight=3
+    ),
     Parser("a report over run.json", _measured("run.json", _report), _good("run.json"), weight=4),
     Parser("a report over requests.csv", _measured("requests.csv", _report), _good("requests.csv"), weight=3),
     Parser("metrics.csv", _read("metrics.csv", load_metrics), _good("metrics.csv")),

@@ -58,6 +58,14 @@ FOUND: list[tuple[str, bytes] | tuple[str, bytes, bytes]] = [
     ("numbers", b"2\x1d"),
     ("a history in CSV", b""),
     ("requests.csv", b"run,arm,prompt,ttft_s\n0,chunkwise:pool=8,p,1\n\xff"),
+    ("a store's URL", b"redis+unix:///run\xa8/redis.sock"),
+    ("a result file of another tool", b'"Connection reset"', b'"Connection\\nreset"'),
+    # another shape than its writer's, and addresses that nobody can connect to
+    ("a lane's spans and void runs", b"[]\n"),
+    ("a server's first record", b"[]\n"),
+    ("a sentinel's answer", b'["10.0.0.1"]'),
+    ("a sentinel's answer", b'["10.0.0.1", "99999999999"]'),
+    ("a sentinel's answer", b'["' + b"a" * 70 + b'", "6379"]'),
     # half of a character, as JSON can write it, and what a command line holds that is not UTF-8
     ("run.json", b'"arm": "floor"', b'"arm": "\\ud800"'),
     ("spans.jsonl", b'"request": "', b'"request": "\\ud800'),

@@ -22,8 +22,17 @@ NOT_FUZZED = {
     "replay/target.py look_up_json": "catches all that json.loads raises; what comes of it goes to /v1/models and /v1/ttft",
     "reporting/page/drawing.py drawing": "a figure of ours",
     "commands/predict.py _plain": "a table of ours",
+    "core/chunks.py segments_of_chunk": "what is about to be sealed, which is ours",
     "stores/_bench/limits.py measure": "what fio prints",
 }
+
+
+def parsed(text: str) -> ast.Module:
+    """Once more where CPython 3.11 miscounts its own recursion, as it may after inputs that are nested deeply."""
+    try:
+        return ast.parse(text)
+    except SystemError:
+        return ast.parse(text)
 
 
 def decoding() -> Iterator[str]:
@@ -31,7 +40,7 @@ def decoding() -> Iterator[str]:
     for file in sorted((ROOT / "harness").rglob("*.py")):
         if file.relative_to(ROOT / "harness").parts[0] == "testing":
             continue
-        for function in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        for function in ast.walk(parsed(file.read_text(encoding="utf-8"))):
             if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef):
                 called = [ast.unparse(node.func) for node in ast.walk(function) if isinstance(node, ast.Call)]
                 if any(name in DECODERS or name.rpartition(".")[2] in METHODS for name in called):
@@ -61,5 +70,6 @@ def test_what_decodes_is_fuzzed(tmp_path: Path) -> None:
         if Path(code.co_filename).is_relative_to(ROOT / "harness")
     }
     wanted = set(decoding())
-    assert sorted(wanted - reached - set(NOT_FUZZED)) == [], "give it a parser in tests/fuzz, or say here why it needs none"
-    assert sorted(set(NOT_FUZZED) - wanted) == [], "it decodes nothing any more"
+    lacking, idle = ", ".join(sorted(wanted - reached - set(NOT_FUZZED))), ", ".join(sorted(set(NOT_FUZZED) - wanted))
+    assert not lacking, f"{lacking}: give it a parser in tests/fuzz, or say here why it needs none"
+    assert not idle, f"{idle}: decodes nothing any more"

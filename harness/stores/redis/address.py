@@ -101,7 +101,7 @@ def location_of(url: SplitResult, database: int = 0) -> Location:
     scheme, _, variant = url.scheme.partition("+")
     if variant == "unix":
         path = unquote(url.path)
-        if url.hostname or not 1 < len(path.encode()) <= _LONGEST_PATH or "@" in url.query or url.fragment:
+        if url.hostname or not 1 < len(path.encode(errors="surrogatepass")) <= _LONGEST_PATH or "@" in url.query or url.fragment:
             raise UsageError(
                 f"that is no address of a Unix socket; write {url.scheme}://user:password@/path/to/redis.sock?db=0, "
                 f"the path not longer than {_LONGEST_PATH} bytes"

@@ -3,6 +3,8 @@
 The protocol for clients: https://redis.io/docs/latest/develop/reference/sentinel-clients/
 """
 
+from typing import Any
+
 from harness.core.errors import StoreUnavailable, TtftError, UsageError
 from harness.core.text import shortened
 from harness.stores.redis.address import Address, Location, Login
@@ -46,7 +48,7 @@ class Sentinels:
         return address_in(found, self._name, address)
 
 
-def address_in(reply: object, name: str, sentinel: Address) -> Address:
+def address_in(reply: Any, name: str, sentinel: Address) -> Address:
     """The address in a sentinel's reply about primary ``name``. Raises UsageError where it knows none, StoreUnavailable for a
     reply that is no address."""
     if not reply:
@@ -55,7 +57,7 @@ def address_in(reply: object, name: str, sentinel: Address) -> Address:
             "write the name that stands behind 'sentinel monitor' in its configuration"
         )
     try:
-        host, port = reply  # type: ignore[misc]
+        host, port = reply
         found = Address(host.decode() if isinstance(host, bytes) else str(host), int(port))
         found.host.encode("idna")  # or connecting would raise what is no error of a connection
         if 0 < found.port < 65536:
