@@ -15,7 +15,9 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, model_validator
 
 logger = logging.getLogger("vllm.ttft")
 
@@ -84,6 +86,55 @@ class Recorder:
         """All spans of a device since the last call."""
         taken, self.device_spans = self.device_spans, []
         return taken
+
+
+Fact = str | bool | int | FiniteFloat | None
+"""What a process or a server tells of itself; never nested, or whoever reads it again could be led anywhere."""
+
+_Count = Annotated[int, Field(ge=1, le=2**20)]
+
+
+class _Geometry(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+    layers: _Count
+    block_tokens: _Count
+    block_bytes: Annotated[int, Field(ge=1, le=2**40)]
+    chunk_blocks: _Count
+    dtype: str
+
+
+class _Identity(BaseModel):
+    model_config = ConfigDict(strict=True, extra="allow")
+    __pydantic_extra__: dict[str, Fact]
+
+    model: str
+    dtype: str
+    world: _Count
+    layout: Literal["chunk", "layer"] = "chunk"
+
+
+class StartRecord(BaseModel):
+    """What stands in a record of kind ``start``, whoever wrote it: the file may lie on another machine, or be told by a server.
+
+    A peer's has no geometry and no identity.
+    """
+
+    model_config = ConfigDict(strict=True)
+
+    geometry: _Geometry | None = None
+    identity: _Identity | None = None
+    direct: bool | None = None
+    torch_threads: int | None = None
+    window: Annotated[int, Field(ge=0, le=2**40)] = 0
+    save_threads: int = 0
+    engine: dict[str, Fact] = {}
+
+    @model_validator(mode="after")
+    def _both(self) -> Self:
+        if (self.geometry is None) != (self.identity is None):
+            raise ValueError("geometry and identity belong together")
+        return self
 
 
 PEER_FOLDER = "TTFT_PEER_SPAN_LOG"

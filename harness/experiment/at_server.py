@@ -129,7 +129,7 @@ def _session(setting: Setting, engine: HttpEngine, store: Store) -> ServerSessio
     log = SpanLogReader(folder, f"{secrets.token_hex(4)}/")
     if folder is not None:
         log.skip()
-        if not log.start:
+        if not log.start.get("identity"):  # a peer's has none
             raise SetupError(
                 f"there is no span log of our connector in {folder}; give the folder with worker-0.jsonl as --span-log"
             )

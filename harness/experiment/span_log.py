@@ -1,7 +1,8 @@
 """The connector's span log as it grows, ours (harness/core/spans.py) and a peer's (connector/peers/adapters/traced.py)."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -31,13 +32,15 @@ class SpanLogReader:
     def poll(self) -> None:
         """Take in what is new; a line that is still being written waits for the next call."""
         for path in self._files():
-            if path.stat().st_size < self._offsets.get(path, 0):  # it began anew: what is left to read moved aside
-                self._read(path.with_name(path.name + ".1"), self._offsets[path])
-                self._offsets[path] = 0
-            self._offsets[path] = self._read(path, self._offsets.get(path, 0))
+            with _readable(path):
+                if path.stat().st_size < self._offsets.get(path, 0):  # it began anew: what is left to read moved aside
+                    with _readable(aside := path.with_name(path.name + ".1")):
+                        self._read(aside, self._offsets[path])
+                    self._offsets[path] = 0
+                self._offsets[path] = self._read(path, self._offsets.get(path, 0))
 
     def _read(self, path: Path, begin: int) -> int:
-        """Take in the whole lines of a file from ``begin`` on; returns where they end."""
+        """Take in the whole lines of a file from ``begin`` on; returns where they end. Raises OSError, RunError."""
         with path.open("rb") as file:
             file.seek(begin)
             data = file.read()
@@ -64,11 +67,11 @@ class SpanLogReader:
     def skip(self) -> None:
         """Begin after what is there, except how each process named itself: a server may have served others for days."""
         for path in self._files():
-            with path.open("rb") as file:
+            with _readable(path), path.open("rb") as file:
                 first = file.readline()
                 self._offsets[path] = _last_line_end(file)
-            if first.endswith(b"\n"):
-                self._take_line(path, first)
+                if first.endswith(b"\n"):
+                    self._take_line(path, first)
 
     def _is_ours(self, record: dict[str, Any]) -> bool:
         """Records of processes and chunks concern everybody, those of requests whoever sent them."""
@@ -106,6 +109,18 @@ class SpanLogReader:
         self.save_errors.clear()
         self._lookups.clear()
         self._loads.clear()
+
+
+@contextmanager
+def _readable(path: Path) -> Iterator[None]:
+    """The body reads ``path``. One that is gone has nothing new: its writer moves it aside, and begins another one a moment
+    later. Raises RunError for one that cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise RunError(f"the span log {path} cannot be read: {error.strerror}; give the folder of a server's span log") from error
 
 
 def _last_line_end(file: BinaryIO) -> int:

@@ -4,11 +4,11 @@ The file may lie on another machine's disk, or be of another version: a missing 
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from pydantic import BaseModel, FiniteFloat
 
 from harness.core.options import Listed
+from harness.core.spans import StartRecord
 
 Ours = tuple[str, int, FiniteFloat, FiniteFloat, int, int]
 Peers = tuple[str, int, FiniteFloat, FiniteFloat]
@@ -53,13 +53,8 @@ class _SaveError(BaseModel):
     error: str
 
 
-class _Start(BaseModel):
-    geometry: dict[str, Any] = {}
-    identity: dict[str, Any] = {}
-
-
 _RECORDS: Mapping[str, type[BaseModel]] = {
-    "lookup": _Lookup, "load": _Load, "forward": _Forward, "save": _Save, "save_error": _SaveError, "start": _Start,
+    "lookup": _Lookup, "load": _Load, "forward": _Forward, "save": _Save, "save_error": _SaveError, "start": StartRecord,
 }  # fmt: skip
 
 

@@ -5,7 +5,7 @@ import aiohttp
 from harness.core.errors import SetupError
 from harness.replay.prometheus import failed_blocks, total
 from harness.replay.server.about import PATH
-from harness.replay.target import Target, look_up_json
+from harness.replay.target import LOOKUP_BYTES, Target, beginning, look_up_json
 
 API = "OpenAI-compatible server"
 HITS = ("vllm:prefix_cache_hits_total", "vllm:external_prefix_cache_hits_total", "sglang:cached_tokens_total")
@@ -62,7 +62,7 @@ async def _reset(http: aiohttp.ClientSession, address: str) -> str:
         async with http.post(address, timeout=timeout, allow_redirects=False) as answer:
             if answer.status != 200:
                 return f"it answers {answer.status}"
-            told = await answer.text(errors="replace")
+            told = (await beginning(answer, LOOKUP_BYTES)).decode(errors="replace")
     except (TimeoutError, aiohttp.ClientError, OSError) as error:
         return str(error) or type(error).__name__
     # vLLM answers 200 also where blocks are still held, and says so in the body.

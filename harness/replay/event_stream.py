@@ -14,8 +14,13 @@ from harness.replay.outcome import Outcome
 SAID = 200
 """Characters of a server's own words that an error repeats."""
 TOKEN_IDS = 2**32
+LARGEST = 2**53
+"""No count is beyond: a column of results could not hold it."""
 FASTEST_GAP_S = 1e-4
 """No model decodes a token in less: tokens that arrive closer together were held back and released together."""
+BURST = 4
+"""So many events that arrive closer together at the beginning were held back: a proxy passes a buffer on when it is full. Fewer
+may be due to a client that was busy for a moment."""
 
 _UNREADABLE = (TypeError, KeyError, AttributeError, IndexError, ValueError, OverflowError)
 
@@ -38,7 +43,8 @@ class EventStream:
     any_text: bool = False
     tokens: list[int] = field(default_factory=list)
     arrivals: list[float] = field(default_factory=list)
-    first_count: int = 0
+    counts: list[int] = field(default_factory=list)
+    """Tokens so far at each of the arrivals; 0: the server did not say."""
     texts: list[str] = field(default_factory=list)
     counted: int | None = None
     """Tokens so far, as the server's usage says."""
@@ -77,24 +83,23 @@ class EventStream:
         before, texts = self.counted or 0, len(self.texts)
         if usage := event.get("usage"):
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens")
-            self.cached_tokens = self.cached_tokens if cached is None else int(cached)
+            self.cached_tokens = self.cached_tokens if cached is None else _count(cached)
             if isinstance(count := usage.get("completion_tokens"), int):
                 self.counted = count
         for choice in event["choices"]:
             new = [_token(value) for value in choice.get("token_ids") or []]
             self.texts += _content(choice)
+            self.tokens.extend(new)
             if new:
-                self.first_count = self.first_count or len(new)
-                self._arrived(at)
-                self.tokens.extend(new)
+                self._arrived(at, len(self.tokens))
             elif self.any_text and not self.tokens and (self.texts[texts:] or (self.counted or 0) > before):
-                self.first_count = self.first_count or (self.counted or 0)
-                self._arrived(at)
+                self._arrived(at, self.counted or 0)
             self.finish_reason = str(choice.get("finish_reason") or self.finish_reason)
         self.metrics = dict(event.get("metrics") or self.metrics)
 
-    def _arrived(self, at: float) -> None:
+    def _arrived(self, at: float, count: int) -> None:
         self.arrivals.append(at)
+        self.counts.append(count)
         if self.heard is not None:
             self.heard(at)
 
@@ -159,18 +164,29 @@ class EventStream:
             return max(decoding - seen, 0.0)
         if seen <= FASTEST_GAP_S * (len(self.arrivals) - 1):
             return math.inf
+        gaps = (after - before for before, after in itertools.pairwise(self.arrivals))
+        burst = 1 + sum(1 for _ in itertools.takewhile(lambda gap: gap <= FASTEST_GAP_S, gaps))
+        burst = burst if burst >= BURST else 1
         # A usage at the end alone does not say where several tokens came in one event: at worst all did in the first.
-        first = self.first_count or self.count - len(self.arrivals) + 1
+        first = self.counts[burst - 1] or self.count - len(self.arrivals) + burst
         return seen / (self.count - first) * (first - 1) if self.count > first else math.inf
 
     def _seconds(self, name: str) -> float | None:
         value = self.metrics.get(name)
-        return float(value) / 1e3 if isinstance(value, int | float) and not isinstance(value, bool) and value < 1e12 else None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < 1e12:  # NaN is not in there either
+            return None
+        return float(value) / 1e3
 
 
 def _token(value: object) -> int:
     if type(value) is not int or not 0 <= value < TOKEN_IDS:
         raise ValueError(f"{value!r} is no token id")
+    return value
+
+
+def _count(value: object) -> int:
+    if type(value) is not int or not 0 <= value < LARGEST:
+        raise ValueError(f"{value!r} is no count of tokens")
     return value
 
 

@@ -10,6 +10,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from harness.replay.target import beginning
 
+LARGEST = 2**53
+"""From here on a float is not exact, and a count does not grow by one."""
 EVERY_S = 5.0
 PATIENCE_S = 10.0
 ANSWER_BYTES = 2**25
@@ -77,14 +79,16 @@ async def failed_blocks(http: aiohttp.ClientSession, url: str) -> float | None:
 
 
 async def total(http: aiohttp.ClientSession, url: str, names: Sequence[str]) -> float | None:
-    """The sum of all samples of these names at the server's /metrics; None if it has none of them, or cannot be asked."""
+    """The sum of all samples of these names at the server's /metrics; None if it has none of them, or cannot be asked, or
+    if one more would not show in what it says."""
     try:
         async with http.get(f"{url}/metrics", timeout=aiohttp.ClientTimeout(total=PATIENCE_S)) as answer:
-            rows = samples(await answer.text(), 0.0) if answer.status == 200 else []
+            text = (await beginning(answer, ANSWER_BYTES)).decode(errors="replace")
+            rows = samples(text, 0.0) if answer.status == 200 else []
     except (TimeoutError, aiohttp.ClientError, OSError, ValueError):
         return None
     found = [float(str(row["value"])) for row in rows if row["name"] in names]
-    return sum(found) if found else None
+    return sum(found) if found and all(0 <= value < LARGEST for value in found) else None
 
 
 class Scraper:

@@ -12,7 +12,7 @@ import pytest
 from harness.core.spans import SpanLog
 from harness.experiment.span_log import SpanLogReader
 
-START = {"kind": "start", "geometry": {}, "identity": {}}
+START = {"kind": "start", "torch_threads": 2}
 
 
 def lines(path: Path) -> list[dict[str, object]]:

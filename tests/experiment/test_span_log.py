@@ -1,6 +1,7 @@
 """Reading the connector's span log while it grows."""
 
 import json
+import os
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -175,3 +176,22 @@ def test_a_record_without_what_it_must_hold_is_one_sentence(tmp_path: Path, chan
     with pytest.raises(RunError, match="has a line that no span log has"):
         SpanLogReader(tmp_path).poll()
     SpanLogReader(tmp_path, prefix="mine/").poll()  # another client's request is none of ours
+
+
+def test_a_log_that_cannot_be_read_is_one_sentence_and_one_that_is_gone_has_nothing_new(tmp_path: Path) -> None:
+    (tmp_path / "worker-0.jsonl").mkdir()
+    for read in (SpanLogReader.poll, SpanLogReader.skip):
+        with pytest.raises(RunError, match=r"worker-0.jsonl cannot be read: Is a directory"):
+            read(SpanLogReader(tmp_path))
+    (tmp_path / "worker-0.jsonl").rmdir()
+    (tmp_path / "worker-0.jsonl").symlink_to("gone")  # as one that is moved aside between the listing and the reading
+    append(tmp_path, record("start", blocks=7), rank=1)
+    reader = SpanLogReader(tmp_path)
+    reader.skip()
+    append(tmp_path, record("save", key="b", checksums=[2]), rank=1)
+    reader.poll()
+    assert reader.saved == {"b": [2]}
+    os.truncate(tmp_path / "worker-1.jsonl", 0)  # it began anew, and what went before is deleted
+    append(tmp_path, record("save", key="c", checksums=[3]), rank=1)
+    reader.poll()
+    assert reader.saved == {"b": [2], "c": [3]}

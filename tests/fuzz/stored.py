@@ -138,7 +138,14 @@ SERVED = {"id": "a", "store": "mem://kv", "arms": ["floor"], "chunk_tokens": 16,
 CONFIG = {"num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 4, "head_dim": 64, "hidden_size": 512,
           "vocab_size": 99, "max_position_embeddings": 4096, "layer_types": ["full_attention"]}  # fmt: skip
 LOG: tuple[dict[str, Any], ...] = (
-    {"kind": "start", "geometry": {"layers": 2}, "identity": {"model": "m"}, "blocks": 64, "direct": True, "torch_threads": 2},
+    {
+        "kind": "start",
+        "geometry": {"layers": 2, "block_tokens": 16, "block_bytes": 64, "chunk_blocks": 1, "dtype": "float32"},
+        "identity": {"model": "m", "dtype": "float32", "world": 1},
+        "blocks": 64,
+        "direct": True,
+        "torch_threads": 2,
+    },
     {"kind": "lookup", "label": "r/0", "start_s": 1.0, "end_s": 1.1, "hit_tokens": 16},
     {
         "kind": "load",

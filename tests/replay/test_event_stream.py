@@ -56,3 +56,21 @@ def test_a_run_is_void_if_it_happens_to_most_of_its_requests_only() -> None:
     assert "the first token was 30 ms old when it came" in held_back_reason(5 * [0.03], ttfts)
     assert "all tokens came at once" in held_back_reason(5 * [math.inf], ttfts)
     assert held_back_reason([], []) == ""
+
+
+NUMBERS = ["-Infinity", "Infinity", "NaN", "-1e300", "1e300", "-1" + 400 * "0", "1" + 400 * "0", "true", '"7"', "-5", "7.5"]
+
+
+@pytest.mark.parametrize("told", NUMBERS)
+def test_no_number_of_a_server_is_one_that_the_results_cannot_hold(told: str) -> None:
+    """A row is written as it comes, and one cell that cannot be read again would cost all rows."""
+    stream = EventStream(1, 0.0, 10.0)
+    stream.take(b'data: {"choices": [{"token_ids": [7]}]}', 0.1)
+    times = ", ".join(f'"{name}": {told}' for name in ("queue_time_ms", "time_to_first_token_ms", "generation_time_ms"))
+    stream.take(f'data: {{"choices": [], "metrics": {{{times}}}}}'.encode(), 0.2)
+    stream.take(b"data: [DONE]", 0.2)
+    found = stream.outcome()
+    assert found.error == "" and found.held_back_s == 0
+    assert {found.queue_s, found.prefill_s} <= {None, 0.0075}
+    with pytest.raises(ValueError, match="is no completion"):
+        stream.take(f'data: {{"choices": [], "usage": {{"prompt_tokens_details": {{"cached_tokens": {told}}}}}}}'.encode(), 0.3)

@@ -6,11 +6,14 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
 from stub_vllm import METRICS, StubVllm, serving
 
-from harness.replay.prometheus import NAMES, Row, Scraper, samples
+from harness.replay import any_server, prometheus
+from harness.replay.any_server import find_reset
+from harness.replay.prometheus import FAILED_BLOCKS, NAMES, Row, Scraper, failed_blocks, samples
 
 
 def test_only_what_matters_is_kept_in_long_form() -> None:
@@ -90,3 +93,46 @@ def test_a_row_is_what_the_log_takes(tmp_path: Any) -> None:
     frame = load_metrics(tmp_path)
     assert len(frame) == 10 and frame["value"].sum() == 2 * (1 + 512 + 2.5 + 5)
     assert len(load_metrics(tmp_path / "none")) == 0
+
+
+@pytest.mark.parametrize(
+    ("told", "count"), [("0.0", 0), ("7.0", 7), ("+Inf", None), ("NaN", None), ("-1", None), ("1e308", None)]
+)
+def test_a_count_that_does_not_grow_by_one_is_none(told: str, count: float | None) -> None:
+    async def ask(url: str) -> float | None:
+        async with aiohttp.ClientSession() as http:
+            return await failed_blocks(http, url)
+
+    with serving(StubVllm(answers={"/metrics": (200, f"{FAILED_BLOCKS} {told}\n")})) as url:
+        assert asyncio.run(ask(url)) == count
+
+
+def test_no_answer_beside_the_requests_is_read_without_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counters and resets: a server may answer for ever."""
+    sent = 0
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        nonlocal sent
+        answer = web.StreamResponse()
+        await answer.prepare(request)
+        with contextlib.suppress(OSError):
+            while True:
+                await answer.write(2**20 * b"# no\n")
+                sent += 5 * 2**20
+        return answer
+
+    class Endless(StubVllm):
+        def app(self) -> web.Application:
+            app = web.Application()
+            app.router.add_route("*", "/{any:.*}", endless)
+            return app
+
+    async def ask(url: str) -> tuple[float | None, str]:
+        async with aiohttp.ClientSession() as http:
+            return await failed_blocks(http, url), await find_reset(http, url)
+
+    for module, bound in ((prometheus, "ANSWER_BYTES"), (any_server, "LOOKUP_BYTES")):
+        monkeypatch.setattr(module, bound, 2**20)
+    with serving(Endless()) as url:
+        assert asyncio.run(ask(url)) == (None, any_server.RESETS[0])  # it said 200
+    assert sent < 2**26

@@ -80,3 +80,13 @@ def test_token_ids_count_before_text_and_text_alone_is_refused_where_ids_are_wan
     assert (found.tokens, found.text, found.output_tokens) == ((7, 8), "", 2)
     text = [(at, {"text": "a"}, count) for at, _, count in both]
     assert "it must be a vLLM that knows return_token_ids" in answer(text, 2, 2, any_text=False).error
+
+
+@pytest.mark.parametrize("counted", [False, True])
+@pytest.mark.parametrize("ids", [False, True])
+def test_a_proxy_that_passes_on_a_full_buffer_at_a_time_shows_in_the_first_one(ids: bool, counted: bool) -> None:
+    """Sixteen tokens, one made every 10 ms, come in two buffers of eight: the first was 70 ms old."""
+    token = {"token_ids": [7]} if ids else {"text": "a"}
+    events = [(0.08 * (1 + n // 8) + 1e-6 * n, token, n + 1 if counted else None) for n in range(16)]
+    assert answer(events, 16, 16).held_back_s == pytest.approx(0.07, rel=0.01)
+    assert answer([(0.01 * (1 + n), *event[1:]) for n, event in enumerate(events)], 16, 16).held_back_s == 0

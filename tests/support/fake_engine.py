@@ -4,7 +4,7 @@ import asyncio
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 import xxhash
 
 from harness.connector.settings import Arm, parse_arm
-from harness.core.chunks import ChunkKey, chain, for_rank, hit_limit, root
+from harness.core.chunks import ChunkKey, KVGeometry, chain, for_rank, hit_limit, root
 from harness.engines.base import Offer
 from harness.experiment import session
 from harness.experiment.conduct import measure
@@ -92,8 +92,8 @@ class FakeEngine:
         self._arms: dict[str, Arm] = {text: parse_arm(text) for text in settings.connector["arms"]}
         self._chunk: int = settings.connector["chunk_tokens"]
         if not vllm.mute:
-            geometry = {"layers": LAYERS, "block_tokens": self._chunk}
-            start = {"kind": "start", "geometry": geometry, "identity": self._identity, "blocks": 64}
+            geometry = KVGeometry(LAYERS, self._chunk, 64, 1, settings.dtype)
+            start = {"kind": "start", "geometry": asdict(geometry), "identity": self._identity, "blocks": 64}
             self._write(0, start | {"direct": True, "torch_threads": 2})
 
     def _write(self, rank: int, record: Mapping[str, Any]) -> None:

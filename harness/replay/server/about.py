@@ -11,10 +11,11 @@ from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from harness.core.errors import RunError
 from harness.core.options import Listed
+from harness.core.spans import Fact, StartRecord
 
 PATH = "/v1/ttft"
 FILE = "served.json"
@@ -42,9 +43,15 @@ class About(BaseModel):
     folder: str = ""
     boot: str = Field("", description="of the machine; equal where two processes share a page cache")
     versions: dict[str, str] = {}
-    machine: dict[str, Any] = {}
-    binding: dict[str, Any] = {}
+    machine: dict[str, Fact] = {}
+    binding: dict[str, Fact] = {}
     start: dict[str, Any] = {}
+
+    @field_validator("start")
+    @classmethod
+    def _a_start_record(cls, start: dict[str, Any]) -> dict[str, Any]:
+        StartRecord.model_validate(start)
+        return start
 
     @property
     def span_log(self) -> Path:

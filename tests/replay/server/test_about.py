@@ -75,3 +75,23 @@ def test_what_cannot_be_read_is_one_sentence(folder: Path) -> None:
         read(folder)
     with pytest.raises(RunError, match=r"cannot be read \(arms: Input should be a valid list\); serve with this version of ttft"):
         parse({**ABOUT.model_dump(), "arms": 3})
+
+
+GEOMETRY = {"layers": 2, "block_tokens": 16, "block_bytes": 64, "chunk_blocks": 1, "dtype": "float32"}
+IDENTITY = {"model": "m", "dtype": "float32", "world": 1, "kv_layout": "LBHNC"}
+
+
+def test_what_a_server_tells_is_flat_and_what_it_must_be_before_anybody_computes_with_it() -> None:
+    """It goes into run.json: one nested value more than a reader takes, and the whole measurement could not be read again."""
+    start: dict[str, Any] = {"kind": "start", "geometry": GEOMETRY, "identity": IDENTITY, "window": 0, "engine": {"eager": True}}
+    told: dict[str, Any] = {**ABOUT.model_dump(), "start": start, "machine": {"cores": 2}, "binding": {"OMP_NUM_THREADS": "2"}}
+    assert parse(told).start == start
+    wrong: list[dict[str, Any]] = [{name: {"a": {"b": 1}}} for name in ("machine", "binding", "versions")]
+    starts: list[dict[str, Any]] = [
+        {"identity": "m"}, {"identity": {}}, {"identity": {**IDENTITY, "world": 10**12}}, {"identity": {**IDENTITY, "more": [1]}},
+        {"geometry": None}, {"geometry": {**GEOMETRY, "layers": "2"}}, {"geometry": {"layers": 2}}, {"window": "0"},
+        {"engine": "vllm"}, {"engine": {"a": {}}}, {"torch_threads": [2]}, {"save_threads": "1"}, {"direct": [1]},
+    ]  # fmt: skip
+    for change in [*wrong, *({"start": {**start, **one}} for one in starts)]:
+        with pytest.raises(RunError, match=r"the server's /v1/ttft cannot be read \("):
+            parse({**told, **change})
