@@ -98,7 +98,7 @@ def test_the_budget_ends_it_with_what_was_measured_by_then(lab: Lab, tune: Tune,
     monkeypatch.setattr(budget.Budget, "left", property(lambda self: next(lefts, 1.0) if self.seconds == 600 else real(self)))
     code, out, _ = tune("--budget", "10m")
     assert code == 0 and "Recommended: " in out
-    assert "the measurement was ended early: the budget is spent after 2 rounds" in (lab.folder / "report.md").read_text("utf-8")
+    assert lab.run().meta["stopped"]["reason"] == "the budget is spent after 2 rounds"
 
 
 def test_a_dry_run_starts_nothing(lab: Lab, tune: Tune) -> None:
