@@ -24,6 +24,8 @@ ARMS = [
 ]
 HYBRID = {"hybrid:k=2": 2, "hybrid:k=9,groups=2": 3, "hybrid:share=0.4,loops=1": 1}
 """Chunks of three that each takes."""
+KINDS = ["chunkwise:pool=4,batch=2", "layerwise:depth=2", "hybrid:k=2", "deferred:release=2", "auto"]
+"""An arm of each engine that moves KV."""
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
@@ -31,7 +33,11 @@ pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mar
 @pytest.fixture(scope="module")
 def vllm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     # 512 tokens a step: a prompt whose rest is longer than that is prefilled in pieces.
-    yield from start(tmp_path_factory.mktemp("vllm"), [*ARMS, *HYBRID, "hybrid", "auto"], extra={"max_num_batched_tokens": 512})
+    yield from start(
+        tmp_path_factory.mktemp("vllm"),
+        [*ARMS, *HYBRID, "hybrid", "auto", "deferred:release=2"],
+        extra={"max_num_batched_tokens": 512},
+    )
 
 
 def layout_of(vllm: Running) -> Layout:
@@ -132,17 +138,38 @@ def test_the_hit_is_capped_and_leaves_a_token_to_compute(vllm: Running) -> None:
 
 def test_arms_mix_in_one_step(vllm: Running) -> None:
     """Requests that arrive together, each by another arm, some without a hit: each is right."""
-    prompts = [tokens(f"mixed{i}", CHUNK + 20 + i) for i in range(6)]
-    for prompt in prompts[:5]:
+    arms = [*KINDS, ARMS[0], ARMS[6], "recompute", ARMS[4]]
+    prompts = [tokens(f"mixed{i}", CHUNK + 20 + i) for i in range(len(arms))]
+    for prompt in prompts[:-1]:
         vllm.prime(prompt, 1)
-    arms = [ARMS[0], ARMS[4], ARMS[6], ARMS[1], "recompute", ARMS[4]]
     truths = [vllm.send("recompute", prompt, 8).tokens for prompt in prompts]
     labels = [vllm.label() for _ in prompts]
     outcomes = vllm.send_all([(arm, prompt, 8, label) for arm, prompt, label in zip(arms, prompts, labels, strict=True)])
     assert [outcome.tokens for outcome in outcomes] == truths
-    assert [outcome.cached_tokens for outcome in outcomes] == [CHUNK, CHUNK, CHUNK, CHUNK, 0, 0]
+    assert [outcome.cached_tokens for outcome in outcomes] == [CHUNK] * (len(arms) - 2) + [0, 0]
     steps = [record["spans"][-1][2:4] for label in labels for record in vllm.loads(label)]
     assert len(steps) > len({tuple(step) for step in steps}), "no two requests shared a step, so nothing was mixed"
+
+
+@pytest.fixture(scope="module")
+def four(vllm: Running) -> list[tuple[list[int], tuple[int, ...]]]:
+    """Prompts of three stored chunks, and the tokens of recompute."""
+    prompts = [tokens(f"four{i}", 3 * CHUNK + 20 + i) for i in range(4)]
+    for prompt in prompts:
+        vllm.prime(prompt, 3)
+    return [(prompt, vllm.send("recompute", prompt, 8).tokens) for prompt in prompts]
+
+
+@pytest.mark.parametrize("arm", KINDS)
+def test_four_at_once_by_one_arm_give_the_tokens_of_recompute(
+    vllm: Running, four: list[tuple[list[int], tuple[int, ...]]], arm: str
+) -> None:
+    labels = [vllm.label() for _ in four]
+    outcomes = vllm.send_all([(arm, prompt, 8, label) for (prompt, _), label in zip(four, labels, strict=True)])
+    assert [outcome.tokens for outcome in outcomes] == [truth for _, truth in four]
+    for outcome, label in zip(outcomes, labels, strict=True):
+        assert outcome.cached_tokens
+        assert load_reason(vllm.loads(label), outcome.cached_tokens, True, vllm.session.log.saved) == ""
 
 
 def test_chunked_prefill_saves_each_chunk_whole(vllm: Running) -> None:
@@ -182,6 +209,19 @@ def test_a_bad_object_counts_as_a_miss_and_is_computed(vllm: Running, arm: str, 
     loads = vllm.loads(label)
     assert loads[0]["failed_blocks"] == layout_of(vllm).geometry.chunk_blocks
     assert "could not be loaded" in load_reason(loads, 3 * CHUNK, True, vllm.session.log.saved)
+
+
+@pytest.mark.parametrize("arm", KINDS)
+def test_one_of_four_at_once_fails_in_its_last_layer_and_all_give_the_tokens_of_recompute(vllm: Running, arm: str) -> None:
+    prompts = [tokens(f"one bad {arm} {i}", 2 * CHUNK + 30) for i in range(4)]
+    keys = [vllm.prime(prompt, 2) for prompt in prompts]
+    truths = [vllm.send("recompute", prompt, 8).tokens for prompt in prompts]
+    layout, path = layout_of(vllm), path_of(vllm, keys[1][0])
+    path.write_bytes(path.read_bytes()[: layout.offset(layout.geometry.layers - 1)])
+    labels = [vllm.label() for _ in prompts]
+    outcomes = vllm.send_all([(arm, prompt, 8, label) for prompt, label in zip(prompts, labels, strict=True)])
+    assert [(outcome.error, outcome.tokens) for outcome in outcomes] == [("", truth) for truth in truths]
+    assert [any(load["failed_blocks"] for load in vllm.loads(label)) for label in labels] == [False, True, False, False]
 
 
 @pytest.mark.parametrize("arm", ["chunkwise:pool=0", "layerwise:depth=2"])

@@ -11,7 +11,8 @@ from harness.core.chunks import KVGeometry, Layout
 from harness.experiment.rows import load_reason
 
 ALL, TWO, SHORTEST = "deferred", "deferred:release=2,readers=2", "deferred:release=1,order=shortest,loops=1,batch=2"
-ARMS = [ALL, TWO, SHORTEST, "deferred:staged=1,verify=1"]
+REUSE = "deferred:reuse=true,release=2"
+ARMS = [ALL, TWO, SHORTEST, "deferred:staged=1,verify=1", REUSE]
 
 pytestmark = [pytest.mark.e2e, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
 
@@ -47,6 +48,20 @@ def test_many_at_once_of_all_kinds(vllm: Running) -> None:
     outcomes = vllm.send_all([(arm, prompt, 8, label) for arm, prompt, label in zip(arms, prompts, labels, strict=True)])
     assert [outcome.tokens for outcome in outcomes] == truths
     assert [outcome.cached_tokens for outcome in outcomes] == [3 * CHUNK] * 7 + [0]
+
+
+def test_requests_that_come_together_share_what_is_read_of_their_prefix(vllm: Running) -> None:
+    """Fewer bytes are read than by four, and each has all of its prefix in its blocks."""
+    prompts = [tokens("shared", 3 * CHUNK) + tokens(f"own{i}", 20) for i in range(4)]
+    vllm.prime(prompts[0], 3)
+    truths = [vllm.send("recompute", prompt, 8).tokens for prompt in prompts]
+    labels = [vllm.label() for _ in prompts]
+    outcomes = vllm.send_all([(REUSE, prompt, 8, label) for prompt, label in zip(prompts, labels, strict=True)])
+    assert [(outcome.cached_tokens, outcome.tokens) for outcome in outcomes] == [(3 * CHUNK, truth) for truth in truths]
+    loads = [vllm.loads(label) for label in labels]
+    assert [load_reason(own, 3 * CHUNK, True, vllm.session.log.saved) for own in loads] == [""] * 4
+    by_four = 4 * 3 * KVGeometry(**vllm.session.log.start["geometry"]).chunk_bytes
+    assert sum(one["bytes"] for own in loads for one in own) < by_four, "each read all of its own"
 
 
 @pytest.mark.parametrize("arm", [ALL, TWO])
