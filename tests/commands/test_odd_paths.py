@@ -1,6 +1,5 @@
 """Paths that no file can have, whichever command is given one: one sentence, never a traceback."""
 
-import os
 import sys
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def test_a_path_that_cannot_be_is_one_sentence(
     command: str, path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    os.symlink("loop", tmp_path / "loop")
+    (tmp_path / "loop").symlink_to("loop")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["ttft", *(word.format(tmp_path / PATHS[path]) for word in COMMANDS[command])])
     with pytest.raises(SystemExit) as ended:
