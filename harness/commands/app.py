@@ -1,5 +1,6 @@
 """The command line. Each command is a file beside this one."""
 
+import errno
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -25,6 +26,7 @@ from harness.commands.trend import trend
 from harness.commands.tune import tune
 from harness.commands.workload import workload
 from harness.core.errors import SetupError, TtftError, UsageError
+from harness.core.text import shortened
 
 REPORT = ("pandas", "matplotlib")
 """Packages of the extra ``report``: who only loads the connector into vLLM does without."""
@@ -73,8 +75,8 @@ def main() -> None:
     try:
         _stand_somewhere()
         app(standalone_mode=True)
-    except (TtftError, ModuleNotFoundError) as error:
-        expected = error if isinstance(error, TtftError) else _lacking(error)
+    except (TtftError, ModuleNotFoundError, OSError) as error:
+        expected = error if isinstance(error, TtftError) else _said_of(error)
         typer.echo(f"error: {expected}", err=True)
         sys.exit(expected.exit_code)
 
@@ -85,6 +87,23 @@ def _stand_somewhere() -> None:
         Path.cwd()
     except OSError:
         raise UsageError("the current folder does not exist any more; change to another one and try again") from None
+
+
+NO_PLACE = (
+    errno.EACCES, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG, errno.ENOSPC, errno.ENOTDIR, errno.EPERM, errno.EROFS
+)  # fmt: skip
+"""What may be wrong with a path that somebody named, or with the disk below it, whichever command meets it."""
+
+
+def _said_of(error: ModuleNotFoundError | OSError) -> TtftError:
+    """One sentence; what nobody could have meant is a fault of ours and is raised as it is."""
+    if isinstance(error, ModuleNotFoundError):
+        return _lacking(error)
+    if error.errno not in NO_PLACE or error.filename is None:
+        raise error
+    return UsageError(
+        f"'{shortened(str(error.filename), 300)}' cannot be used: {error.strerror}; give another path, or make it usable"
+    )
 
 
 def _lacking(error: ModuleNotFoundError) -> SetupError:

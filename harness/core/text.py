@@ -128,5 +128,8 @@ def _redact_option(pair: str) -> str:
     name, equals, value = pair.partition("=")
     if equals and any(word in unquote(name).lower() for word in _SECRET_NAMES):
         return f"{name}=***"
-    inner = unquote(value)  # an option may be a URL itself, as mooncake's metadata=
+    inner = unquote(value)
+    if equals and unquote(name).lower() == "seal" and inner and not inner.startswith("$"):  # where the shell replaced $NAME
+        return f"{name}=***"
+    # An option may be a URL itself, as mooncake's metadata=.
     return f"{name}={shown}" if "://" in inner and (shown := redact(inner)) != inner else pair

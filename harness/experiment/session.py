@@ -279,7 +279,7 @@ def engine_settings(setting: Setting, dtype: str, span_log: Path, *, save: bool)
             "chunk_tokens": experiment.chunk_tokens,
             "layout": experiment.layout,
             "save": save,
-            "span_log": str(span_log.resolve()),
+            "span_log": str(span_log.absolute()),
         },
         load_failure_policy=setting.load_failure_policy,
         tensor_parallel=experiment.tensor_parallel,

@@ -57,7 +57,7 @@ class Experiment(Options):
     )
     chunk_tokens: int = Field(256, ge=1, description="tokens per chunk")
     layout: Literal["chunk", "layer"] = Field("chunk", description="an object of the store is a chunk, or one layer of a chunk")
-    kv_cache_gib: float = Field(2.0, gt=0, allow_inf_nan=False, description="memory of vLLM's paged KV cache")
+    kv_cache_gib: float = Field(2.0, gt=0, le=10**6, description="memory of vLLM's paged KV cache")
     tensor_parallel: int = Field(1, ge=1, description="vLLM's tensor-parallel size")
     warmup: int = Field(1, ge=0, description="warm-up requests per arm, with prompts outside the measured set")
     correctness_prompts: int = Field(2, ge=0, description="prompts of the float32 correctness pass before timing; 0: no pass")

@@ -4,6 +4,7 @@ Nothing is downloaded, and its weights have a real scale, so that wrong KV shows
 (vLLM's dummy weights are so small that attention hardly reaches the output).
 """
 
+import contextlib
 import hashlib
 import json
 import math
@@ -11,6 +12,7 @@ import os
 import shutil
 import struct
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,10 @@ WRITER = 1
 _PIECE = 1 << 20
 """Elements generated at a time, which bounds the memory."""
 
+_SCRATCH = ".writing-"
+_STALE_S = 3600.0
+"""Age from which a folder of that name is one of a writer that was killed: a living one makes its file younger as it writes."""
+
 _SUM_DEVIATION = math.sqrt((2**32 - 1) / 3)
 """Standard deviation of the sum of four independent uniform 16-bit integers: sqrt(4 (65536^2 - 1) / 12)."""
 
@@ -34,14 +40,16 @@ _SUM_DEVIATION = math.sqrt((2**32 - 1) / 3)
 class BuiltinOptions(Options):
     """Shape of the built-in model. The defaults give 48 KiB of KV a token."""
 
-    layers: int = Field(24, ge=1, description="number of layers")
-    hidden: int = Field(256, ge=1, description="width of the hidden state")
-    intermediate: int = Field(704, ge=1, description="width of the MLP")
-    heads: int = Field(8, ge=1, description="query heads")
-    kv_heads: int | None = Field(None, ge=1, description="KV heads; by default as many as heads, or half of them in float32")
-    head_dim: int = Field(64, ge=2, multiple_of=2, description="width of a head")
-    vocabulary: int = Field(8192, ge=4, description="number of token ids")
-    max_positions: int = Field(40960, ge=1, description="longest context in tokens")
+    layers: int = Field(24, ge=1, le=1024, description="number of layers")
+    hidden: int = Field(256, ge=1, le=2**17, description="width of the hidden state")
+    intermediate: int = Field(704, ge=1, le=2**19, description="width of the MLP")
+    heads: int = Field(8, ge=1, le=1024, description="query heads")
+    kv_heads: int | None = Field(
+        None, ge=1, le=1024, description="KV heads; by default as many as heads, or half of them in float32"
+    )
+    head_dim: int = Field(64, ge=2, le=1024, multiple_of=2, description="width of a head")
+    vocabulary: int = Field(8192, ge=4, le=2**24, description="number of token ids")
+    max_positions: int = Field(40960, ge=1, le=2**30, description="longest context in tokens")
     std: float = Field(0.05, gt=0, lt=10, description="standard deviation of the weights")
     seed: int = Field(0, ge=0, description="seed of the weights")
 
@@ -183,7 +191,14 @@ def ensure_written(options: BuiltinOptions) -> Path:
         return target
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".writing-") as scratch:
+        _sweep(target.parent)
+        size, free = safetensors_header(shapes_of(options))[1], shutil.disk_usage(target.parent).free
+        if size > free:
+            raise SetupError(
+                f"the built-in model takes {size / 2**30:,.1f} GiB, and {free / 2**30:,.1f} GiB are free at {target.parent}; "
+                "choose a smaller one, or set XDG_CACHE_HOME to a place with more room"
+            )
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=_SCRATCH) as scratch:
             fresh = Path(scratch) / "model"
             fresh.mkdir()
             _write(options, fresh)
@@ -192,6 +207,15 @@ def ensure_written(options: BuiltinOptions) -> Path:
         reason = f"the built-in model cannot be written to {target}: {error.strerror}; set XDG_CACHE_HOME to a place that can"
         raise SetupError(reason) from error
     return target
+
+
+def _sweep(folder: Path) -> None:
+    """Delete what killed writers left: they can be as large as a model each."""
+    oldest = time.time() - _STALE_S
+    for scratch in folder.glob(f"{_SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            if max(path.lstat().st_mtime for path in (scratch, *scratch.rglob("*"))) < oldest:
+                shutil.rmtree(scratch, ignore_errors=True)
 
 
 def _publish(options: BuiltinOptions, fresh: Path, target: Path, old: Path) -> None:

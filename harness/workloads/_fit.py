@@ -10,6 +10,9 @@ from harness.core.chunks import whole_chunks
 from harness.core.errors import UsageError
 from harness.workloads.base import DataSet, Limits, Prompt, WorkloadOptions
 
+MOST_TOKENS = 2**28
+"""Of all prompts of a made-up workload together; a token takes some 40 bytes of memory."""
+
 OverLong = Literal["skip", "truncate"]
 
 
@@ -84,6 +87,12 @@ def fit_prompts(prompts: Iterable[Prompt], limits: Limits, over_long: OverLong, 
     if not fitted:
         raise fitter.nothing_fits(what, fix)
     return DataSet(tuple(fitted), fitter.notes())
+
+
+def refuse_too_many(tokens: int, what: str, fix: str) -> None:
+    """Raise UsageError where all prompts of ``what`` together have more than ``MOST_TOKENS``, before any is made."""
+    if tokens > MOST_TOKENS:
+        raise UsageError(f"the prompts of {what} have more than {MOST_TOKENS:,} tokens together; use {fix}")
 
 
 def rounding_notes(what: str, tokens: int, limits: Limits) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from harness.workloads._fit import FittedOptions, fit_prompts, rounding_notes, with_notes
+from harness.workloads._fit import FittedOptions, fit_prompts, refuse_too_many, rounding_notes, with_notes
 from harness.workloads.base import DataSet, Limits, Prompt, Tokens, Workload, WorkloadOptions, token_block
 
 
@@ -34,6 +34,8 @@ class LongDoc(Workload):
     def build(self, limits: Limits) -> DataSet:
         """All prompts in sending order. Raises UsageError where they don't fit the model."""
         o = self.options
+        tokens = o.documents * o.questions * (o.document + o.question)
+        refuse_too_many(tokens, self.name, "smaller documents=, questions=, document= or question=")
         data = fit_prompts(self._prompts(limits), limits, o.over_long, self.name, "a smaller document= or question=")
         return with_notes(data, rounding_notes("A document", o.document, limits))
 

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from harness.workloads._fit import FittedOptions, fit_prompts
+from harness.workloads._fit import FittedOptions, fit_prompts, refuse_too_many
 from harness.workloads.base import DataSet, Limits, Prompt, Tokens, Workload, WorkloadOptions, token_block
 
 
@@ -35,9 +35,10 @@ class MultiTurn(Workload):
 
     def build(self, limits: Limits) -> DataSet:
         """All prompts in sending order. Raises UsageError where not even a first turn fits the model."""
-        return fit_prompts(
-            self._prompts(limits), limits, self.options.over_long, self.name, "a smaller system=, user= or answer="
-        )
+        o = self.options
+        tokens = o.conversations * o.turns * (o.system + (o.user + o.answer) * (o.turns + 1) // 2)
+        refuse_too_many(tokens, self.name, "smaller conversations=, turns=, system=, user= or answer=")
+        return fit_prompts(self._prompts(limits), limits, o.over_long, self.name, "a smaller system=, user= or answer=")
 
     def _prompts(self, limits: Limits) -> Iterator[Prompt]:
         o = self.options

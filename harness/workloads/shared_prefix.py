@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from pydantic import Field, model_validator
 
-from harness.workloads._fit import FittedOptions, fit_prompts, rounding_notes, with_notes
+from harness.workloads._fit import FittedOptions, fit_prompts, refuse_too_many, rounding_notes, with_notes
 from harness.workloads.base import DataSet, Limits, Prompt, Tokens, TokensOrNone, Workload, WorkloadOptions, token_block
 
 
@@ -53,6 +53,8 @@ class SharedPrefix(Workload):
     def build(self, limits: Limits) -> DataSet:
         """All prompts in sending order. Raises UsageError where they don't fit the model."""
         o = self.options
+        tokens = self.groups * (o.prefix + o.prompts * (o.prefix + o.suffix))
+        refuse_too_many(tokens, self.name, "smaller groups=, working_set=, prompts=, prefix= or suffix=")
         data = fit_prompts(self._prompts(limits), limits, o.over_long, self.name, "a smaller prefix= or suffix=")
         return with_notes(data, rounding_notes("A shared prefix", o.prefix, limits))
 

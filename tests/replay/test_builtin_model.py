@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from safetensors import safe_open
 
 from harness.core.errors import SetupError, UsageError
@@ -117,6 +119,30 @@ def test_a_failed_write_leaves_nothing(cache: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(SetupError, match=rf"cannot be written to {cache}.*: No space left on device; set XDG_CACHE_HOME"):
         ensure_written(TINY)
     assert files_of(cache) == set()
+
+
+def test_what_a_killed_writer_left_goes_once_nobody_writes_to_it_any_more(cache: Path) -> None:
+    for age_s, name in ((3700, "killed"), (10, "alive")):
+        weights = cache / f".writing-{name}" / "model" / "model.safetensors"
+        weights.parent.mkdir(parents=True)
+        weights.write_bytes(b"half")
+        for path in (weights, weights.parent, weights.parent.parent):
+            os.utime(path, (time.time() - age_s,) * 2)
+    os.utime(cache / ".writing-alive", (1.0, 1.0))  # only its file grows
+    ensure_written(TINY)
+    assert {path.name for path in cache.glob(".writing-*")} == {".writing-alive"}
+
+
+def test_a_model_that_the_disk_cannot_hold_is_refused_before_a_byte_is_written(cache: Path) -> None:
+    largest = {"layers": 1024, "hidden": 2**17, "intermediate": 2**19, "heads": 1024, "head_dim": 1024, "vocabulary": 2**24}
+    with pytest.raises(
+        SetupError, match=r"the built-in model takes [\d,.]+ GiB, and [\d,.]+ GiB are free at .*; choose a smaller"
+    ):
+        ensure_written(BuiltinOptions(**largest, kv_heads=1024))
+    assert not list(cache.iterdir())
+    for name, value in largest.items():
+        with pytest.raises(ValidationError):
+            BuiltinOptions(**{name: value + 2})
 
 
 def test_a_cache_that_cannot_be_a_folder_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

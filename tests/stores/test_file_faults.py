@@ -1,12 +1,15 @@
 """What may stand in place of an object or a whole file store: FIFOs, links, other users' files, a file system that hangs."""
 
 import asyncio
+import errno
 import os
+import shutil
 import socket
 import stat
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from kvikio_running import pretended_kvikio
@@ -229,3 +232,23 @@ class TestPerUserDefault:
         monkeypatch.setattr("pwd.getpwuid", lambda user: {}[user])
         with pytest.raises(UsageError, match="this user has no home"):
             open_store("file://~/kv")
+
+
+def test_keys_are_listed_whatever_comes_goes_or_lies_there_meanwhile(
+    store: Store, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for key in ("ab1", "cd1"):
+        store.write(key, [pattern(100)])
+    (root / "ef").write_bytes(b"")
+    (root / "cd" / "other").write_bytes(b"")
+    assert sorted(store.keys()) == ["ab1", "cd1"]
+    listing = store.keys()
+    store.delete([next(listing)])  # and its folder with it; the other one goes before its turn
+    left = next(iter(store.keys()))
+    store.delete([left])
+    assert set(listing) <= {left}
+    shutil.rmtree(root)
+    assert list(store.keys()) == []  # somebody removed the root
+    monkeypatch.setattr(os, "listdir", Mock(side_effect=OSError(errno.EIO, "Input/output error")))
+    with pytest.raises(StoreUnavailable, match=r"cannot list the objects at .*: Input/output error"):
+        list(store.keys())

@@ -194,6 +194,11 @@ def test_a_secret_that_the_shell_put_into_the_url_is_not_repeated(tmp_path: Path
     with pytest.raises(UsageError, match="quote the URL") as found:
         open_store(f"sealed+file://{tmp_path}/kv?seal={secret}")
     assert secret not in str(found.value)
+    # Nor where something else is wrong with the URL, and is said first.
+    for wrong in ("file:/kv?", "file://host/kv?", "file://?", "file://[?", "mem://?", f"file:///kv?seal={secret}&"):
+        with pytest.raises(UsageError) as found:
+            open_store(f"sealed+{wrong}seal={secret}")
+        assert secret not in str(found.value)
 
 
 @given(sizes=st.lists(st.integers(0, 3000), max_size=5))

@@ -1,6 +1,8 @@
 import pytest
+from pydantic import ValidationError
 
 from harness.core.errors import UsageError
+from harness.workloads import WORKLOADS
 from harness.workloads._fit import Fitter, fit_prompts
 from harness.workloads.base import Limits, Prompt
 
@@ -53,3 +55,22 @@ def test_the_lengths_are_those_before_cutting() -> None:
     fitter = Fitter(LIMITS, "truncate")
     assert [fitter.kept(n, 2) for n in (5, 50, 3)] == [5, 8, 3]
     assert (fitter.seen, fitter.cut, fitter.shortest, fitter.longest) == (3, 1, 3, 50)
+
+
+SIZES = [
+    (name, option)
+    for name in ("shared_prefix", "long_doc", "multi_turn")
+    for option, kind in WORKLOADS.get(name).Options.model_fields.items()
+    if kind.annotation in (int, int | None) and option not in ("seed", "output")
+]
+
+
+@pytest.mark.parametrize(("name", "option"), SIZES)
+@pytest.mark.parametrize("size", [2**28 + 1, 2**63, 10**400])
+def test_no_size_of_a_made_up_workload_fills_the_memory(name: str, option: str, size: int) -> None:
+    limits = Limits(max_tokens=2048, vocabulary=256, chunk_tokens=16)
+    with pytest.raises(
+        (UsageError, ValidationError), match=r"more than 268,435,456 tokens together; use smaller|less than or equal"
+    ):
+        cls = WORKLOADS.get(name)
+        cls(cls.Options.model_validate({option: size})).build(limits)

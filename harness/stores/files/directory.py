@@ -21,7 +21,7 @@ from harness.core.errors import ChunkMissing, UsageError
 from harness.core.text import redact
 from harness.stores.base import Buffer, Read, Store, StoreOptions, checked_key, each_read, is_key, unsplit
 from harness.stores.bounded import Apart
-from harness.stores.files.errors import missing, truncated, unavailable
+from harness.stores.files.errors import missing, names_in, truncated, unavailable
 from harness.stores.files.page_cache import PAGE, drop, fill, resident_pages
 from harness.stores.files.trust import TEMPORARY, open_regular, prepare_root, remote_file_system, sweep
 from harness.stores.files.vectored import read_into, vectored
@@ -143,12 +143,10 @@ class DirectoryStore(Store):
 
     def keys(self) -> Iterator[str]:
         """Walks the directory; objects that come or go meanwhile may be in it or not."""
-        for directory in self.root.iterdir():
-            if not directory.is_dir():
-                continue
-            for path in directory.glob(f"*{_SUFFIX}"):
-                key = path.name.removesuffix(_SUFFIX)
-                if is_key(key) and _folder(key) == directory.name:
+        for folder in names_in(self.root):
+            for name in names_in(self.root / folder):
+                key = name.removesuffix(_SUFFIX)
+                if key != name and is_key(key) and _folder(key) == folder:
                     yield key
 
     def size(self, key: str) -> int:

@@ -1,6 +1,7 @@
 """What the stores of files say when one cannot be read or written: one sentence with the path and the fix."""
 
 import errno
+import os
 from pathlib import Path
 
 from harness.core.errors import ChunkMissing, ChunkTruncated, StoreUnavailable
@@ -33,3 +34,13 @@ def unavailable(doing: str, path: str | Path, error: OSError) -> StoreUnavailabl
     """``error`` as one sentence with the path and what to do."""
     fix = _FIXES.get(error.errno or 0, "name another path, or look into the file system's log")
     return StoreUnavailable(f"cannot {doing} at {path}: {error.strerror}; {fix}")
+
+
+def names_in(path: Path) -> list[str]:
+    """What a directory holds: nothing if it is gone, or is none. Raises StoreUnavailable."""
+    try:
+        return os.listdir(path)  # noqa: PTH208 - names are all that is needed
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    except OSError as error:
+        raise unavailable("list the objects", path, error) from None
