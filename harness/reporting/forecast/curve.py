@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from harness.core.errors import UsageError
 
-
 LONGEST_S = 1e6
 
 
