@@ -1,6 +1,5 @@
 """What the options of ``ttft predict`` say, as the basis of a recommendation."""
 
-import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,16 +110,20 @@ def _link(given: Given, own: "Link | None") -> "Link | None":
     return Link(number("--latency-ms", latency_ms) / 1e3, _positive("--stream-mb-s", stream_mb_s) * 1e6, total)
 
 
+LEAST, MOST = 1e-6, 1e9
+"""What a number that is not 0 may be: with others, sums and ratios would be infinite, or no numbers."""
+
+
 def number(name: str, value: float) -> float:
-    """``value``, if it is finite and not below 0. Raises UsageError."""
-    if not (math.isfinite(value) and value >= 0):
-        raise UsageError(f"{name} is {value:g}; give 0 or more")
+    """``value``, if it is 0 or as large as a number may be. Raises UsageError."""
+    if not 0 <= value <= MOST:
+        raise UsageError(f"{name} is {value:g}; give 0 or more, up to {MOST:g}")
     return value
 
 
 def _positive(name: str, value: float) -> float:
-    if not (math.isfinite(value) and value > 0):
-        raise UsageError(f"{name} is {value:g}; give more than 0")
+    if not LEAST <= value <= MOST:
+        raise UsageError(f"{name} is {value:g}; give more than 0, from {LEAST:g} to {MOST:g}")
     return value
 
 

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from typing import Any
 
 import aiohttp
+from aiohttp.http_exceptions import LineTooLong
 
 from harness.replay.any_server import look_up_any
 from harness.replay.event_stream import EventStream, said
@@ -74,6 +75,8 @@ class HttpEngine:
             stream.error = f"the server cannot be reached: {reason_of(error)}"
         except (aiohttp.ClientError, OSError) as error:
             stream.error = f"{stream.cut_off()} ({type(error).__name__})"
+        except LineTooLong:  # no ClientError
+            stream.error = f"the server's stream cannot be read: a line of it is longer than {LINE_BYTES // 2**20} MiB"
         except ValueError as error:
             stream.error = f"the server's stream cannot be read: {error}"
         return stream.outcome()

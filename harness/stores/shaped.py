@@ -15,9 +15,10 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import NormalDist
+from typing import Annotated
 from urllib.parse import SplitResult
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from harness.core.chunks import total_bytes
 from harness.core.errors import ReadFailures, UsageError
@@ -28,17 +29,22 @@ from harness.stores.wrapper import NamedWrapper
 _MEGA = 1e6
 
 
+def _no_rate_of_years(rate: float) -> float:
+    if rate != 0 and not rate >= 1e-3:
+        raise ValueError("it must be 0, for no bound, or at least 0.001")
+    return rate
+
+
+Rate = Annotated[float, AfterValidator(_no_rate_of_years)]
+
+
 class ShapedOptions(StoreOptions):
     """Options of ``shaped``; all others go to the wrapped store."""
 
-    latency_ms: float = Field(0.0, ge=0, allow_inf_nan=False, description="round trip of a call, milliseconds")
-    stream_mb_s: float = Field(0.0, ge=0, allow_inf_nan=False, description="MB (1e6 bytes) per second of one call; 0: no bound")
-    total_mb_s: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="MB per second of all calls of this process together; 0: no bound"
-    )
-    jitter: float = Field(
-        0.0, ge=0, allow_inf_nan=False, description="standard deviation of the latency over its mean, lognormal"
-    )
+    latency_ms: float = Field(0.0, ge=0, le=3.6e6, description="round trip of a call, milliseconds")
+    stream_mb_s: Rate = Field(0.0, le=1e9, description="MB (1e6 bytes) per second of one call; 0: no bound")
+    total_mb_s: Rate = Field(0.0, le=1e9, description="MB per second of all calls of this process together; 0: no bound")
+    jitter: float = Field(0.0, ge=0, le=100, description="standard deviation of the latency over its mean, lognormal")
     slow_share: float = Field(0.0, ge=0, le=1, description="share of calls that take slow_ms longer, as with a store that stalls")
     slow_ms: float = Field(0.0, ge=0, le=3.6e6, description="milliseconds that a slow call takes longer")
     seed: int = Field(

@@ -151,6 +151,12 @@ def test_a_run_of_a_real_store_needs_the_stores_numbers(
         ([*COMPUTE, *STORE, "--model", "./nowhere"], "no model folder ./nowhere"),
         ([*COMPUTE, *STORE, "--layers", "0", "--layer-kib", "2"], "--layers is 0"),
         ([*COMPUTE, *STORE, "--layers", "2", "--layer-kib", "0"], "--layer-kib is 0; give more than 0"),
+        (
+            [*COMPUTE, *STORE, "--layers", "2", "--layer-kib", "1e308"],
+            "--layer-kib is 1e+308; give more than 0, from 1e-06 to 1e+09",
+        ),
+        ([*COMPUTE, *MODEL, *STORE, "--stream-mb-s", "1e-320"], "--stream-mb-s is 9.99989e-321; give more than 0, from 1e-06"),
+        ([*COMPUTE, *MODEL, *STORE, "--latency-ms", "1e308"], "--latency-ms is 1e+308; give 0 or more, up to 1e+09"),
         ([*COMPUTE, *MODEL, "--latency-ms", "-1", "--stream-mb-s", "300"], "--latency-ms is -1; give 0 or more"),
         ([*COMPUTE, *MODEL, "--latency-ms", "nan", "--stream-mb-s", "300"], "--latency-ms is nan"),
         ([*COMPUTE, *MODEL, "--latency-ms", "1", "--stream-mb-s", "0"], "--stream-mb-s is 0; give more than 0"),

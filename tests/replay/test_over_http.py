@@ -88,6 +88,7 @@ def test_a_fault_is_an_outcome_with_an_error_and_the_next_request_goes_through(f
         ("odd usage", "is no completion"),
         ("odd metrics", "is no completion"),
         ("long line", "cannot be read"),
+        ("longer line", "a line of it is longer than 16 MiB"),
         ("endless comments", "the server was silent for 0.3 s after 0 of 3 tokens"),
         ("endless tokens", "the server gave more than the 3 tokens that were asked for"),
         ("endless refusal", "the server answered 500: sorry sorry"),

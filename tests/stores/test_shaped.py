@@ -253,10 +253,15 @@ class TestOpening:
         assert clock.slept == [pytest.approx(0.001)]
 
     @pytest.mark.parametrize("name", ["latency_ms", "stream_mb_s", "total_mb_s", "jitter"])
-    @pytest.mark.parametrize("value", ["-1", "nan", "inf", "fast", ""])
+    @pytest.mark.parametrize("value", ["-1", "nan", "inf", "fast", "", "1e308"])
     def test_bad_numbers_are_refused(self, tmp_path: Path, name: str, value: str) -> None:
         with pytest.raises(UsageError, match=f"store 'shaped': {name}='{value}' is invalid"):
             open_store(f"shaped+file://{tmp_path}/kv?{name}={value}")
+
+    @pytest.mark.parametrize("name", ["stream_mb_s", "total_mb_s"])
+    def test_a_rate_that_takes_years_is_refused(self, tmp_path: Path, name: str) -> None:
+        with pytest.raises(UsageError, match=rf"{name}='1e-320' is invalid: it must be 0, for no bound, or at least 0.001"):
+            open_store(f"shaped+file://{tmp_path}/kv?{name}=1e-320")
 
     def test_unknown_option_lists_those_of_both_stores(self, tmp_path: Path) -> None:
         with pytest.raises(

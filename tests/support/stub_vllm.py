@@ -39,6 +39,7 @@ HOSTILE = {
     "odd usage": b'data: {"choices": [], "usage": {"prompt_tokens_details": {"cached_tokens": "many"}}}\n\n',
     "odd metrics": b'data: {"choices": [], "metrics": [1, 2]}\n\n',
     "long line": b"data: " + 17 * 2**20 * b" " + b"\n\n",
+    "longer line": b"data: " + 33 * 2**20 * b" ",
 }
 """What a hostile server sends before its first token."""
 

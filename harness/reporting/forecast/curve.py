@@ -7,6 +7,8 @@ from dataclasses import dataclass
 
 from harness.core.errors import UsageError
 
+LONGEST_S = 1e6
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -32,7 +34,7 @@ class Curve:
                 length, seconds = int(tokens) if colon else 0, float(value) / 1e3
             except ValueError:
                 length, seconds = -1, math.nan
-            if length < 0 or not (math.isfinite(seconds) and seconds >= 0):
+            if length < 0 or not 0 <= seconds <= LONGEST_S:
                 raise UsageError(f"{what} '{item.strip()}' is invalid; write milliseconds, or TOKENS:MS,TOKENS:MS")
             if length in points or (not colon and "," in text):
                 raise UsageError(f"{what} '{text}' has more than one time for a length; write TOKENS:MS,TOKENS:MS")
