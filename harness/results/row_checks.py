@@ -16,9 +16,20 @@ from harness.core.text import shortened
 
 def refuse_wrong_rows(file: Path, data: bytes, rows: pd.DataFrame, meta: Mapping[str, Any]) -> None:
     """Hold ``rows``, which were read from ``data``, against run.json. Raises ResultsError, naming the file and the line."""
+    if meta.get("runs"):
+        _refuse_placeless(file, data, rows)
     _refuse_doubled(file, data, rows)
     _refuse_missing(file, data, rows, meta)
     _refuse_foreign(file, data, rows, meta)
+
+
+def _refuse_placeless(file: Path, data: bytes, rows: pd.DataFrame) -> None:
+    """A row without its run or position escapes the checks below. Files of other tools may lack a column altogether."""
+    for name in ("run", "position"):
+        empty = rows[name].isna().to_numpy()
+        if empty.any() and not empty.all():
+            line = _line_of(data, int(empty.argmax()))
+            raise ResultsError(f"{file}, line {line} is damaged: its {name} is empty; correct the line, or restore the file")
 
 
 def _refuse_doubled(file: Path, data: bytes, rows: pd.DataFrame) -> None:
@@ -55,10 +66,11 @@ def _refuse_foreign(file: Path, data: bytes, rows: pd.DataFrame, meta: Mapping[s
     for name, kind in (("arm", str), ("round", int)):
         noted = {entry["run"]: entry[name] for entry in meta.get("runs") or () if type(entry.get(name)) is kind}
         wanted = rows["run"].map(noted).astype(rows[name].dtype)
-        other = (wanted != rows[name]).fillna(False).to_numpy()
+        other = (wanted.notna() & (rows[name].isna() | (wanted != rows[name]).fillna(False))).to_numpy()
         if other.any():
             at = int(other.argmax())
-            found, right = (shortened(str(some.iat[at]), 100) for some in (rows[name], wanted))
+            found = "empty" if rows[name].isna().iat[at] else shortened(str(rows[name].iat[at]), 100)
+            right = shortened(str(wanted.iat[at]), 100)
             raise ResultsError(
                 f"{file}, line {_line_of(data, at)} is damaged: its {name} is {found}, and that of run {rows['run'].iat[at]} "
                 f"is {right} in run.json; correct the line, or restore the file"

@@ -1,5 +1,6 @@
 """A requests.csv that was damaged after it was written: an error that names the line, or every row is still there."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -97,6 +98,10 @@ def without_line(number: int) -> Callable[[list[bytes]], list[bytes]]:
         (lambda lines: [lines[0].replace(b"ttft_s,server", b"ttft_s,sewer"), *lines[1:]], r"line 1 is damaged: 'sewer_"),
         (lambda lines: [*lines[:4], lines[4].replace(b"layer", b"lager"), *lines[5:]], r"line 5 is damaged: its arm is lager"),
         (lambda lines: [*lines[:7], lines[7].replace(b"2,1,", b"2,0,", 1), *lines[8:]], r"line 8 is damaged: its round is 0"),
+        (lambda lines: [*lines[:7], lines[7].replace(b"2,1,", b"2,,", 1), *lines[8:]], r"line 8 is damaged: its round is empty"),
+        (lambda lines: [*lines[:7], lines[7].replace(b"2,1,0,", b"2,1,,", 1), *lines[8:]], r"its position is empty"),
+        (lambda lines: [*lines, lines[7].replace(b"2,1,", b",1,", 1)], r"line 14 is damaged: its run is empty"),
+        (lambda lines: [*lines[:4], re.sub(rb"layer[^,]*", b"", lines[4]), *lines[5:]], r"line 5 is damaged: its arm is empty"),
     ],
 )  # fmt: skip
 def test_rows_that_run_json_does_not_speak_of_are_an_error(
