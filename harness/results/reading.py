@@ -86,6 +86,8 @@ def _refuse_malformed(file: Path, meta: Mapping[str, Any]) -> None:
             shown = shortened(repr(entry), QUOTED)
             if not isinstance(entry, dict) or not needed <= entry.keys() or type(entry.get("run", 0)) is not int:
                 raise ResultsError(f"{file} cannot be read: '{name}' has an entry without {' or '.join(sorted(needed))}: {shown}")
+            if type(entry.get("done", True)) is not bool:  # a "false" would be true, and its run's missing rows nobody's
+                raise ResultsError(f"{file} cannot be read: a 'done' in its '{name}' is not true or false: {shown}")
             numbers = [entry.get(key) for key in ("run", "round", "pair")]
             if any(isinstance(number, int) and not 0 <= number < LARGEST for number in numbers):
                 raise ResultsError(f"{file} cannot be read: '{name}' has a number that no run or round has: {shown}")

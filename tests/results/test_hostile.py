@@ -61,6 +61,7 @@ def test_any_value_at_any_place_of_run_json_is_read_or_refused(tmp_path: Path) -
         ("run.json", '{"schema": "' + "9" * 5000 + '"}', r"was written with results schema 999.*…"),
         ("run.json", '{"schema": "2.0", "runs": [{"run": ' + "9" * 30 + "}]}", r"'runs' has a number that no run or round has"),
         ("run.json", '{"schema": "2.0", "runs": [{"run": -1}]}', r"'runs' has a number that no run or round has"),
+        ("run.json", '{"schema": "2.0", "runs": [{"run": 0, "done": "false"}]}', r"a 'done' in its 'runs' is not true or false"),
         ("run.json", '{"schema": "2.0", "void_runs": ["' + "x" * 5000 + '"]}', r"'void_runs' has an entry without"),
         ("spans.jsonl", f"{DEEP}\n", r"spans\.jsonl, line 1 is nested too deeply"),
         ("spans.jsonl", '{"run": ' + "9" * 30 + "}\n", r"spans\.jsonl has a value that is not what its column holds"),
