@@ -221,11 +221,17 @@ def earlier_of(measurement: Measurement, setting: Setting) -> Earlier:
     last = max([-1, *rows["run"].dropna(), *(int(entry["run"]) for entry in begun)])
     # An unfinished run stays in ``runs`` as such, which is why readers leave it out. It is not void: no proof failed.
     kept = {name: meta.get(name) for name in ("started", "command")}
-    kept["runs"] = [entry | ({"done": False} if entry.get("round") in broken else {}) for entry in begun]
+    kept["runs"] = [entry | ({"done": False} if _round_of(entry) in broken else {}) for entry in begun]
     kept["void_runs"] = meta.get("void_runs") or []
     kept["warnings"] = [*(meta.get("warnings") or []), *(f"The measurement was resumed where {one}." for one in slight)]
     kept["resumed"] = [*(meta.get("resumed") or []), meta.get("ended")]
     return Earlier(frozenset(place for place in done if place[0] not in broken), int(last) + 1, tokens, kept)
+
+
+def _round_of(entry: Mapping[str, Any]) -> int | None:
+    """None for what was written by hand and is no number."""
+    number = entry.get("round")
+    return number if type(number) is int else None
 
 
 def _broken_rounds(done: Collection[tuple[int, str]], setting: Setting) -> set[int]:

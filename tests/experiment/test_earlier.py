@@ -91,6 +91,14 @@ def test_a_second_interruption_is_taken_up_too(lab: Lab) -> None:
     assert len(run.counted) == 44
 
 
+def test_an_entry_whose_round_was_damaged_is_kept_as_it_is(lab: Lab) -> None:
+    run = interrupted(lab, "5/2")
+    strange: list[Any] = [{}, ["1"], "1", 1e308]
+    for damaged in strange:
+        run.meta["runs"][0]["round"] = damaged
+        assert earlier_of(run, lab.setting()).meta["runs"][0] == run.meta["runs"][0]
+
+
 def test_a_complete_run_leaves_nothing(lab: Lab) -> None:
     earlier = earlier_of(lab.measure(), lab.setting())
     assert earlier.left_of(schedule(list(lab.setting().arms), 3, ["recompute"], 2)) == []
