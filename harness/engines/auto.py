@@ -97,7 +97,7 @@ class Auto(BetweenSteps):
         if turn.random() < options.explore and (others := [way for way in others if way.seconds <= WORTH * best.seconds]):
             return _as_choice(turn.choice(others), options, f"tried again; {_reason(best, ways, costs)}")
         if offer.others:
-            return _between(best, offer, costs)
+            return _between(best, options, offer, costs)
         return _as_choice(best, options, _reason(best, ways, costs))
 
     @classmethod
@@ -119,9 +119,8 @@ class Auto(BetweenSteps):
     def __init__(self, store: Store, cache: PagedKV, options: AutoOptions, recorder: Recorder) -> None:
         super().__init__(store, cache, options, recorder)
         own = {name: getattr(options, name) for name in ReadingOptions.model_fields}
-        reuse = not options.loops and options.batch == 1
         self._within = Layerwise(store, cache, options, recorder)
-        between = DeferredOptions(**own, release=_release(cache.geometry.layers), reuse=reuse)
+        between = DeferredOptions(**own, release=_release(cache.geometry.layers), reuse=_reuses(options))
         self._between = Deferred(store, cache, between, recorder)
         self._waited_s = 0.0
 
@@ -183,11 +182,17 @@ def _release(layers: int) -> int:
     return max(1, layers // 6)
 
 
-def _between(best: Way, offer: Offer, costs: Costs) -> Choice:
+def _reuses(options: AutoOptions) -> bool:
+    """Wherever ``deferred`` can."""
+    return not options.loops and options.batch == 1
+
+
+def _between(best: Way, options: AutoOptions, offer: Offer, costs: Costs) -> Choice:
     """As many chunks as are best within a step, loaded between steps."""
     what = "all of it" if best.chunks == offer.chunks else f"{best.chunks} of {offer.chunks} chunks"
     why = f"{offer.others} other requests would wait for a load within a step; {what}: {costs.in_words}"
-    return Choice(best.chunks, between_steps=True, how=f"deferred:release={_release(offer.layers)}", why=why)
+    how = f"deferred:release={_release(offer.layers)},readers={options.readers}" + (",reuse=true" if _reuses(options) else "")
+    return Choice(best.chunks, between_steps=True, how=how, why=why)
 
 
 def _ways(options: AutoOptions, offer: Offer, costs: Costs) -> Iterator[Way]:

@@ -273,7 +273,7 @@ class Deferred(BetweenSteps):
             if not waiting:
                 return None
             # Who can copy from others' blocks does it now, since these may leave.
-            copied = {load for load in waiting if self._reuse is not None and self._reuse.has(self._next(load))}
+            copied = {load for load in waiting if self._reuse is not None and self._reuse.of(self._next(load))}
             load = min(waiting, key=lambda one: (one not in copied, not one.joined, not one.told, self._order(one), one.number))
             group, position = divmod(load.begun, len(load.calls))
             start, stop = load.calls[position]

@@ -32,10 +32,6 @@ class Reuse:
         """From where a piece can be copied, now or soon."""
         return self._sources.get(_key(piece))
 
-    def has(self, piece: Piece) -> bool:
-        """Whether ``of`` would find something."""
-        return _key(piece) in self._sources
-
     def begin(self, load: Load, piece: Piece) -> Source:
         """``load`` reads a piece that nobody has. Blocks that it skips are not there for others."""
         source = Source(load, piece)
